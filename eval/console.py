@@ -20,20 +20,33 @@ from pfedmoap.engine import Progress as Callback
 console = Console()
 
 
-@contextmanager
-def progress_bar(label: str, unit: str = "round", *, shown: bool = True) -> Iterator[Callback]:
-    """Show a bar on standard error; yields the function that moves it."""
-    columns = (
+def terminal_progress(unit: str | None = None, *, shown: bool = True) -> Progress:
+    """Make an empty display of bars on standard error, which vanishes when it is left.
+
+    Args:
+        unit: What is counted, in the singular, to be written behind the count; none for no word.
+        shown: Show it at all.
+
+    Returns:
+        The display, to be entered and given its bars.
+    """
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit + "s"),
+        *(() if unit is None else (TextColumn(unit + "s"),)),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not shown,
     )
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not shown
-    ) as progress:
+
+
+@contextmanager
+def progress_bar(label: str, unit: str = "round", *, shown: bool = True) -> Iterator[Callback]:
+    """Show a bar on standard error; yields the function that moves it."""
+    with terminal_progress(unit, shown=shown) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pfedmoap.engine import Federated
+from pfedmoap.errors import MethodError
 from pfedmoap.federation import Federation
 from pfedmoap.gradients import NoPrivacy, Privatizer
 from pfedmoap.method import ClientData, ClientTask, Method, Prediction, personal_states
@@ -119,6 +120,9 @@ def predict_clients(
 
     Returns:
         One entry for each client, in the order of ids.
+
+    Raises:
+        MethodError: A model's answers are not finite, because its training diverged.
     """
     clients = sorted(federation.clients)
     tests = [federation.clients[client].test for client in clients]
@@ -136,7 +140,10 @@ def predict_clients(
                 train_images=len(own.train),
                 unseen=download.client in unseen,
                 labels=test.labels.numpy(),
-                personal=_answers(torch.cat([part.logits for part in parts])),
+                personal=_answers(
+                    torch.cat([part.logits for part in parts]),
+                    f"the model of client {download.client}",
+                ),
                 shared=None if shared is None else shared[row],
                 gate=_gate_use(parts, test.labels),
             )
@@ -159,7 +166,7 @@ def _shared(method: Method[S], state: S, tests: Sequence[ClientData]) -> list[An
         sizes = [len(next(iter(part.values()))) for _, part in group]
         for (row, _), piece in zip(group, prediction.logits.split(sizes), strict=True):
             logits[row].append(piece)
-    return [_answers(torch.cat(pieces)) for pieces in logits]
+    return [_answers(torch.cat(pieces), "the global model") for pieces in logits]
 
 
 def _groups(pieces: Sequence[tuple[int, Arrays]]) -> Iterator[list[tuple[int, Arrays]]]:
@@ -182,8 +189,16 @@ def _chunks(data: ClientData) -> list[Arrays]:
     return [{kind: f[start : start + CHUNK] for kind, f in features.items()} for start in starts]
 
 
-def _answers(logits: torch.Tensor) -> Answers:
+def _answers(logits: torch.Tensor, whose: str) -> Answers:
+    """The most probable class of each image and its probability; (n, C) logits."""
     best = logits.detach().cpu().double().softmax(-1).max(-1)
+    # Probabilities, not logits, are checked: a logit of -inf rules a class out and is an answer.
+    if not bool(best.values.isfinite().all()):
+        raise MethodError(
+            f"{whose} gives answers that are not finite: its training diverged. Use a smaller "
+            "training.learning_rate, or a smaller step size of the method where it has its own "
+            "(e.g. method.gate_learning_rate)"
+        )
     return Answers(best.indices.numpy().astype(np.int64), best.values.numpy())
 
 

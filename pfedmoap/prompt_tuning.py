@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pfedmoap.aggregation import Weighting, average
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import client_batches, stack_data, streams
+from pfedmoap.cohorts import client_batches, stack_arrays, stack_data, streams
 from pfedmoap.gradients import Privatizer, Problem
 from pfedmoap.method import ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.optimisers import Optimiser
@@ -223,6 +223,41 @@ def tune(
             own = {name: value[row].clone() for name, value in values.items()}
             tuned.append(Tuned(task, own, loss, steps[row]))
     return sorted(tuned, key=lambda client: client.task.download.client)
+
+
+def tune_sent(
+    tasks: Sequence[ClientTask],
+    setting: Setting,
+    privatizer: Privatizer,
+    encoder: PromptEncoder,
+    *,
+    proximal: float = 0.0,
+) -> list[Tuned]:
+    """Train the one prompt that each client was sent as its ``context``, (L, W).
+
+    Args:
+        tasks: The round's tasks in any order.
+        setting: Training options and seed.
+        privatizer: How gradients are formed.
+        encoder: From contexts (K, L, W) to class features (K, C, D).
+        proximal: Weight of the pull towards what was sent; see `PromptProblem`.
+
+    Returns:
+        The trained clients, in the order of their ids.
+    """
+
+    def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
+        backbone = setting.backbone
+        sent = stack_arrays(batch, "context", backbone.device)
+        anchor = sent if proximal else None
+        return PromptProblem(encoder, backbone.logit_scale, proximal, anchor), {"context": sent}
+
+    return tune(tasks, setting, privatizer, begin)
+
+
+def upload_all(tuned: Sequence[Tuned]) -> list[ClientResult]:
+    """Let clients upload all that they trained and keep nothing."""
+    return [client.result(client.params, keeps={}) for client in tuned]
 
 
 @torch.no_grad()

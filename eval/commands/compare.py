@@ -5,20 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from eval.commands.errors import readable_errors
 from eval.comparison import Advance, run_comparison
 from eval.comparison_spec import Cell, read_comparison
-from eval.console import console
+from eval.console import console, terminal_progress
 from eval.tables import terminal_tables, write_tables
 
 
@@ -53,16 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @contextmanager
 def progress_bars(cells: int, *, shown: bool = True) -> Iterator[Advance]:
     """Show two bars on standard error: over cells and over the rounds of the running one."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, disable=not shown
-    ) as progress:
+    with terminal_progress(shown=shown) as progress:
         over = progress.add_task("cells", total=cells)
         inside = progress.add_task("", total=None)
 

@@ -23,7 +23,7 @@ from pfedmoap.gradients import Mode, Privatizer
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompt_selection import Rule
 from pfedmoap.prompt_sets import OptimiserName, PromptSets
-from pfedmoap.prompt_tuning import broadcast
+from pfedmoap.prompt_tuning import broadcast, upload_all
 from pfedmoap.set_elements import PROMPTS, Initial, Modality
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -124,8 +124,7 @@ class FedOptPT:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train the set on the client's images; keep nothing."""
-        tuned = self._sets.train(tasks, privatizer)
-        return [client.result(client.params, keeps={}) for client in tuned]
+        return upload_all(self._sets.train(tasks, privatizer))
 
     def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
         """Take one step of Adam along the average move (Algorithm 2, FedAdam)."""

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from pfedmoap.aggregation import Weighting
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import stack_arrays
 from pfedmoap.errors import ConfigError
 from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_tuning import PromptProblem, average_or_keep, broadcast, classify, tune
+from pfedmoap.prompt_tuning import average_or_keep, broadcast, classify, tune_sent, upload_all
 from pfedmoap.prompts import initial_context
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -79,15 +78,8 @@ class FedProx:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Tune the global prompt on the client's images, held back by the pull; keep nothing."""
-
-        def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
-            backbone = self.setting.backbone
-            anchor = stack_arrays(batch, "context", backbone.device)
-            problem = PromptProblem(self._encoder, backbone.logit_scale, self.mu, anchor)
-            return problem, {"context": anchor}
-
-        tuned = tune(tasks, self.setting, privatizer, begin)
-        return [client.result(client.params, keeps={}) for client in tuned]
+        tuned = tune_sent(tasks, self.setting, privatizer, self._encoder, proximal=self.mu)
+        return upload_all(tuned)
 
     def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
         """Average the prompts."""

@@ -21,7 +21,7 @@ from pfedmoap.gradients import Mode, Privatizer
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompt_selection import Rule
 from pfedmoap.prompt_sets import OptimiserName, PromptSets
-from pfedmoap.prompt_tuning import average_or_keep, broadcast
+from pfedmoap.prompt_tuning import average_or_keep, broadcast, upload_all
 from pfedmoap.set_elements import PROMPTS, Initial, Modality
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -92,8 +92,7 @@ class FedProxPT:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train the set on the client's images, held back by the pull; keep nothing."""
-        tuned = self._sets.train(tasks, privatizer, proximal=self.mu)
-        return [client.result(client.params, keeps={}) for client in tuned]
+        return upload_all(self._sets.train(tasks, privatizer, proximal=self.mu))
 
     def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
         """Average the sets, prompt by prompt."""

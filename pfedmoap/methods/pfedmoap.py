@@ -17,7 +17,7 @@ for want of experts is not averaged, and clients classify with the new average.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -27,12 +27,23 @@ from torch import Tensor, nn
 from pfedmoap.aggregation import average
 from pfedmoap.backbone.clip import PromptEncoder
 from pfedmoap.cohorts import stack_arrays
+from pfedmoap.decoupled_gates import with_gates
 from pfedmoap.errors import ConfigError
-from pfedmoap.experts import ClassFeatures, encode_experts, expert_count, stack_experts
+from pfedmoap.experts import (
+    EXPERTS,
+    encode_experts,
+    expert_count,
+    expert_owners,
+    held_experts,
+    newcomers_vote,
+    pack_experts,
+    pack_guests,
+    stack_experts,
+)
 from pfedmoap.gating import AttentionGate, Pooling
-from pfedmoap.gradients import Mode, NoPrivacy, Privatizer, Problem
+from pfedmoap.gradients import Mode, Privatizer, Problem
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.mixture import GATE, GateProblem, Mixture, MixtureProblem
+from pfedmoap.mixture import GATE, Mixture, MixtureProblem
 from pfedmoap.other_gates import LinearGate, MeanGate
 from pfedmoap.pool import Expert, ExpertPool
 from pfedmoap.prompt_tuning import PromptProblem, Tuned, classify, tune
@@ -152,14 +163,9 @@ class PFedMoAP:
             arrays = {"context": state.context, **state.gate}
             if client in state.pool:
                 served = self._select(state.pool, client, round)
-                contexts = [expert.context for expert in served]
-                empty = state.context.new_zeros(0, *state.context.shape)
-                ids = [expert.client for expert in served]
-                arrays["experts"] = torch.stack(contexts) if contexts else empty
-                arrays["expert_clients"] = torch.tensor(ids, dtype=torch.int64)
+                arrays |= pack_experts(served, state.context)
             elif self.newcomers == "experts" and len(state.pool):
-                guests = state.pool.near(state.context, self.experts)
-                arrays["guest_experts"] = torch.stack([guest.context for guest in guests])
+                arrays |= pack_guests(state.pool.near(state.context, self.experts))
             downloads.append(Download(round, client, arrays))
         return downloads
 
@@ -184,7 +190,9 @@ class PFedMoAP:
         rates = dict.fromkeys(self._initial_gate, self.gate_learning_rate)
         tuned = tune(tasks, self.setting, privatizer, begin, key=expert_count, learning_rates=rates)
         if privatizer.decoupled:
-            tuned = self._with_gates(tuned, features, rates)
+            tuned = with_gates(
+                tuned, features, self._encoder, self._mixture, self._gates, self.setting, rates
+            )
         return [self._result(client) for client in tuned]
 
     def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
@@ -200,22 +208,17 @@ class PFedMoAP:
     @torch.no_grad()
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the client's prompt, gate and experts; a newcomer uses what it is sent."""
-        if local is None or "experts" not in local:
-            own = download.arrays["context"] if local is None else local["context"]
-            answer = classify(self._encoder, own, self.setting, features["image"])
-            if local is not None or "guest_experts" not in download.arrays:
-                return answer
-            guests = download.arrays["guest_experts"]
-            others = [classify(self._encoder, g, self.setting, features["image"]) for g in guests]
-            logits = torch.stack([answer.logits, *(other.logits for other in others)])
-            return Prediction(logits.mean(0))
+        image = features["image"]
+        if local is None:
+            return newcomers_vote(self._encoder, download.arrays, self.setting, image)
+        if EXPERTS not in local:
+            return classify(self._encoder, local["context"], self.setting, image)
         device = self.setting.backbone.device
-        text = self._encoder(torch.cat([local["context"][None], local["experts"]]).to(device))
+        text = self._encoder(torch.cat([local["context"][None], local[EXPERTS]]).to(device))
         sources = download.arrays if self._shared_gate else local
         gate = {n.removeprefix(GATE): sources[n].to(device) for n in self._initial_gate}
-        logits, attention = self._mixture.logits(gate, features["image"].to(device), text)
-        ids = tuple(ClientId(i) for i in local["expert_clients"].tolist())
-        return Prediction(logits, attention, ids)
+        logits, attention = self._mixture.logits(gate, image.to(device), text)
+        return Prediction(logits, attention, expert_owners(local))
 
     def predict_global(self, state: ServerState, features: Arrays) -> Prediction:
         """Classify with the averaged prompt alone."""
@@ -235,40 +238,6 @@ class PFedMoAP:
             return pool.nearest(client, self.experts)
         rng = numpy_generator(self.setting.seed, "experts", client, round)
         return pool.random(client, self.experts, rng)
-
-    def _with_gates(
-        self,
-        tuned: list[Tuned],
-        features: ClassFeatures,
-        rates: Mapping[str, float],
-    ) -> list[Tuned]:
-        """Train gates on finished prompts, without noise: neither they nor their effect leave."""
-        prompts = {client.task.download.client: client.params["context"] for client in tuned}
-
-        def begin(batch: list[ClientTask]) -> tuple[GateProblem, Arrays]:
-            own = torch.stack([prompts[task.download.client] for task in batch])
-            with torch.no_grad():
-                text = self._encoder(own.to(self.setting.backbone.device))  # (K, C, D)
-            experts = stack_experts(batch, features, self.setting)
-            problem = GateProblem(self._mixture, torch.cat([text[:, None], experts], dim=1))
-            return problem, self._gates(batch)
-
-        served = [client.task for client in tuned if expert_count(client.task) is not None]
-        gates = {
-            client.task.download.client: client.params
-            for client in tune(
-                served if self._initial_gate else [],
-                self.setting,
-                NoPrivacy(),
-                begin,
-                key=expert_count,
-                learning_rates=rates,
-            )
-        }
-        return [
-            replace(client, params={**client.params, **gates.get(client.task.download.client, {})})
-            for client in tuned
-        ]
 
     def _starting_contexts(self, tasks: Sequence[ClientTask]) -> Tensor:
         """Stack what the clients start from, (K, L, W)."""
@@ -295,9 +264,8 @@ class PFedMoAP:
         sent = task.download.arrays
         known = {**sent, **client.params}
         uploads = {name: known[name] for name in self.uploads}
-        served = {name: sent[name] for name in ("experts", "expert_clients") if name in sent}
         trained = {n: v for n, v in client.params.items() if n not in self._shared_gate}
-        return client.result(uploads, keeps={**(task.local or {}), **served, **trained})
+        return client.result(uploads, keeps={**(task.local or {}), **held_experts(sent), **trained})
 
     @cached_property
     def _encoder(self) -> PromptEncoder:

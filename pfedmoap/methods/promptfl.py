@@ -19,10 +19,9 @@ from torch import Tensor
 
 from pfedmoap.aggregation import Weighting
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import stack_arrays
 from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_tuning import PromptProblem, average_or_keep, broadcast, classify, tune
+from pfedmoap.prompt_tuning import average_or_keep, broadcast, classify, tune_sent, upload_all
 from pfedmoap.prompts import initial_context
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -74,14 +73,7 @@ class PromptFL:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Tune the global prompt on the client's images; keep nothing."""
-
-        def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
-            context = stack_arrays(batch, "context", self.setting.backbone.device)
-            problem = PromptProblem(self._encoder, self.setting.backbone.logit_scale)
-            return problem, {"context": context}
-
-        tuned = tune(tasks, self.setting, privatizer, begin)
-        return [client.result(client.params, keeps={}) for client in tuned]
+        return upload_all(tune_sent(tasks, self.setting, privatizer, self._encoder))
 
     def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
         """Average the prompts."""

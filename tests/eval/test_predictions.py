@@ -1,0 +1,69 @@
+"""Answers that are no numbers are reported where they are made, with the client and the remedy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from eval.experiment import run_experiment, schema
+from eval.predictions import predict_clients
+from pfedmoap.data.splits import ClientSplit
+from pfedmoap.engine import Federated
+from pfedmoap.errors import MethodError
+from pfedmoap.federation import Client, Federation
+from pfedmoap.method import ClientData, Prediction
+from pfedmoap.types import Arrays, ClientId, Download
+from tests.eval.conftest import small
+
+NOW: Federated[None] = Federated(3, None, {})
+
+
+class Scripted:
+    """An image's feature is its logits: the first row personally, the second globally."""
+
+    def plan(self, state: Any, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        return [Download(round, client, {}) for client in sorted(cohort)]
+
+    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+        return Prediction(features["image"][:, 0])
+
+    def predict_global(self, state: Any, features: Arrays) -> Prediction:
+        return Prediction(features["image"][:, 1])
+
+
+def federation(*logits: torch.Tensor) -> Federation:
+    """Clients 0, 1, ... with one view of n images, (n, 2, C) logits each."""
+    made = {}
+    for i, each in enumerate(logits):
+        data = ClientData({"image": each[:, None]}, torch.zeros(len(each), dtype=torch.int64))
+        made[ClientId(i)] = Client(data, data, ClientSplit(np.arange(1), np.arange(1)), None)
+    dataset: Any = None
+    return Federation(dataset, made)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("model", "whose"), [(0, "model of client 1"), (1, "global model")])
+def test_answers_that_are_not_finite_name_the_model_and_the_remedy(value, model, whose):
+    broken = torch.zeros(4, 2, 3)
+    broken[2, model, 1] = value
+    method: Any = Scripted()
+    with pytest.raises(MethodError, match=rf"{whose}.* not finite.*diverged.*learning_rate"):
+        predict_clients(method, NOW, {}, federation(torch.zeros(5, 2, 3), broken))
+
+
+def test_a_class_that_is_ruled_out_is_an_answer():
+    logits = torch.zeros(2, 2, 3)
+    logits[..., 0] = -float("inf")
+    method: Any = Scripted()
+    (one,) = predict_clients(method, NOW, {}, federation(logits))
+    assert one.personal.confidence == pytest.approx([0.5, 0.5])
+
+
+def test_a_diverged_run_names_the_client_and_the_remedy(cache, bench):
+    training = {"epochs": 1, "learning_rate": 1e30, "batch_size": 32}
+    method = {"name": "local_coop", "context_length": 2}
+    config = schema().resolve(small(cache, method=method, training=training))
+    with pytest.raises(MethodError, match=r"client \d+.*diverged.*training\.learning_rate"):
+        run_experiment(bench.prepare(config), None, progress=False)
