@@ -27,7 +27,9 @@ from pfedmoap.engine import Federated, Progress, Rounds, run_federation
 from pfedmoap.errors import RunError
 from pfedmoap.federation import Features, Federation, build_federation
 from pfedmoap.gradients import PlannedTraining, PrivacyOptions, Privatizer
-from pfedmoap.method import AnyMethod, Setting, method_classes
+from pfedmoap.language.model import FrozenLM
+from pfedmoap.language.questions import Questions
+from pfedmoap.method import AnyMethod, Setting, method_classes, with_server_data
 from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import write_bytes, write_json
 from pfedmoap.training import NoPrivacy, Training
@@ -50,7 +52,9 @@ def schema() -> Schema:
             "seeds": Seeds,
         },
         choices={
-            "data": {"digits": Digits, "scenes": Scenes, "folder": ImageFolder} | dict(READERS),
+            "data": {"digits": Digits, "scenes": Scenes, "folder": ImageFolder}
+            | {"questions": Questions}
+            | dict(READERS),
             "partition": {
                 "pathological": Pathological,
                 "dirichlet": Dirichlet,
@@ -178,13 +182,15 @@ class Workbench:
 
         parts = ("backbone", "data", "partition", "sampling", "seeds", "features")
         federation = self._once(config, parts, share_out, kinds)
+        if federation.server is not None:
+            method = with_server_data(method, federation.server)
         unseen = unseen_clients(federation.clients, sampling.unseen_clients, seeds.partition)
         return Experiment(config, federation, method, config.build("privacy"), unseen)
 
-    def backbone(self, config: Config) -> FrozenCLIP:
+    def backbone(self, config: Config) -> FrozenCLIP | FrozenLM:
         """Load the backbone, or give the one at hand."""
         options: BackboneOptions = config.build("backbone")
-        return self._once(config, ("backbone",), options.load)
+        return self._once(config, ("backbone",), options.load_any)
 
     def dataset(self, config: Config) -> ImageDataset:
         """Read the part of the data set that is trained and tested on, or give the one at hand."""

@@ -47,11 +47,14 @@ class Sampling:
         classes: ``base`` trains and tests on the first half of the classes, so that the other
             half can show how the result carries over to new ones.
         unseen_clients: Clients held out from all training, to test what newcomers get.
+        server_shots: Training images for each class (and domain) that are the server's own, and
+            no client's; for methods whose server trains.
     """
 
     shots: int | None = None
     classes: Literal["all", "base"] = "all"
     unseen_clients: int = 0
+    server_shots: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.config import Sampling, Seeds
 from pfedmoap.data.dataset import ImageDataset, IntArray, chosen_images
-from pfedmoap.data.feature_store import FloatArray
 from pfedmoap.data.features import cached_features
-from pfedmoap.data.few_shot import few_shot
+from pfedmoap.data.few_shot import draw_images
 from pfedmoap.data.splits import ClientSplit, Partition
+from pfedmoap.language.encoding import check_modality, question_features
+from pfedmoap.language.model import FrozenLM
 from pfedmoap.method import ClientData
 from pfedmoap.types import ClientId
 
@@ -58,10 +61,12 @@ class Federation:
     Attributes:
         dataset: Where the images come from.
         clients: By id, counted from 0.
+        server: Examples that the server holds; ``None`` where it holds none.
     """
 
     dataset: ImageDataset
     clients: Mapping[ClientId, Client]
+    server: ClientData | None = None
 
     @property
     def training_data(self) -> dict[ClientId, ClientData]:
@@ -75,7 +80,8 @@ class Federation:
         def histogram(data: ClientData) -> list[int]:
             return torch.bincount(data.labels, minlength=classes).tolist()
 
-        return {
+        server = {} if self.server is None else {"server": histogram(self.server)}
+        return server | {
             "data": self.dataset.name,
             "class_names": list(self.dataset.class_names),
             "templates": list(self.dataset.templates),
@@ -105,7 +111,7 @@ class _Encoded:
 
     dataset: ImageDataset
     indices: IntArray
-    features: Mapping[str, FloatArray]
+    features: Mapping[str, NDArray[Any]]
 
     def of(self, images: IntArray) -> ClientData:
         """Features and labels of some of these images."""
@@ -122,7 +128,7 @@ class _Encoded:
 def build_federation(
     dataset: ImageDataset,
     partition: Partition,
-    backbone: FrozenCLIP,
+    backbone: FrozenCLIP | FrozenLM,
     kinds: Sequence[str],
     *,
     sampling: Sampling,
@@ -145,19 +151,24 @@ def build_federation(
         progress: Show a progress bar while images are encoded.
 
     Returns:
-        The clients with their data.
+        The clients with their data, and the server with its own.
 
     Raises:
         PartitionError: The data cannot be split in this way.
-        BackboneError: The backbone lacks a kind of feature.
+        BackboneError: The backbone lacks a kind of feature, or cannot read such data.
     """
-    shots = few_shot(dataset, sampling.shots, seeds.few_shot)
-    splits = partition.split(dataset, shots, seeds.partition)
-    used = np.sort(np.concatenate([split.train for split in splits]))
+    check_modality(dataset, backbone)
+    shared = dataset.shared_out
+    shots, kept = draw_images(shared, sampling.shots, sampling.server_shots, seeds.few_shot)
+    splits = partition.split(shared, shots, seeds.partition)
+    used = np.sort(np.concatenate([kept, *(split.train for split in splits)]))
 
     def encode(indices: IntArray, views: int) -> _Encoded:
+        chosen = chosen_images(dataset, indices)
+        if isinstance(backbone, FrozenLM):
+            return _Encoded(dataset, indices, question_features(chosen, backbone, kinds, views))
         table = cached_features(
-            chosen_images(dataset, indices),
+            chosen,
             backbone,
             Path(features.cache).expanduser(),
             kinds=tuple(kinds),
@@ -177,7 +188,7 @@ def build_federation(
         )
         for i, split in enumerate(splits)
     }
-    return Federation(dataset, clients)
+    return Federation(dataset, clients, train.of(kept) if len(kept) else None)
 
 
 def _main_domain(dataset: ImageDataset, index: IntArray) -> str | None:

@@ -9,11 +9,12 @@ and sent without the method's help.
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar as TypeVarWithDefault
 
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.errors import MethodError
@@ -21,30 +22,13 @@ from pfedmoap.training import Privatizer, Training
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
 S = TypeVar("S")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What every method is given about the task, all of it public.
-
-    Attributes:
-        backbone: The frozen model, the same on every client.
-        class_names: C names in label order.
-        training: How clients train locally.
-        templates: Hand-written prompts for zero-shot classification, each with one ``{}``.
-        seed: Seed of everything random in the method and in training.
-    """
-
-    backbone: FrozenCLIP
-    class_names: tuple[str, ...]
-    training: Training
-    templates: tuple[str, ...] = ("a photo of a {}.",)
-    seed: int = 0
+B = TypeVarWithDefault("B", default=FrozenCLIP, covariant=True)
+"""The backbone's type: a `Setting` that does not say another one has a CLIP."""
 
 
 @dataclass(frozen=True)
 class ClientData:
-    """One client's labelled features, of its training or its test images.
+    """One client's labelled features, of its training or its test images, or the server's.
 
     Attributes:
         features: By kind, (n, V, ...): V views of each image.
@@ -60,6 +44,31 @@ class ClientData:
     def view(self, index: int = 0) -> Arrays:
         """One view of every image, by kind, (n, ...)."""
         return {kind: views[:, index] for kind, views in self.features.items()}
+
+    def only(self, kinds: Sequence[str]) -> "ClientData":
+        """The same examples with some kinds of features alone."""
+        return ClientData({kind: self.features[kind] for kind in kinds}, self.labels)
+
+
+@dataclass(frozen=True)
+class Setting(Generic[B]):
+    """What every method is given about the task, all of it public or the server's own.
+
+    Attributes:
+        backbone: The frozen model, the same on every client.
+        class_names: C names in label order.
+        training: How clients train locally.
+        templates: Hand-written prompts for zero-shot classification, each with one ``{}``.
+        seed: Seed of everything random in the method and in training.
+        server_data: Labelled examples that the server holds, if any; no client's.
+    """
+
+    backbone: B
+    class_names: tuple[str, ...]
+    training: Training
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    seed: int = 0
+    server_data: ClientData | None = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +253,13 @@ class Declines(Protocol):
 
 
 AnyMethod = Method[Any]  # for code that hands the state through without looking inside
+
+
+def with_server_data(method: AnyMethod, data: ClientData) -> AnyMethod:
+    """Give a method what the server holds; every method is a dataclass with a ``setting``."""
+    anything: Any = method  # the protocol does not speak of fields
+    made: AnyMethod = replace(anything, setting=replace(anything.setting, server_data=data))
+    return made
 
 
 def personal_states(

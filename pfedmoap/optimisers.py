@@ -1,4 +1,4 @@
-"""Optimisers of local training, over a leading client axis; new for each client in each round."""
+"""Optimisers of local training, over a leading client axis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,19 +62,21 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Steps like `torch.optim.Adam` without weight decay (arXiv 1412.6980); defaults are PFPT's.
+    """Steps like `torch.optim.Adam` (arXiv 1412.6980); defaults are PFPT's.
 
-    An entry whose gradient has always been zero does not move at all.
+    Without weight decay, an entry whose gradient has always been zero does not move at all.
 
     Attributes:
         first_decay: Decay of the mean gradient (their beta_1).
         second_decay: Decay of the mean squared gradient (their beta_2).
         floor: What keeps the denominator away from zero (their epsilon).
+        weight_decay: Decoupled weight decay, as in `torch.optim.AdamW` (arXiv 1711.05101).
     """
 
     first_decay: float = 0.9
     second_decay: float = 0.98
     floor: float = 1e-6
+    weight_decay: float = 0.0
 
     def init(self, params: Arrays) -> Arrays:
         """Start without moments; steps are counted client by client."""
@@ -88,7 +90,6 @@ class Adam:
         self, params: Arrays, gradients: Arrays, state: Arrays
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """See `Optimiser.direction`."""
-        del params
         steps = state["steps"] + 1
         new, directions = {"steps": steps}, {}
         for name, gradient in gradients.items():
@@ -97,6 +98,8 @@ class Adam:
             count = steps.view(-1, *[1] * (gradient.dim() - 1))
             spread = (second / (1 - self.second_decay**count)).sqrt() + self.floor
             directions[name] = first / (1 - self.first_decay**count) / spread
+            if self.weight_decay:
+                directions[name] = directions[name] + self.weight_decay * params[name]
             new |= {f"first.{name}": first, f"second.{name}": second}
         return directions, new
 

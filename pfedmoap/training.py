@@ -20,7 +20,7 @@ class Training:
     """How clients train in one round.
 
     The optimiser is SGD with momentum unless a method brings its own. It is made anew for each
-    client in each round: nothing of it is shared between clients or carried over.
+    client in each round unless a method says otherwise; nothing of it is shared between clients.
 
     Attributes:
         epochs: Passes over the client's data in one round.
@@ -57,11 +57,13 @@ class Trained:
         params: Trained parameters, each (K, ...), detached.
         loss: Mean training loss of each client over its last epoch's worth of steps, (K,).
         steps: Steps that each client took, (K,).
+        optimiser: State of the optimiser, each (K, ...).
     """
 
     params: Arrays
     loss: Tensor
     steps: Tensor
+    optimiser: Arrays
 
 
 def train_locally(
@@ -74,6 +76,7 @@ def train_locally(
     learning_rates: Mapping[str, float],
     privatizer: Privatizer,
     optimiser: Optimiser | None = None,
+    carried: Arrays | None = None,
 ) -> Trained:
     """Train K clients side by side, each on its own data with its own batches and optimiser.
 
@@ -90,6 +93,7 @@ def train_locally(
         learning_rates: Step size by parameter name.
         privatizer: How batches are drawn and gradients formed.
         optimiser: ``None`` for SGD with the training's momentum and weight decay.
+        carried: State of the optimiser to go on from, each (K, ...); ``None`` begins anew.
 
     Returns:
         The trained parameters and each client's loss.
@@ -99,7 +103,7 @@ def train_locally(
     plan = privatizer.batches(sizes, views, streams, training.epochs, training.batch_size)
     plan = plan.to(device)
     optimiser = optimiser or SGD(training.momentum, training.weight_decay)
-    state = optimiser.init(params)
+    state = optimiser.init(params) if carried is None else carried
     losses = []
     for step in range(len(plan.index)):
         gradients, loss = privatizer.gradients(problem, params, data.batch(plan, step))
@@ -109,7 +113,7 @@ def train_locally(
         ahead = {n: value - learning_rates[n] * directions[n] for n, value in params.items()}
         params, state = _where(active, ahead, params), _where(active, moved, state)
     losses_of_last_epoch = _last_epoch_loss(losses, plan.active, training.epochs)
-    return Trained(params, losses_of_last_epoch, plan.active.sum(0))
+    return Trained(params, losses_of_last_epoch, plan.active.sum(0), state)
 
 
 def _where(active: Tensor, new: Arrays, old: Arrays) -> Arrays:

@@ -19,6 +19,8 @@ from eval.report.style import (
     styled,
 )
 
+MOST_ARRAYS = 8  # with a colour each; where there are more, they are drawn by kind
+
 
 @styled
 def learning_curves(run: Evidence) -> Picture | None:
@@ -107,14 +109,21 @@ def traffic(run: Evidence) -> Picture | None:
 def _by_array(
     run: Evidence, direction: str
 ) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    names = {name for r in run.records for each in r["traffic"] for name in each[direction]}
-    return {
-        name: np.array(
-            [sum(each[direction].get(name, 0) for each in r["traffic"]) for r in run.records],
-            dtype=np.float64,
-        )
-        for name in sorted(names)
+    """Bytes of each round by array, or by the first part of their names where there are many."""
+    rounds = [r["traffic"] for r in run.records]
+    ways = ("down_bytes", "up_bytes")
+    arrays = {name for r in rounds for each in r for way in ways for name in each[way]}
+    parts = {name: name.split(".")[0] if len(arrays) > MOST_ARRAYS else name for name in arrays}
+    found = {
+        parts[name]: np.zeros(len(rounds))
+        for name in sorted(arrays)
+        if any(name in each[direction] for r in rounds for each in r)
     }
+    for row, r in enumerate(rounds):
+        for each in r:
+            for name, size in each[direction].items():
+                found[parts[name]][row] += size
+    return found
 
 
 def _peak(values: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]]) -> float:

@@ -14,7 +14,7 @@ from pfedmoap.backbone.patches import PatchTower, find_patches
 from pfedmoap.backbone.plain_text import PlainPromptEncoder, token_embedding
 from pfedmoap.backbone.preprocessing import Preprocessing
 from pfedmoap.backbone.shared_prefix import SharedPrefixEncoder, TextTower, shareable_tower
-from pfedmoap.backbone.tokens import ClassPosition, Tokenizer, prompt_tokens
+from pfedmoap.backbone.tokens import ClassPosition, Tokenizer, end_positions, prompt_tokens
 from pfedmoap.backbone.visual_prompts import PromptedVision, TokenTower, find_tokens
 from pfedmoap.errors import BackboneError, ShapeError
 
@@ -252,8 +252,39 @@ class FrozenCLIP:
         Raises:
             BackboneError: The image tower has no place for prompt tokens; the message says why.
         """
+        return PromptedVision(self.token_tower)
+
+    def tokenise(self, texts: Sequence[str]) -> Tensor:
+        """Turn N texts into token ids, (N, T)."""
+        return self._tokenizer(list(texts))
+
+    def text_ends(self, texts: Sequence[str]) -> Tensor:
+        """Find the position of each of N texts' end token, (N,)."""
+        return end_positions(self._tokenizer, texts)
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The parts of the text tower, for passes of a form of their own.
+
+        Raises:
+            BackboneError: It is not open_clip's own causal transformer; the message says why.
+        """
+        if isinstance(self._shareable, TextTower):
+            return self._shareable
+        raise BackboneError(
+            f"{self.name} cannot be taken apart into text blocks: {self._shareable}; use a "
+            "backbone with open_clip's own text transformer, such as the embedded one or ViT-B-16"
+        )
+
+    @property
+    def token_tower(self) -> TokenTower:
+        """The parts of the image tower.
+
+        Raises:
+            BackboneError: It is not open_clip's own ViT; the message says why.
+        """
         self.require_features(["tokens"])
-        return PromptedVision(cast(TokenTower, self._tokens))
+        return cast(TokenTower, self._tokens)
 
     @cached_property
     def _embedding(self) -> Any:

@@ -1,4 +1,4 @@
-"""Loading a backbone by name: the embedded one, any open_clip name, ``hf-hub:``, ``local-dir:``."""
+"""Loading a backbone by name: embedded, open_clip's, ``hf-hub:``, ``local-dir:`` or ``lm:``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,15 +11,18 @@ from pfedmoap.backbone.fetching import check_at_hand, fetch_advice
 from pfedmoap.backbone.preprocessing import Preprocessing
 from pfedmoap.backbone.tokens import Tokenizer
 from pfedmoap.errors import BackboneError
+from pfedmoap.language.loading import PREFIX, load_lm
+from pfedmoap.language.model import FrozenLM
 
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """Which frozen vision-language model to use.
+    """Which frozen vision-language model to use, or which language model.
 
     Attributes:
         model: ``embedded``, an open_clip architecture such as ``ViT-B-16``, ``hf-hub:org/repo`` or
-            ``local-dir:/path``.
+            ``local-dir:/path``; for ``--method fedsp`` on questions also ``lm:`` and the name or
+            folder of a causal language model, such as ``lm:gpt2``.
         pretrained: Weights for an architecture name: an open_clip tag such as ``openai`` (which
             also decides between GELU and quick GELU), a file, or ``random`` (for benchmarks and
             tests; seed 0).
@@ -32,8 +35,21 @@ class BackboneOptions:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: str = "auto"
 
+    def load_any(self) -> FrozenCLIP | FrozenLM:
+        """Load a model of either modality.
+
+        Raises:
+            BackboneError: As in `load`.
+        """
+        if not self.model.startswith(PREFIX):
+            return self.load()
+        if self.pretrained is not None:
+            raise BackboneError("a language model has its own weights: drop `pretrained`")
+        name = self.model.removeprefix(PREFIX)
+        return load_lm(name, self.precision, resolve_device(self.device))
+
     def load(self) -> FrozenCLIP:
-        """Load the model.
+        """Load a CLIP.
 
         Returns:
             The frozen model on its device.
@@ -42,6 +58,8 @@ class BackboneOptions:
             BackboneError: The name or tag is unknown, or the weights are not on this machine and
                 cannot be fetched; the message says which command fetches them.
         """
+        if self.model.startswith(PREFIX):
+            raise BackboneError(f"{self.model} is a language model, and images need a CLIP here")
         device = resolve_device(self.device)
         if self.model == "embedded":
             if self.pretrained is not None:

@@ -91,6 +91,21 @@ def prompt_tokens(
     return PromptTokens(torch.stack(rows), torch.stack(slots), start, torch.tensor(lengths))
 
 
+def end_positions(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    """Find where texts end.
+
+    Args:
+        tokenizer: Maps N texts to ids (N, T), padded at the end.
+        texts: N texts.
+
+    Returns:
+        Position of each text's end token, (N,).
+    """
+    empty, rows = tokenizer([""])[0], tokenizer(list(texts))
+    start = _common_prefix(empty, torch.cat([rows, tokenizer(["."])]))
+    return torch.tensor([start + len(_content(row, empty, start)) for row in rows])
+
+
 def _common_prefix(empty: Tensor, rows: Tensor) -> int:
     """Count the leading tokens that every text starts with."""
     differs = (rows != empty).any(dim=0)

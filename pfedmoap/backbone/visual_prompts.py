@@ -21,9 +21,13 @@ from pfedmoap.errors import ShapeError
 
 @dataclass(frozen=True)
 class TokenTower:
-    """The trainable-prompt part of a ViT: all that comes after the embedded tokens.
+    """A ViT, divided where prompt tokens can go in.
 
     Attributes:
+        patches: Patch embedding, a convolution with equal kernel and stride.
+        class_embedding: (W,).
+        positions: (1 + M, W).
+        first_norm: What embedded tokens go through before the blocks.
         transformer: The blocks, as open_clip runs them: tokens (B, T, W) to tokens (B, T, W).
         blocks: The same one by one.
         norm: Normalisation of the class token.
@@ -31,6 +35,10 @@ class TokenTower:
         class_token: The class token as it enters the blocks, the same for every image, (W,).
     """
 
+    patches: nn.Conv2d
+    class_embedding: Tensor
+    positions: Tensor
+    first_norm: nn.Module
     transformer: nn.Module
     blocks: tuple[nn.Module, ...]
     norm: nn.Module
@@ -76,7 +84,17 @@ def find_tokens(visual: nn.Module) -> TokenTower | str:
         return "its image tower's blocks have a custom form"
     with torch.no_grad():
         class_token = tower.ln_pre(tower.class_embedding + tower.positional_embedding[0])
-    return TokenTower(tower.transformer, blocks, tower.ln_post, tower.proj, class_token)
+    return TokenTower(
+        patches=tower.conv1,
+        class_embedding=tower.class_embedding,
+        positions=tower.positional_embedding,
+        first_norm=tower.ln_pre,
+        transformer=tower.transformer,
+        blocks=blocks,
+        norm=tower.ln_post,
+        projection=tower.proj,
+        class_token=class_token,
+    )
 
 
 class PromptedVision:

@@ -3,11 +3,10 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pfedmoap.errors import DataError
 
@@ -16,32 +15,51 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """Classes that partitions and few shots go by where they are not the labels.
+
+    Attributes:
+        names: Names of the classes.
+        numbers: Class of each item, (n,).
+    """
+
+    names: tuple[str, ...]
+    numbers: IntArray
+
+
+@dataclass(frozen=True)
 class ImageDataset:
     """Labelled images with a fixed train/test division; images are loaded one by one on demand.
+
+    Or questions (`pfedmoap.language.questions`): what is shared out knows only labels, and what
+    encodes the items knows what they are.
 
     Attributes:
         name: Short name for tables and messages.
         class_names: Human-readable names; label ``i`` means ``class_names[i]``.
         labels: Class of each image, (n,).
         is_test: Whether each image belongs to the test division, (n,).
-        load: Returns image ``i`` as an RGB PIL image; called from several threads.
+        load: Returns image ``i`` as an RGB PIL image, or question ``i``; called from several
+            threads.
         fingerprint: Identifies the images' content; part of the feature cache's key.
         domains: Domain of each image, (n,), or ``None`` where the data have no domains.
         domain_names: Names of the domains, in the order of their ids.
         templates: Hand-written prompts for zero-shot classification, each with one ``{}``.
         unreadable: Files that were found but could not be read, each with the reason.
+        grouping: Other classes to share the items out by; ``None`` shares out by label.
     """
 
     name: str
     class_names: tuple[str, ...]
     labels: IntArray
     is_test: BoolArray
-    load: Callable[[int], Image.Image]
+    load: Callable[[int], Any]  # only who encodes an item knows its type
     fingerprint: str
     domains: IntArray | None = None
     domain_names: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("a photo of a {}.",)
     unreadable: tuple[str, ...] = ()
+    grouping: Grouping | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -67,6 +85,14 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shared_out(self) -> "ImageDataset":
+        """The data set with the labels and classes that it is shared out by."""
+        if self.grouping is None:
+            return self
+        names, numbers = self.grouping.names, self.grouping.numbers
+        return replace(self, class_names=names, labels=numbers, grouping=None)
+
 
 def chosen_images(dataset: ImageDataset, indices: IntArray) -> ImageDataset:
     """Restrict a data set to some of its images, e.g. to encode only those that are used.
@@ -86,6 +112,8 @@ def chosen_images(dataset: ImageDataset, indices: IntArray) -> ImageDataset:
         load=_Chosen(dataset.load, indices),
         fingerprint=hashlib.sha256(f"{dataset.fingerprint} {which}".encode()).hexdigest(),
         domains=None if dataset.domains is None else dataset.domains[indices],
+        grouping=dataset.grouping
+        and Grouping(dataset.grouping.names, dataset.grouping.numbers[indices]),
     )
 
 
@@ -93,10 +121,10 @@ def chosen_images(dataset: ImageDataset, indices: IntArray) -> ImageDataset:
 class _Chosen:
     """Loads some of the images of another data set."""
 
-    load: Callable[[int], Image.Image]
+    load: Callable[[int], Any]
     indices: IntArray
 
-    def __call__(self, position: int) -> Image.Image:
+    def __call__(self, position: int) -> Any:
         return self.load(int(self.indices[position]))
 
 

@@ -20,6 +20,10 @@ def walk(optimiser: Optimiser, gradients: list[torch.Tensor], rate: float) -> to
     [
         (SGD(0.9, 0.01), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01)),
         (Adam(), lambda p: torch.optim.Adam(p, 0.1, betas=(0.9, 0.98), eps=1e-6)),
+        (
+            Adam(0.9, 0.999, 1e-4, 0.05),
+            lambda p: torch.optim.AdamW(p, 0.1, (0.9, 0.999), 1e-4, weight_decay=0.05),
+        ),
     ],
 )
 def test_each_client_steps_as_it_would_alone_with_torch(ours, theirs):

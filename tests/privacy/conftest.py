@@ -40,7 +40,8 @@ class Recorder(NoPrivacy):
 @pytest.fixture
 def setting(clip: FrozenCLIP) -> Setting:
     training = Training(epochs=1, batch_size=3, learning_rate=0.02)
-    return Setting(clip, CLASSES, training, seed=11)
+    server = make_data(ClientId(99), 4, clip.embed_dim)
+    return Setting(clip, CLASSES, training, seed=11, server_data=server)
 
 
 @pytest.fixture
@@ -51,6 +52,8 @@ def data(clip: FrozenCLIP) -> dict[ClientId, ClientData]:
 
 JOINT: dict[str, dict] = {
     **{name: {} for name in method_classes() if name not in ("zero_shot", "fed_bbpt", "pfpt")},
+    "fedsp": {"stages": "prompt", "distillation_steps": 2},
+    "fedsp, both towers": {"stages": "prompt", "prefixed": "both", "distillation_steps": 2},
     "pfedmoap, averaged gates": {"gate_sharing": "averaged"},
     "pfpt": {"selection": "sample"},
     "pfpt, text": {"selection": "sample", "modality": "text"},

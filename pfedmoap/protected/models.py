@@ -1,0 +1,107 @@
+"""What FedSP needs of a model that must not leave its server, and of the one that clients hold.
+
+Both understand the same *prefix*: trainable keys and values that stand before the tokens of each
+layer. It is all that travels in a round; what it learns against the auxiliary model is meant to
+serve the protected one.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from pfedmoap.types import Arrays
+
+
+class AuxiliaryModel(Protocol):
+    """The form of the model that clients hold: an architecture without a single weight.
+
+    Weights and prefix come as arguments, both with a leading axis of K clients.
+    """
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Kinds of features that it reads."""
+        ...
+
+    def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
+        """Compute what frozen weights make of examples, once, where no prefix has a say in it.
+
+        Args:
+            weights: Weights that stand still, each (K, ...).
+            features: Examples by kind, (K, n, V, ...).
+
+        Returns:
+            What takes the place of the examples, by kind, (K, n, V, ...); they themselves where
+            there is nothing to save.
+        """
+        ...
+
+    def represent(self, weights: Arrays, prefix: Arrays) -> Arrays:
+        """Compute what a client's examples share, by name, each (K, ...)."""
+        ...
+
+    def logits(self, weights: Arrays, prefix: Arrays, shared: Arrays, features: Arrays) -> Tensor:
+        """Score every class or choice, (K, B, C)."""
+        ...
+
+    def losses(
+        self, weights: Arrays, prefix: Arrays, shared: Arrays, features: Arrays, labels: Tensor
+    ) -> Tensor:
+        """Compute one loss for each example, (K, B)."""
+        ...
+
+
+class ProtectedModel(Protocol):
+    """The full model on the server.
+
+    Its weights are in no value that its functions return but `first_weights`, which is for the
+    server's eyes: what goes to clients is what distillation makes of it.
+    """
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Kinds of features that it reads, on the server alone."""
+        ...
+
+    @property
+    def auxiliary(self) -> AuxiliaryModel:
+        """The form of the clients' model."""
+        ...
+
+    @property
+    def prefix_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each part of the prefix by name: (layers, 2, p, W), keys before values."""
+        ...
+
+    def initial_prefix(self, seed: int) -> Arrays:
+        """Draw the prefix that the federation starts from, by name."""
+        ...
+
+    def first_weights(self) -> Arrays:
+        """Cut the auxiliary's weights out of the model, as they are before distillation."""
+        ...
+
+    def distillation_loss(self, weights: Arrays, features: Arrays, step: int) -> Tensor:
+        """Compare the auxiliary's hidden states with the model's own, without a prefix.
+
+        Args:
+            weights: The auxiliary's weights, each (1, ...).
+            features: The server's examples of this step, by kind, (B, ...).
+            step: Which step, for what is sampled beside the examples.
+
+        Returns:
+            Mean squared error, a scalar.
+        """
+        ...
+
+    def represent(self, prefix: Arrays) -> Arrays:
+        """Compute what all examples share under K prefixes, by name, each (K, ...)."""
+        ...
+
+    def logits(self, prefix: Arrays, shared: Arrays, features: Arrays) -> Tensor:
+        """Score every class or choice with the full model, (K, B, C)."""
+        ...
+
+    def losses(self, prefix: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
+        """Compute one loss for each example with the full model, (K, B)."""
+        ...

@@ -1,0 +1,84 @@
+"""Local problems of FedSP: with the auxiliary model on clients, with the full model on the server.
+
+Parameters are named by what they belong to, ``prefix.*`` and ``auxiliary.*``, so that one problem
+serves a stage that trains the one, the other, or both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
+from pfedmoap.types import Arrays
+
+PREFIX, AUXILIARY = "prefix", "auxiliary"
+
+
+def named(part: str, arrays: Arrays) -> dict[str, Tensor]:
+    """Put a part's name before its arrays' names."""
+    return {f"{part}.{name}": value for name, value in arrays.items()}
+
+
+def part_of(part: str, arrays: Arrays) -> dict[str, Tensor]:
+    """Inverse of `named`: a part's arrays by their own names."""
+    start = f"{part}."
+    return {name[len(start) :]: value for name, value in arrays.items() if name.startswith(start)}
+
+
+def none_of(params: Arrays) -> Tensor:
+    """No penalty for any of K clients, (K,)."""
+    first = next(iter(params.values()))
+    return torch.zeros(len(first), device=first.device)
+
+
+@dataclass(frozen=True)
+class AuxiliaryProblem:
+    """One stage of K clients.
+
+    Attributes:
+        model: The form of their model.
+        frozen: The arrays that stand still in this stage, each (K, ...).
+    """
+
+    model: AuxiliaryModel
+    frozen: Arrays = field(default_factory=dict)
+
+    def represent(self, params: Arrays) -> Arrays:
+        """Compute what examples share."""
+        everything = {**self.frozen, **params}
+        return self.model.represent(part_of(AUXILIARY, everything), part_of(PREFIX, everything))
+
+    def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
+        """One loss an example, (K, B)."""
+        everything = {**self.frozen, **params}
+        weights, prefix = part_of(AUXILIARY, everything), part_of(PREFIX, everything)
+        return self.model.losses(weights, prefix, shared, features, labels)
+
+    def penalty(self, params: Arrays) -> Tensor:
+        """None, (K,)."""
+        return none_of(params)
+
+
+@dataclass(frozen=True)
+class ServerProblem:
+    """The server's step: the same prefix inside the full model.
+
+    Attributes:
+        model: The full model.
+    """
+
+    model: ProtectedModel
+
+    def represent(self, params: Arrays) -> Mapping[str, Tensor]:
+        """Compute what examples share."""
+        return self.model.represent(part_of(PREFIX, params))
+
+    def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
+        """One loss an example, (1, B)."""
+        return self.model.losses(part_of(PREFIX, params), shared, features, labels)
+
+    def penalty(self, params: Arrays) -> Tensor:
+        """None, (1,)."""
+        return none_of(params)

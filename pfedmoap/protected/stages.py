@@ -1,0 +1,125 @@
+"""The stages of a FedSP client's round: which of its two parts is trained, and when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pfedmoap.cohorts import stack_data, streams
+from pfedmoap.gradients import Privatizer
+from pfedmoap.method import ClientTask, Setting
+from pfedmoap.optimisers import Adam
+from pfedmoap.protected.models import AuxiliaryModel
+from pfedmoap.protected.problems import AUXILIARY, PREFIX, AuxiliaryProblem, named, part_of
+from pfedmoap.training import train_locally
+from pfedmoap.types import Arrays
+
+Plan = Literal["alternate", "joint", "prompt", "none"]
+OPTIMISER = "optimiser"
+ADAMW = Adam(first_decay=0.9, second_decay=0.999, floor=1e-4, weight_decay=0.01)  # FedSP's
+
+STAGES: dict[Plan, dict[str, tuple[str, ...]]] = {
+    "alternate": {"model": (AUXILIARY,), "prompt": (PREFIX,)},
+    "joint": {"both": (AUXILIARY, PREFIX)},
+    "prompt": {"prompt": (PREFIX,)},
+    "none": {},
+}
+"""The parts that each stage trains, by plan and stage, in order."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """One client after its stages.
+
+    Attributes:
+        task: What it was given.
+        params: Its arrays, ``prefix.*`` and ``auxiliary.*``, on the CPU.
+        optimisers: State of each stage's optimiser, ``optimiser.<stage>.*``.
+        loss: Mean training loss over the last stage's last epoch; ``None`` without a stage.
+    """
+
+    task: ClientTask
+    params: Arrays
+    optimisers: Arrays
+    loss: float | None
+
+
+def run_stages(
+    plan: Plan,
+    model: AuxiliaryModel,
+    starts: Sequence[Arrays],
+    batch: Sequence[ClientTask],
+    setting: Setting,
+    auxiliary_learning_rate: float,
+    privatizer: Privatizer,
+) -> list[Staged]:
+    """Train K clients side by side through their stages.
+
+    Each stage takes the training's epochs and has an optimiser of its own, which goes on from where
+    it stood at the end of the client's last round.
+
+    Args:
+        plan: Which stages.
+        model: The form of the clients' model.
+        starts: Each client's ``prefix.*`` and ``auxiliary.*``.
+        batch: The K tasks; either all have optimisers in their local state or none has.
+        setting: Training options, seed and device.
+        auxiliary_learning_rate: Step size of the auxiliary's weights.
+        privatizer: How gradients are formed.
+
+    Returns:
+        The clients in the order of the batch.
+    """
+    device = setting.backbone.device
+    params = stack(starts, device)
+    data, sizes = stack_data(batch, device), [len(task.data) for task in batch]
+    optimisers: dict[str, Tensor] = {}
+    losses: list[float] | None = None
+    for stage, parts in STAGES[plan].items():
+        moving = {name: value for name, value in params.items() if name.startswith(parts)}
+        frozen = {name: value for name, value in params.items() if name not in moving}
+        state = f"{OPTIMISER}.{stage}"
+        seen = data
+        if AUXILIARY not in parts:
+            seen = replace(
+                data, features=model.precompute(part_of(AUXILIARY, frozen), data.features)
+            )
+        carried = [part_of(state, task.local or {}) for task in batch]
+        trained = train_locally(
+            AuxiliaryProblem(model, frozen),
+            moving,
+            seen,
+            sizes,
+            streams(batch, setting.seed),
+            setting.training,
+            {
+                name: auxiliary_learning_rate
+                if name.startswith(AUXILIARY)
+                else setting.training.learning_rate
+                for name in moving
+            },
+            privatizer,
+            ADAMW,
+            stack(carried, device) if carried[0] else None,
+        )
+        params |= trained.params
+        optimisers |= named(state, trained.optimiser)
+        losses = trained.loss.tolist()
+    own, states = unstack(params, len(batch)), unstack(optimisers, len(batch))
+    return [
+        Staged(task, own[row], states[row], None if losses is None else losses[row])
+        for row, task in enumerate(batch)
+    ]
+
+
+def stack(arrays: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:
+    """Stack K clients' arrays of equal names and shapes to (K, ...) on a device."""
+    return {name: torch.stack([own[name] for own in arrays]).to(device) for name in arrays[0]}
+
+
+def unstack(arrays: Arrays, clients: int) -> list[dict[str, Tensor]]:
+    """Inverse of `stack`, on the CPU, each array in memory of its own."""
+    moved = {name: value.detach().cpu() for name, value in arrays.items()}
+    return [{name: value[row].clone() for name, value in moved.items()} for row in range(clients)]
