@@ -163,7 +163,7 @@ class Method(Protocol[S]):
 
     @property
     def trains(self) -> bool:
-        """Whether there is anything to learn; otherwise no rounds are run."""
+        """Whether there is anything to learn; otherwise one empty round is recorded."""
         ...
 
     @property

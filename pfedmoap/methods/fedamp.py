@@ -2,7 +2,8 @@
 
 Full title: "Personalized Cross-Silo Federated Learning on Non-IID Data", by Y. Huang, L. Chu,
 Z. Zhou, L. Wang, J. Liu, J. Pei and Y. Zhang, AAAI 2021. The server keeps everybody's last prompt
-w_i and makes a cloud prompt for each client (eq. 5-7, with A(x) = 1 - exp(-x / sigma)):
+w_i and makes a cloud prompt for each client. With A(x) = 1 - exp(-x / sigma), by general knowledge
+of the method rather than from the paper's text:
 
     u_i = xi_ii w_i + sum_{j != i} xi_ij w_j,    xi_ij = (alpha / sigma) exp(-|w_i - w_j|^2 / sigma)
 
@@ -25,12 +26,11 @@ import torch
 from torch import Tensor
 
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import stack_arrays
 from pfedmoap.errors import ConfigError
 from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.pool import ExpertPool
-from pfedmoap.prompt_tuning import PromptProblem, classify, tune
+from pfedmoap.prompt_tuning import classify, tune_sent
 from pfedmoap.prompts import initial_context
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -115,14 +115,7 @@ class FedAMP:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Tune the cloud prompt on the client's images, pulled back to where it came from."""
-
-        def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
-            backbone = self.setting.backbone
-            anchor = stack_arrays(batch, "context", backbone.device)
-            problem = PromptProblem(self._encoder, backbone.logit_scale, self.proximal, anchor)
-            return problem, {"context": anchor}
-
-        tuned = tune(tasks, self.setting, privatizer, begin)
+        tuned = tune_sent(tasks, self.setting, privatizer, self._encoder, proximal=self.proximal)
         return [client.result(client.params, keeps=client.params) for client in tuned]
 
     def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:

@@ -6,8 +6,10 @@ whose baseline it is. The clients' average move away from what they were sent is
 negative gradient: ``m = b1 m + (1 - b1) move``, ``v = b2 v + (1 - b2) move^2`` and ``P = P +
 server_learning_rate * m / (sqrt(v) + adaptivity)`` (Algorithm 2, FedAdam).
 
-Where we depart: v starts at 0, where the paper starts at the square of its adaptivity or more; with
-the paper's decays, 0.9 and 0.99, the first step is then of the size of the server's step size.
+Where we depart: clients run Adam like those of the other methods here, where the paper's run SGD
+(``optimiser="sgd"``); v starts at 0, where the paper starts at the square of its adaptivity or
+more. With the paper's decays, 0.9 and 0.99, the first step is then of the size of the server's step
+size.
 """
 
 from collections.abc import Mapping, Sequence

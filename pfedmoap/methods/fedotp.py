@@ -6,9 +6,9 @@ by the server, and a local one that never leaves it. For an image and a class c,
 (M x 2) moves ``mass`` of the image's M local features to the class features of the two prompts at
 cost 1 - cosine (eq. 7-9); the logit is ``s sum(T * cosine)``. The plan carries no gradient.
 
-Defaults are the paper's: mass 0.8, entropy 0.1, at most 100 iterations; it trains with a step size
-of 0.001, set by ``training.learning_rate``. As there, clients are evaluated after the round with
-the new global context and their own local one.
+Defaults are the released ones: mass 0.8, entropy 0.1 (0.01 for few-shot data), at most 100
+iterations; it trains with a step size of 0.001, set by ``training.learning_rate``. As there,
+clients are evaluated after the round with the new global context and their own local one.
 
 Where we depart: the iterations are always as many as asked for, where the released code stops when
 a whole batch has converged, which would let an image's result depend on the others in its batch.

@@ -7,7 +7,7 @@ Each client starts from the global prompt, trains it on its own images and uploa
 averages (FedAvg, arXiv 1602.05629). Everybody classifies with the new average.
 
 Where we depart from the released code: the average is one of values, weighted by training-set size
-as the paper says (the code collects references to one live tensor, so that its "average" is the
+as in FedAvg (the code collects references to one live tensor, so that its "average" is the
 last client's prompt; ``uniform`` gives its unweighted mean); the step size is constant.
 """
 

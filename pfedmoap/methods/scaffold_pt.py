@@ -11,7 +11,8 @@ the Adam of the others. Without momentum and weight decay, whatever the training
 formula for c_i holds for plain steps only.
 
 Where we depart: c is the mean over the clients that have taken part, where the paper divides by all
-clients; a server need not know how many more there are.
+clients; a server need not know how many more there are. Prompts are weighted by training-set size
+like those of the other methods here, where the paper's mean is plain (``weighting="uniform"``).
 """
 
 from collections.abc import Mapping, Sequence
