@@ -55,7 +55,10 @@ def admit(
         if array.dtype != spec.dtype:
             raise UpdateRejectedError(f"{what} has dtype {array.dtype}, expected {spec.dtype}")
         if not bool(torch.isfinite(array).all()):
-            raise UpdateRejectedError(f"{what} holds values that are not finite")
+            raise UpdateRejectedError(
+                f"{what} holds values that are not finite: its training diverged; use a smaller "
+                "training.learning_rate"
+            )
         norm = float(array.double().norm())
         if norm > spec.max_norm:
             raise UpdateRejectedError(f"{what} has norm {norm:.3g}, at most {spec.max_norm:g}")

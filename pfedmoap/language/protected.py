@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pfedmoap.errors import ConfigError, PrivacyError
+from pfedmoap.errors import ConfigError
 from pfedmoap.language.decoder import Prefix
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.scoring import (
@@ -45,6 +45,14 @@ class AuxiliaryLM:
         """Tokens of the choices, and which of them are the answers'."""
         return KINDS
 
+    @property
+    def step_gap(self) -> str | None:
+        """Sequences are cut by what they hold, which per-example gradients cannot follow."""
+        return (
+            "its clients run a language model, whose sequences are cut to the longest of a batch, "
+            "so that no per-example gradient can be formed; use `--privacy release`"
+        )
+
     def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
         """Nothing: every token sees the prefix in the first layer already."""
         del weights
@@ -68,29 +76,14 @@ class AuxiliaryLM:
     def losses(
         self, weights: Arrays, prefix: Arrays, shared: Arrays, features: Arrays, labels: Tensor
     ) -> Tensor:
-        """Cross-entropy of the right choice's tokens, (K, B); see `answer_losses`.
-
-        Raises:
-            PrivacyError: Per-example gradients were asked for, which cannot be had here: sequences
-                are cut by what they hold, and `torch.vmap` cannot do that.
-        """
+        """Cross-entropy of the right choice's tokens, (K, B); see `answer_losses`."""
         del shared
-        try:
-            return torch.stack(
-                [
-                    answer_losses(
-                        self._scorer(weights, prefix, k), _of_client(features, k), labels[k]
-                    )
-                    for k in range(len(prefix[PART]))
-                ]
-            )
-        except RuntimeError as error:
-            if not str(error).startswith("vmap"):
-                raise
-            raise PrivacyError(
-                "a language model gives no per-example gradients, so that --privacy dpsgd cannot "
-                "be had with it: use --privacy release"
-            ) from error
+        return torch.stack(
+            [
+                answer_losses(self._scorer(weights, prefix, k), _of_client(features, k), labels[k])
+                for k in range(len(prefix[PART]))
+            ]
+        )
 
     def _scorer(self, weights: Arrays, prefix: Arrays, client: int) -> "partial[Tensor]":
         own = {name: value[client] for name, value in weights.items()}

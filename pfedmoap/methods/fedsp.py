@@ -147,8 +147,10 @@ class FedSP:
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Only a prefix that is trained against the server's own weights has a private step."""
-        if mode == "release" or (mode == "joint" and self.stages in ("prompt", "none")):
+        if mode == "release":
             return None
+        if mode == "joint" and self.stages in ("prompt", "none"):
+            return self._client.step_gap
         if mode == "joint":
             return (
                 "the prefix is trained against an auxiliary model that its client has just trained "

@@ -50,6 +50,11 @@ class AuxiliaryCLIP:
         """The images themselves, or their features where the image tower is public."""
         return ("image",) if self.image is None else ("pixels",)
 
+    @property
+    def step_gap(self) -> str | None:
+        """Every image has its own gradient."""
+        return None
+
     @torch.no_grad()
     def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
         """Encode the images, (K, n, V, D), unless a prefix stands in the image tower."""

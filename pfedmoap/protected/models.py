@@ -23,6 +23,11 @@ class AuxiliaryModel(Protocol):
         """Kinds of features that it reads."""
         ...
 
+    @property
+    def step_gap(self) -> str | None:
+        """Why no private step exists, for want of per-example gradients; ``None`` if it does."""
+        ...
+
     def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
         """Compute what frozen weights make of examples, once, where no prefix has a say in it.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pfedmoap.backbone.clip import FrozenCLIP
+from pfedmoap.errors import ConfigError
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.protected import ProtectedLM
 from pfedmoap.method import Setting
@@ -50,6 +51,11 @@ def protect(setting: Setting[FrozenCLIP | FrozenLM], options: Protection) -> Pro
     """
     backbone = setting.backbone
     if isinstance(backbone, FrozenLM):
+        if options.protects != "both" or options.prefixed != "text":
+            raise ConfigError(
+                "a language model has one tower, which is protected and has the prefix: leave out "
+                "--method.protects and --method.prefixed"
+            )
         return ProtectedLM(
             backbone=backbone,
             prefix_length=options.prefix_length,

@@ -288,3 +288,12 @@ def test_a_model_that_knows_two_answers_is_brought_to_the_clients_one(tmp_path):
 
     assert right(method.init()) < 0.7
     assert right(run(method, federation, rounds=4).state) == 1
+
+
+def test_private_steps_and_options_of_two_towers_are_refused_beforehand(lm):
+    setting = Setting(lm, ("yes", "no"), Training(), ("{}",))
+    assert "no per-example gradient" in str(FedSP(setting, stages="prompt").privacy_gap("joint"))
+    assert FedSP(setting).privacy_gap("release") is None
+    for options in ({"protects": "text"}, {"prefixed": "both"}):
+        with pytest.raises(ConfigError, match="one tower"):
+            _ = FedSP(setting, **options).uploads
