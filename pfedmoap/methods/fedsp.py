@@ -13,7 +13,7 @@ Where we depart from it:
   (``prefixed="both"``: in both). ``protects="text"`` takes the image tower as public.
 - Of the token embedding only the rows that the classes' prompts need are cut out and distilled.
 - The released clients upload the auxiliary's weights as well; here nothing but the prefix leaves.
-- Weights and prefix are admitted and averaged by number of examples; step sizes are constant.
+- Step sizes are constant, where the released code's rise over the first tenth of all steps.
 - No reparametrisation of the prefix.
 
 Personalised accuracy is that of each client's own auxiliary with the new prefix; global accuracy
@@ -27,10 +27,9 @@ from functools import cached_property
 import torch
 
 from pfedmoap.aggregation import Weighting, average
-from pfedmoap.batches import StackedData, Stream
 from pfedmoap.cohorts import client_batches
 from pfedmoap.errors import ConfigError, MethodError
-from pfedmoap.gradients import Mode, NoPrivacy, Privatizer, gap_of_one_phase
+from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.method import (
     ArraySpec,
     ClientData,
@@ -42,22 +41,11 @@ from pfedmoap.method import (
 from pfedmoap.protected.distillation import Distillation, Start, distil
 from pfedmoap.protected.dual_encoder import Towers
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
-from pfedmoap.protected.problems import AUXILIARY, PREFIX, ServerProblem, named, part_of
+from pfedmoap.protected.problems import AUXILIARY, PREFIX, named, part_of
 from pfedmoap.protected.protect import Protection, protect
-from pfedmoap.protected.stages import (
-    ADAMW,
-    OPTIMISER,
-    Plan,
-    Staged,
-    run_stages,
-    stack,
-    unstack,
-)
+from pfedmoap.protected.stages import OPTIMISER, Plan, run_stages, server_stage
 from pfedmoap.protected.towers import Shape
-from pfedmoap.training import train_locally
 from pfedmoap.types import Arrays, ClientId, Download, Update
-
-_SERVER = ClientId(-1)  # names the server's random stream
 
 
 @dataclass(frozen=True)
@@ -143,7 +131,7 @@ class FedSP:
     @property
     def features(self) -> tuple[str, ...]:
         """What clients' auxiliary models read, and what the full model reads on the server."""
-        return tuple(dict.fromkeys((*self._client.features, *self._model.features)))
+        return tuple(dict.fromkeys((*self._client.features, *self.protected.features)))
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Only a prefix that is trained against the server's own weights has a private step."""
@@ -162,7 +150,7 @@ class FedSP:
     @property
     def uploads(self) -> Mapping[str, ArraySpec]:
         """The prefix and nothing else."""
-        shapes = self._model.prefix_shapes
+        shapes = self.protected.prefix_shapes
         return {f"{PREFIX}.{name}": ArraySpec(shape) for name, shape in shapes.items()}
 
     def init(self) -> State:
@@ -171,17 +159,11 @@ class FedSP:
         Raises:
             ConfigError: The server has no examples to distil or train on.
         """
-        setting = self.setting
-        if setting.server_data is None and (
-            self.server_step or "image" not in self._client.features
-        ):
-            raise ConfigError(
-                "FedSP's server distils and trains on examples of its own, and has none: give it "
-                "some with --sampling.server_shots 4; without them only --method.protects text "
-                "with --method.server_step false can run"
-            )
-        auxiliary, _ = distil(self._model, setting.server_data, self.distillation)
-        return State(self._model.initial_prefix(setting.seed), auxiliary, frozenset(), {})
+        texts_do = self.protects == "text" and not self.server_step
+        data = self.setting.server_data if texts_do else self._server_data
+        auxiliary, _ = distil(self.protected, data, self.distillation)
+        prefix = self.protected.initial_prefix(self.setting.seed)
+        return State(prefix, auxiliary, frozenset(), {})
 
     @property
     def distillation(self) -> Distillation:
@@ -194,6 +176,22 @@ class FedSP:
             seed=self.setting.seed,
         )
 
+    @cached_property
+    def protected(self) -> ProtectedModel:
+        """The full model, for the server's eyes."""
+        return protect(
+            self.setting,
+            Protection(
+                protects=self.protects,
+                prefixed=self.prefixed,
+                prefix_length=self.prefix_length,
+                prefix_std=self.prefix_std,
+                shape=self.auxiliary,
+                blocks=self.auxiliary_blocks,
+                batch_size=self.distillation_batch_size,
+            ),
+        )
+
     def plan(self, state: State, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the prefix, and the auxiliary to those who do not have it yet."""
         prefix, auxiliary = named(PREFIX, state.prefix), named(AUXILIARY, state.auxiliary)
@@ -204,22 +202,20 @@ class FedSP:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train the auxiliary, then the prefix; upload the prefix and keep the rest."""
-        results = []
+        results: list[ClientResult] = []
         own = [replace(task, data=task.data.only(self._client.features)) for task in tasks]
-        known = lambda task: task.local is None  # noqa: E731
-        for batch in client_batches(own, self.setting.training.clients_per_batch, known):
-            results += [
-                self._result(client)
-                for client in run_stages(
-                    self.stages,
-                    self._client,
-                    [self._start(task) for task in batch],
-                    batch,
-                    self.setting,
-                    self.auxiliary_learning_rate,
-                    privatizer,
-                )
-            ]
+        size = self.setting.training.clients_per_batch
+        for batch in client_batches(own, size, key=lambda task: task.local is None):
+            staged = run_stages(
+                self.stages,
+                self._client,
+                [self._start(task) for task in batch],
+                batch,
+                self.setting,
+                self.auxiliary_learning_rate,
+                privatizer,
+            )
+            results += [client.result(self.uploads) for client in staged]
         return sorted(results, key=lambda result: result.update.client)
 
     def aggregate(self, state: State, updates: Sequence[Update]) -> State:
@@ -231,7 +227,10 @@ class FedSP:
         }
         optimiser = state.optimiser
         if self.server_step:
-            prefix, optimiser = self._server_step(prefix, optimiser, updates[0].round)
+            data = self._server_data.only(self.protected.features)
+            prefix, optimiser = server_stage(
+                self.protected, prefix, optimiser, data, self.setting, updates[0].round
+            )
         equipped = state.equipped | {update.client for update in updates}
         return State(prefix, state.auxiliary, equipped, optimiser)
 
@@ -248,8 +247,8 @@ class FedSP:
     def predict_global(self, state: State, features: Arrays) -> Prediction:
         """Classify with the full model, on the server."""
         prefix = self._alone(state.prefix)
-        seen = self._alone({kind: features[kind] for kind in self._model.features})
-        return Prediction(self._model.logits(prefix, self._model.represent(prefix), seen)[0])
+        seen = self._alone({kind: features[kind] for kind in self.protected.features})
+        return Prediction(self.protected.logits(prefix, self.protected.represent(prefix), seen)[0])
 
     def to_arrays(self, state: State) -> Arrays:
         """All of the server's state."""
@@ -269,47 +268,16 @@ class FedSP:
             part_of(OPTIMISER, arrays),
         )
 
-    def _result(self, client: Staged) -> ClientResult:
-        """Divide what a client knows: the prefix leaves, everything else stays."""
-        download = client.task.download
-        update = Update(
-            download.round,
-            download.client,
-            {name: v for name, v in client.params.items() if name in self.uploads},
-            len(client.task.data),
-            {} if client.loss is None else {"train_loss": client.loss},
-        )
-        keeps = {name: v for name, v in client.params.items() if name not in self.uploads}
-        return ClientResult(update, {**keeps, **client.optimisers})
-
-    def _server_step(self, prefix: Arrays, optimiser: Arrays, round: int) -> tuple[Arrays, Arrays]:
-        """Train the average on the server's examples; returns it and the optimiser's state."""
-        setting, data = self.setting, self._server_data
-        device = setting.backbone.device
-        trained = train_locally(
-            ServerProblem(self._model),
-            stack([named(PREFIX, prefix)], device),
-            StackedData.stack([data.features], [data.labels], device),
-            [len(data)],
-            [Stream(setting.seed, _SERVER, round)],
-            setting.training,
-            dict.fromkeys(named(PREFIX, prefix), setting.training.learning_rate),
-            NoPrivacy(),
-            ADAMW,
-            stack([optimiser], device) if optimiser else None,
-        )
-        (found,), (state,) = unstack(trained.params, 1), unstack(trained.optimiser, 1)
-        return part_of(PREFIX, found), state
-
     @property
     def _server_data(self) -> ClientData:
-        """What the server trains on: its examples, with what the full model reads."""
+        """What the server distils and trains on."""
         if self.setting.server_data is None:
             raise ConfigError(
-                "FedSP's server has no examples to train on: give it some with "
-                "--sampling.server_shots 4, or use --method.server_step false"
+                "FedSP's server distils and trains on examples of its own, and has none: give it "
+                "some with --sampling.server_shots 4; without them only --method.protects text "
+                "with --method.server_step false can run"
             )
-        return self.setting.server_data.only(self._model.features)
+        return self.setting.server_data
 
     def _start(self, task: ClientTask) -> Arrays:
         """A client's arrays at the beginning of its round, ``prefix.*`` and ``auxiliary.*``."""
@@ -331,23 +299,8 @@ class FedSP:
         return {name: v[None].to(self.setting.backbone.device) for name, v in arrays.items()}
 
     @cached_property
-    def _model(self) -> ProtectedModel:
-        return protect(
-            self.setting,
-            Protection(
-                protects=self.protects,
-                prefixed=self.prefixed,
-                prefix_length=self.prefix_length,
-                prefix_std=self.prefix_std,
-                shape=self.auxiliary,
-                blocks=self.auxiliary_blocks,
-                batch_size=self.distillation_batch_size,
-            ),
-        )
-
-    @cached_property
     def _client(self) -> AuxiliaryModel:
-        return self._model.auxiliary
+        return self.protected.auxiliary
 
 
 METHOD = FedSP

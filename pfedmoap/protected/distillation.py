@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -56,6 +57,11 @@ def distil(
         Weights on the CPU by name, and the loss of each step.
     """
     cut = model.first_weights()
+    if options.steps == 0 and options.start == "cut":
+        logger.warning(
+            "without distillation clients are sent blocks of the protected model itself; set "
+            "--method.distillation_steps above 0"
+        )
     first = cut if options.start == "cut" else _random_like(cut, options.seed)
     weights = {name: value[None].clone().requires_grad_() for name, value in first.items()}
     optimiser = AdamW(
@@ -76,6 +82,22 @@ def distil(
     if found:
         logger.info("distilled %d steps: loss %.4f to %.4f", len(found), found[0], found[-1])
     return {name: value.detach()[0].cpu().clone() for name, value in weights.items()}, found
+
+
+def resemblance(weights: Arrays, cut: Arrays) -> dict[str, float]:
+    """Say how much of the model the distilled weights still show.
+
+    Args:
+        weights: What distillation made.
+        cut: The blocks that were cut out of the model, by the same names.
+
+    Returns:
+        By name, the largest cosine of a row of the one with the same row of the other.
+    """
+    return {
+        name: float(F.cosine_similarity(weights[name].double(), value.double().cpu(), dim=-1).max())
+        for name, value in cut.items()
+    }
 
 
 def _random_like(weights: Arrays, seed: int) -> Arrays:

@@ -1,23 +1,32 @@
-"""The stages of a FedSP client's round: which of its two parts is trained, and when."""
+"""The stages of FedSP's round: what a client trains and when, and the server after it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from pfedmoap.batches import StackedData, Stream
 from pfedmoap.cohorts import stack_data, streams
-from pfedmoap.gradients import Privatizer
-from pfedmoap.method import ClientTask, Setting
+from pfedmoap.gradients import NoPrivacy, Privatizer
+from pfedmoap.method import ClientData, ClientResult, ClientTask, Setting
 from pfedmoap.optimisers import Adam
-from pfedmoap.protected.models import AuxiliaryModel
-from pfedmoap.protected.problems import AUXILIARY, PREFIX, AuxiliaryProblem, named, part_of
+from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
+from pfedmoap.protected.problems import (
+    AUXILIARY,
+    PREFIX,
+    AuxiliaryProblem,
+    ServerProblem,
+    named,
+    part_of,
+)
 from pfedmoap.training import train_locally
-from pfedmoap.types import Arrays
+from pfedmoap.types import Arrays, ClientId, Update
 
 Plan = Literal["alternate", "joint", "prompt", "none"]
 OPTIMISER = "optimiser"
+SERVER = ClientId(-1)  # names the server's random stream
 ADAMW = Adam(first_decay=0.9, second_decay=0.999, floor=1e-4, weight_decay=0.01)  # FedSP's
 
 STAGES: dict[Plan, dict[str, tuple[str, ...]]] = {
@@ -44,6 +53,19 @@ class Staged:
     params: Arrays
     optimisers: Arrays
     loss: float | None
+
+    def result(self, uploads: Collection[str]) -> ClientResult:
+        """Divide what the client knows: the named arrays leave, everything else stays."""
+        download = self.task.download
+        update = Update(
+            download.round,
+            download.client,
+            {name: value for name, value in self.params.items() if name in uploads},
+            len(self.task.data),
+            {} if self.loss is None else {"train_loss": self.loss},
+        )
+        keeps = {name: value for name, value in self.params.items() if name not in uploads}
+        return ClientResult(update, {**keeps, **self.optimisers})
 
 
 def run_stages(
@@ -112,6 +134,44 @@ def run_stages(
         Staged(task, own[row], states[row], None if losses is None else losses[row])
         for row, task in enumerate(batch)
     ]
+
+
+def server_stage(
+    model: ProtectedModel,
+    prefix: Arrays,
+    optimiser: Arrays,
+    data: ClientData,
+    setting: Setting,
+    round: int,
+) -> tuple[Arrays, Arrays]:
+    """Train the averaged prefix inside the full model, on the server's examples.
+
+    Args:
+        model: The full model.
+        prefix: The average, by part.
+        optimiser: State of the server's optimiser; empty before its first step.
+        data: The server's examples, with what the full model reads.
+        setting: Training options, seed and device; the server takes as many epochs as clients.
+        round: The round.
+
+    Returns:
+        The prefix by part, and the state of the optimiser.
+    """
+    device, params = setting.backbone.device, named(PREFIX, prefix)
+    trained = train_locally(
+        ServerProblem(model),
+        stack([params], device),
+        StackedData.stack([data.features], [data.labels], device),
+        [len(data)],
+        [Stream(setting.seed, SERVER, round)],
+        setting.training,
+        dict.fromkeys(params, setting.training.learning_rate),
+        NoPrivacy(),
+        ADAMW,
+        stack([optimiser], device) if optimiser else None,
+    )
+    (found,), (state,) = unstack(trained.params, 1), unstack(trained.optimiser, 1)
+    return part_of(PREFIX, found), state
 
 
 def stack(arrays: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:

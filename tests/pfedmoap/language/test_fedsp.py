@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_refused_on_the_command_line(folder, file, tmp_path
             questions,
             SMALL_METHOD | {"method.stages": "prompt"},
             {"privacy": "dpsgd", "privacy.epsilon": 8},
-            "gives no per-example gradients",
+            "no per-example gradient",
         ),
     )
     for i, (data, method, more, complaint) in enumerate(cases):

@@ -8,7 +8,7 @@ from torch import nn
 
 from pfedmoap.errors import BackboneError, ConfigError
 from pfedmoap.method import ClientData
-from pfedmoap.protected.distillation import Distillation, distil
+from pfedmoap.protected.distillation import Distillation, distil, resemblance
 from pfedmoap.protected.dual_encoder import AuxiliaryCLIP, ProtectedCLIP
 from tests.conftest import tiny_clip
 
@@ -50,27 +50,22 @@ def test_full_model_without_a_say_of_the_prefix_is_zero_shot(clip):
 
 
 @pytest.mark.parametrize("prefixed", ["text", "both"])
-@pytest.mark.parametrize("shape", ["looped", "dropped"])
-def test_auxiliary_of_all_blocks_is_the_model_itself(clip, shape, prefixed):
-    """With nothing left out, the same prefix must do the same on both sides."""
-    model = protected(clip, shape=shape, prefixed=prefixed, blocks=2)
-    if shape == "dropped":
-        clip = tiny_clip_of_equal_depth()
-        model = protected(clip, shape=shape, prefixed=prefixed, blocks=2)
-        weights = {name: v[None] for name, v in model.first_weights().items()}
-        prefix = {name: v[None] for name, v in model.initial_prefix(3).items()}
-        data = {kind: v[None] for kind, v in server_data(clip).view().items()}
-        own, full = model.auxiliary, model
-        here = own.logits(weights, prefix, own.represent(weights, prefix), data | {})
-        pixels = {"pixels": data["pixels"]}
-        here = own.logits(weights, prefix, own.represent(weights, prefix), pixels)
-        there = full.logits(prefix, full.represent(prefix), data)
-        assert torch.allclose(here, there, atol=1e-4)
-    shapes = {name: tuple(v.shape) for name, v in model.initial_prefix(0).items()}
-    assert shapes == model.prefix_shapes
+def test_an_auxiliary_that_leaves_nothing_out_is_the_model_itself(prefixed):
+    """The same prefix must then do the same on both sides."""
+    clip = clip_of_two_blocks()
+    model = protected(clip, shape="dropped", blocks=2, prefixed=prefixed)
+    weights = {name: v[None] for name, v in model.first_weights().items()}
+    prefix = {name: v[None] for name, v in model.initial_prefix(3).items()}
+    assert {name: tuple(v.shape[1:]) for name, v in prefix.items()} == model.prefix_shapes
+    seen = {kind: v[None] for kind, v in server_data(clip).view().items()}
+    own = model.auxiliary
+    pixels = {"pixels": seen["pixels"]}
+    here = own.logits(weights, prefix, own.represent(weights, prefix), pixels)
+    there = model.logits(prefix, model.represent(prefix), seen)
+    assert torch.allclose(here, there, atol=1e-4)
 
 
-def tiny_clip_of_equal_depth():
+def clip_of_two_blocks():
     """A CLIP with two blocks in each tower."""
     clip = tiny_clip()
     text = clip._model.transformer
@@ -126,6 +121,15 @@ def test_distillation_loss_falls(clip, start):
     assert all(weights[name].shape == first[name].shape for name in first)
     again, _ = distil(model, server_data(clip, 16), replace(options, steps=0))
     assert all(torch.equal(again[name], first[name]) for name in first) == (start == "cut")
+    alike = resemblance(weights, first)["text.block0.mlp.c_fc.weight"]
+    assert alike > 0.9 if start == "cut" else alike < 0.9
+
+
+def test_handing_out_the_models_own_blocks_is_said_aloud(clip, caplog):
+    distil(protected(clip), server_data(clip), Distillation(0, start="random"))
+    assert not caplog.records
+    distil(protected(clip), server_data(clip), Distillation(0))
+    assert "blocks of the protected model itself" in caplog.text
 
 
 def test_model_that_cannot_be_taken_apart_is_refused_with_a_way_out():

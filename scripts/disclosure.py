@@ -1,0 +1,45 @@
+"""Distil FedSP's auxiliary, and say how good it is and how much of the protected model it shows.
+
+Takes the options of ``train``, e.g. ``--config FILE --method fedsp --sampling.server_shots 2``.
+"""
+
+from collections import defaultdict
+
+from rich.table import Table
+
+from eval.commands.errors import readable_errors
+from eval.console import console
+from eval.experiment import Workbench, schema
+from pfedmoap.errors import ConfigError
+from pfedmoap.methods.fedsp import FedSP
+from pfedmoap.protected.distillation import distil, resemblance
+
+
+@readable_errors
+def main() -> None:
+    """Distil and print a table; see ``--help``."""
+    config, _ = schema().parse(None, __doc__ or "")
+    experiment = Workbench().prepare(config)
+    method = experiment.method
+    if not isinstance(method, FedSP):
+        raise ConfigError("only FedSP has an auxiliary model: use --method fedsp")
+    weights, losses = distil(method.protected, method.setting.server_data, method.distillation)
+    alike: dict[str, list[float]] = defaultdict(list)
+    for name, cosine in resemblance(weights, method.protected.first_weights()).items():
+        alike[name.split(".block")[0] + (" blocks" if ".block" in name else "")].append(cosine)
+    table = Table(title="largest cosine of a row with the model's own", title_justify="left")
+    table.add_column("part")
+    table.add_column("cosine", justify="right")
+    for part, cosines in alike.items():
+        table.add_row(part, f"{max(cosines):.3f}")
+    console.print(table)
+    size = sum(value.numel() for value in weights.values())
+    console.print(f"the auxiliary has {size:,} numbers")
+    if losses:
+        tenth = max(1, len(losses) // 10)
+        first, last = (sum(part) / tenth for part in (losses[:tenth], losses[-tenth:]))
+        console.print(f"distillation loss: {first:.4f} over the first tenth, {last:.4f} the last")
+
+
+if __name__ == "__main__":
+    main()
