@@ -50,6 +50,9 @@ def run_blocks(
     blocks: Sequence[Arrays],
     form: BlockForm,
     prefixes: Sequence[Tensor | None] | None = None,
+    *,
+    common: Tensor | None = None,
+    read: Tensor | None = None,
 ) -> Tensor:
     """Run blocks on sequences of tokens.
 
@@ -59,15 +62,26 @@ def run_blocks(
             clients or with a leading axis of K.
         form: What the blocks have in common.
         prefixes: Keys and values before each layer's own, each (K, 2, p, W) or none.
+        common: Tokens that all N sequences begin with, (K, 1, c, W), where they are not part of
+            ``x``: under a causal mask they are the same whatever follows, and are run once.
+        read: The one token of each sequence that is read, (N,): the last layer leaves the others.
 
     Returns:
-        Tokens, (K, N, S, W).
+        Tokens, (K, N, S, W), or (K, N, 1, W) where one is read.
     """
-    for weights, before in zip(blocks, prefixes or [None] * len(blocks), strict=True):
-        attended = _attention(_norm(x, weights, "ln_1", form), weights, form, before)
-        x = x + _scaled(attended, weights, "ls_1.gamma")
-        hidden = form.activation(_linear(_norm(x, weights, "ln_2", form), weights, "mlp.c_fc"))
-        x = x + _scaled(_linear(hidden, weights, "mlp.c_proj"), weights, "ls_2.gamma")
+    last = len(blocks) - 1
+    pairs = zip(blocks, prefixes or [None] * len(blocks), strict=True)
+    for layer, (weights, prefix) in enumerate(pairs):
+        before = [] if prefix is None else [_prefix_heads(prefix.to(x.dtype), form)]
+        own = _heads(x, weights, form)
+        if common is not None:
+            shared = _heads(common, weights, form)
+            if layer < last:
+                common = _finish(common, _attend(shared, before, form), weights, form)
+            before = [*before, shared[1:]]
+        chosen = read if layer == last else None
+        attended = _attend(own, before, form, chosen)
+        x = _finish(x if chosen is None else _only(x, chosen), attended, weights, form)
     return x
 
 
@@ -101,27 +115,71 @@ def _scaled(x: Tensor, weights: Arrays, name: str) -> Tensor:
     return x * weights[name] if name in weights else x
 
 
-def _attention(x: Tensor, weights: Arrays, form: BlockForm, before: Tensor | None) -> Tensor:
-    """Attend within each sequence, and to the keys and values (K, 2, p, W) before it.
-
-    Written out: torch's fused kernel has no batching rule, which per-example gradients need.
-    """
-    projected = project(x, weights["attn.in_proj_weight"], weights["attn.in_proj_bias"])
+def _heads(x: Tensor, weights: Arrays, form: BlockForm) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, scaled, keys and values of (K, N, S, W), each (K, N, H, S, d)."""
+    normed = _norm(x, weights, "ln_1", form)
+    projected = project(normed, weights["attn.in_proj_weight"], weights["attn.in_proj_bias"])
     query, key, value = (
         part.unflatten(-1, (form.heads, -1)).transpose(2, 3) for part in projected.chunk(3, dim=-1)
-    )  # (K, N, H, S, d)
-    length, places = x.shape[2], 0
-    if before is not None:
-        places = before.shape[2]
-        split = (
-            before.to(x.dtype).unflatten(-1, (form.heads, -1)).transpose(2, 3)
-        )  # (K, 2, H, p, d)
-        split = split[:, :, None].expand(-1, -1, x.shape[1], -1, -1, -1)
-        key = torch.cat([split[:, 0], key], dim=3)
-        value = torch.cat([split[:, 1], value], dim=3)
-    scores = query * query.shape[-1] ** -0.5 @ key.mT  # (K, N, H, S, p + S)
+    )
+    return query * query.shape[-1] ** -0.5, key, value
+
+
+def _prefix_heads(prefix: Tensor, form: BlockForm) -> tuple[Tensor, Tensor]:
+    """Keys and values (K, 2, p, W) of all sequences alike, each (K, 1, H, p, d)."""
+    split = prefix.unflatten(-1, (form.heads, -1)).transpose(2, 3)[:, :, None]
+    return split[:, 0], split[:, 1]
+
+
+def _attend(
+    own: tuple[Tensor, Tensor, Tensor],
+    before: Sequence[tuple[Tensor, ...]],
+    form: BlockForm,
+    read: Tensor | None = None,
+) -> Tensor:
+    """Attend within each sequence and to all that stands before it; (K, N, S or 1, W).
+
+    Written out: torch's fused kernel has no batching rule, which per-example gradients need. What
+    stands before is the same for all sequences, and is not copied for each of them.
+    """
+    query, key, value = own
+    sequences, length = query.shape[1], query.shape[3]
+    if read is not None:
+        query = query.gather(3, _index(read, query))
+    scores = query @ key.mT  # (K, N, H, S, S)
     if form.causal:
-        seen = torch.ones(length, places + length, dtype=torch.bool, device=x.device).tril(places)
-        scores = scores.masked_fill(~seen, float("-inf"))
-    attended = scores.softmax(-1) @ value
-    return _linear(attended.transpose(2, 3).flatten(3), weights, "attn.out_proj")
+        places = torch.arange(length, device=scores.device)
+        until = places[None] if read is None else read[:, None]  # (1, S) or (N, 1)
+        future = places > until[..., None]  # (1 or N, S or 1, S)
+        scores = scores.masked_fill(future[:, None], float("-inf"))
+    flat = query.transpose(1, 2).flatten(2, 3)  # (K, H, N S, d)
+    outside = [
+        (flat @ keys[:, 0].mT).unflatten(2, (sequences, -1)).transpose(1, 2) for keys, _ in before
+    ]
+    weights = torch.cat([*outside, scores], dim=-1).softmax(-1)
+    sizes = [part.shape[-1] for part in outside]
+    *seen, inside = weights.split([*sizes, length], dim=-1)
+    attended = inside @ value
+    for part, (_, values) in zip(seen, before, strict=True):
+        mixed = part.transpose(1, 2).flatten(2, 3) @ values[:, 0]
+        attended = attended + mixed.unflatten(2, (sequences, -1)).transpose(1, 2)
+    merged: Tensor = attended.transpose(2, 3).flatten(3)
+    return merged
+
+
+def _finish(x: Tensor, attended: Tensor, weights: Arrays, form: BlockForm) -> Tensor:
+    """Output projection, residual, MLP."""
+    x = x + _scaled(_linear(attended, weights, "attn.out_proj"), weights, "ls_1.gamma")
+    hidden = form.activation(_linear(_norm(x, weights, "ln_2", form), weights, "mlp.c_fc"))
+    return x + _scaled(_linear(hidden, weights, "mlp.c_proj"), weights, "ls_2.gamma")
+
+
+def _only(x: Tensor, read: Tensor) -> Tensor:
+    """One token of each sequence: (K, N, S, W) to (K, N, 1, W)."""
+    return x.gather(2, read.view(1, -1, 1, 1).expand(len(x), -1, -1, x.shape[-1]))
+
+
+def _index(read: Tensor, query: Tensor) -> Tensor:
+    """The same as an index into (K, N, H, S, d)."""
+    clients, _, heads, _, depth = query.shape
+    return read.view(1, -1, 1, 1, 1).expand(clients, -1, heads, -1, depth)

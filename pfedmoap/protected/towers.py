@@ -7,6 +7,7 @@ Offsite-Tuning, arXiv 2302.04870).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast
 
 import numpy as np
@@ -125,6 +126,8 @@ def image_weights(tower: TokenTower, kept: Sequence[int]) -> Arrays:
 class TextForm:
     """A text tower without its weights, with the texts that it reads.
 
+    The words that all texts begin with, ``a photo of a``, are run once for all of them.
+
     Attributes:
         ids: Token ids of N texts, rows of the embedding, (N, S).
         ends: Position of each text's end token, (N,).
@@ -153,9 +156,20 @@ class TextForm:
         ids = self.ids.to(embedding.device)
         x = embedding[ids][None] if embedding.dim() == 2 else embedding[:, ids]
         x = x + (positions if positions.dim() == 2 else positions[:, None])
-        x = _through(x, weights, self.block, self.layers, self.prefixed, prefix)
-        rows = torch.arange(len(ids), device=x.device)
-        return _out(x[:, rows, self.ends.to(x.device)], weights, self.block)
+        shared = self._shared
+        read = self.ends.to(x.device) - shared
+        common = x[:, :1, :shared] if shared else None
+        x = x[:, :, shared:]
+        x = _through(x, weights, self.block, self.layers, self.prefixed, prefix, read, common)
+        return _out(x, weights, self.block)
+
+    @cached_property
+    def _shared(self) -> int:
+        """How many tokens all texts begin with, end tokens apart; 0 where there is one text."""
+        if len(self.ids) < 2:
+            return 0
+        same = (self.ids == self.ids[:1]).all(0).long().cumprod(0).sum()
+        return min(int(same), int(self.ends.min()))
 
 
 @dataclass(frozen=True)
@@ -201,8 +215,9 @@ class ImageForm:
         Returns:
             Unit-norm float32 features, (K, B, D).
         """
-        x = _through(tokens, weights, self.block, self.layers, self.prefixed, prefix)
-        return _out(x[:, :, 0], weights, self.block)
+        read = torch.zeros(tokens.shape[1], dtype=torch.int64, device=tokens.device)
+        x = _through(tokens, weights, self.block, self.layers, self.prefixed, prefix, read)
+        return _out(x, weights, self.block)
 
 
 def text_form(
@@ -231,17 +246,22 @@ def _through(
     layers: Sequence[int],
     prefixed: Sequence[int],
     prefix: Tensor | None,
+    read: Tensor,
+    common: Tensor | None = None,
 ) -> Tensor:
-    """Run the layers, each with its part of the prefix, if it has one."""
+    """Run the layers, each with its part of the prefix, if it has one; see `run_blocks`."""
     stored = [_part(weights, f"block{i}.") for i in sorted(set(layers))]
-    x = x.to(stored[0]["attn.in_proj_weight"].dtype)
+    dtype = stored[0]["attn.in_proj_weight"].dtype
+    clients = len(x) if prefix is None else max(len(x), len(prefix))
+    x = x.to(dtype).expand(clients, -1, -1, -1)
+    if common is not None:
+        common = common.to(dtype).expand(clients, -1, -1, -1)
     places: list[Tensor | None] = [None] * len(layers)
     if prefix is not None:
-        if len(x) != len(prefix):
-            x = x.expand(len(prefix), -1, -1, -1)
         for row, layer in enumerate(prefixed):
             places[layer] = prefix[:, row]
-    return run_blocks(x, [stored[i] for i in layers], form, places)
+    blocks = [stored[i] for i in layers]
+    return run_blocks(x, blocks, form, places, common=common, read=read)[:, :, 0]
 
 
 def _out(x: Tensor, weights: Arrays, form: BlockForm) -> Tensor:

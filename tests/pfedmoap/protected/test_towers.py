@@ -1,5 +1,7 @@
 """The towers as functions of weights equal open_clip's own, and a prefix is what it says it is."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,6 +42,25 @@ def test_whole_text_tower_equals_open_clip(clip, which):
     model = clip if which == "tiny" else FrozenCLIP.embedded()
     form, weights = whole_text(model)
     assert torch.allclose(form.encode(weights)[0], model.text_features(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:2], ("boat", "boats")])
+def test_words_that_texts_begin_with_are_run_once_and_change_nothing(clip, texts):
+    """Against each text alone, which shares nothing; in values and in the prefix's gradient."""
+    form, weights = whole_text(clip, texts)
+    prefix = torch.randn(2, len(clip.text_tower.blocks), 2, 3, clip.text_width, requires_grad=True)
+    together = form.encode(weights, prefix)
+    ids, ends = clip.tokenise(texts), clip.text_ends(texts)
+    alone = []
+    for row in range(len(texts)):
+        own = replace(form, ids=ids[row : row + 1, : form.ids.shape[1]], ends=ends[row : row + 1])
+        alone.append(own.encode(weights, prefix))
+    apart = torch.cat(alone, dim=1)
+    assert torch.allclose(together, apart, atol=1e-5)
+    aim = torch.randn(together.shape)
+    (one,) = torch.autograd.grad((together * aim).sum(), prefix)
+    (other,) = torch.autograd.grad((apart * aim).sum(), prefix)
+    assert torch.allclose(one, other, atol=1e-5 * float(other.norm()))
 
 
 def test_whole_image_tower_equals_open_clip(clip):
