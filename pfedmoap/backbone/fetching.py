@@ -36,7 +36,7 @@ def check_at_hand(model: str, pretrained: str | None) -> None:
         BackboneError: The hub's name cannot be resolved and its cache lacks the weights.
     """
     repository = dict(open_clip.get_pretrained_cfg(model, pretrained or "")).get("hf_hub", "")
-    if not repository or constants.HF_HUB_OFFLINE or _reachable():
+    if not repository or constants.HF_HUB_OFFLINE or hub_reachable():
         return
     name, _, file = repository.rpartition("/")
     if any(
@@ -50,7 +50,7 @@ def check_at_hand(model: str, pretrained: str | None) -> None:
     )
 
 
-def _reachable() -> bool:
+def hub_reachable() -> bool:
     proxies = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
     if any(os.environ.get(name) for name in proxies):
         return True

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from pfedmoap.backbone.fetching import _reachable as hub_reachable
+from pfedmoap.backbone.fetching import hub_reachable
 from pfedmoap.errors import BackboneError
 from pfedmoap.language.model import FrozenLM
 

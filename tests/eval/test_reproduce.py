@@ -189,7 +189,7 @@ def test_inside_and_outside(photographs, tmp_path, cache) -> None:
 
 def test_the_command_says_what_to_fetch_and_ends_well(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pfedmoap.backbone.fetching._reachable", lambda: False)
+    monkeypatch.setattr("pfedmoap.backbone.fetching.hub_reachable", lambda: False)
     monkeypatch.setattr("pfedmoap.backbone.fetching.try_to_load_from_cache", lambda *_: None)
     command.main(["1", "--seeds=1", "--quiet"], configs=CONFIGS)
     printed = capsys.readouterr().out
