@@ -51,6 +51,7 @@ def check_at_hand(model: str, pretrained: str | None) -> None:
 
 
 def hub_reachable() -> bool:
+    """Whether the Hugging Face hub's name can be resolved, or a proxy stands before it."""
     proxies = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
     if any(os.environ.get(name) for name in proxies):
         return True
