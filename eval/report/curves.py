@@ -106,17 +106,21 @@ def traffic(run: Evidence) -> Picture | None:
     )
 
 
+def shown_arrays(run: Evidence) -> dict[str, str]:
+    """What each array is called: its name, or the first part of it where there are many."""
+    ways = ("down_bytes", "up_bytes")
+    arrays = {n for r in run.records for each in r["traffic"] for way in ways for n in each[way]}
+    return {name: name.split(".")[0] if len(arrays) > MOST_ARRAYS else name for name in arrays}
+
+
 def _by_array(
     run: Evidence, direction: str
 ) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """Bytes of each round by array, or by the first part of their names where there are many."""
-    rounds = [r["traffic"] for r in run.records]
-    ways = ("down_bytes", "up_bytes")
-    arrays = {name for r in rounds for each in r for way in ways for name in each[way]}
-    parts = {name: name.split(".")[0] if len(arrays) > MOST_ARRAYS else name for name in arrays}
+    """Bytes of each round by array, or by kind where there are many."""
+    rounds, parts = [r["traffic"] for r in run.records], shown_arrays(run)
     found = {
         parts[name]: np.zeros(len(rounds))
-        for name in sorted(arrays)
+        for name in sorted(parts)
         if any(name in each[direction] for r in rounds for each in r)
     }
     for row, r in enumerate(rounds):

@@ -9,7 +9,7 @@ from eval.accuracy import summarise
 from eval.console import percent
 from eval.report.budgets import spent_budgets
 from eval.report.clients import accuracy_by_client, accuracy_by_group
-from eval.report.curves import learning_curves, traffic
+from eval.report.curves import learning_curves, shown_arrays, traffic
 from eval.report.distribution import label_distribution
 from eval.report.evidence import Evidence
 from eval.report.mixture import attention_by_rank, gate_attention, related_share, served_experts
@@ -152,12 +152,15 @@ def _traffic(run: Evidence) -> Section | None:
     shown = traffic(run)
     if shown is None:
         return None
-    rows = []
+    rows, parts = [], shown_arrays(run)
     for direction, label in (("down_bytes", "down"), ("up_bytes", "up")):
         sizes: dict[str, list[int]] = {}
         for record in run.records:
             for each in record["traffic"]:
+                message: Counter[str] = Counter()
                 for name, size in each[direction].items():
+                    message[parts[name]] += size
+                for name, size in message.items():
                     sizes.setdefault(name, []).append(size)
         for name, all_sizes in sorted(sizes.items(), key=lambda item: -sum(item[1])):
             common = Counter(all_sizes).most_common(1)[0][0]
