@@ -24,12 +24,12 @@ from pfedmoap.data.partition import IID, Pathological
 from pfedmoap.data.published.catalogue import READERS
 from pfedmoap.data.scenes import Scenes
 from pfedmoap.engine import Federated, Progress, Rounds, run_federation
-from pfedmoap.errors import RunError
+from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.federation import Features, Federation, build_federation
 from pfedmoap.gradients import PlannedTraining, PrivacyOptions, Privatizer
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.questions import Questions
-from pfedmoap.method import AnyMethod, Setting, method_classes, with_server_data
+from pfedmoap.method import AnyMethod, Demands, Setting, method_classes, with_server_data
 from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import write_bytes, write_json
 from pfedmoap.training import NoPrivacy, Training
@@ -184,6 +184,8 @@ class Workbench:
         federation = self._once(config, parts, share_out, kinds)
         if federation.server is not None:
             method = with_server_data(method, federation.server)
+        if isinstance(method, Demands) and (why := method.lacks()) is not None:
+            raise ConfigError(why)
         unseen = unseen_clients(federation.clients, sampling.unseen_clients, seeds.partition)
         return Experiment(config, federation, method, config.build("privacy"), unseen)
 

@@ -16,7 +16,7 @@ from pfedmoap.data.features import cached_features
 from pfedmoap.engine import Federated
 from pfedmoap.errors import ConfigError, MethodError
 from pfedmoap.federation import Features, Federation
-from pfedmoap.method import AnyMethod, ClientData
+from pfedmoap.method import AnyMethod, BoundToClasses, ClientData
 from pfedmoap.types import ClientId
 
 
@@ -68,6 +68,9 @@ def base_to_new(experiment: Experiment, now: Federated[Any]) -> BaseToNew:
     config = experiment.config
     if config.sections["sampling"]["classes"] != "base":
         raise ConfigError("base-to-new needs a run that was trained with sampling.classes=base")
+    method = experiment.method
+    if isinstance(method, BoundToClasses) and (why := method.class_bond()) is not None:
+        raise MethodError(f"base-to-new cannot be had from {config.name('method')}: {why}")
     whole: ImageDataset = config.build("data").read()
     parts = {part: class_part(whole, part) for part in ("base", "new")}
     locals = personal_locals(

@@ -252,6 +252,24 @@ class Declines(Protocol):
         ...
 
 
+@runtime_checkable
+class Demands(Protocol):
+    """A method that can say, before any work begins, what its setting lacks."""
+
+    def lacks(self) -> str | None:
+        """Say what is missing and how to give it; ``None`` where nothing is."""
+        ...
+
+
+@runtime_checkable
+class BoundToClasses(Protocol):
+    """A method whose clients' models mean nothing for other classes than those of training."""
+
+    def class_bond(self) -> str | None:
+        """Say why; ``None`` where they carry over."""
+        ...
+
+
 AnyMethod = Method[Any]  # for code that hands the state through without looking inside
 
 

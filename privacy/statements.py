@@ -7,7 +7,8 @@ from privacy.ledger import Budget
 _NOT_COVERED = [
     "accuracy figures and all other results of evaluation",
     "timing, and which clients took part",
-    "images, prompts and gates that stay on the client, if they are given away",
+    "images, prompts, gates and models that stay on the client, if they are given away",
+    "examples that the server itself holds",
     "further runs on the same data: their budgets add up",
 ]
 
@@ -31,7 +32,11 @@ def of_steps(
         "unit": "one training example of one client",
         "neighbours": "add or remove one example",
         "private": "the sequence of all uploads of a client"
-        + (", and its gate" if mode == "joint" else "; its gate is not, and never leaves"),
+        + (
+            ", and all else that it trains"
+            if mode == "joint"
+            else "; its gate is not, and never leaves"
+        ),
         "steps_per_round": budget.units,
         **_common(budget, rounds, counts, seed),
     }

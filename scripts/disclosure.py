@@ -5,7 +5,9 @@ Takes the options of ``train``, e.g. ``--config FILE --method fedsp --sampling.s
 
 from collections import defaultdict
 
+import torch
 from rich.table import Table
+from torch import Tensor
 
 from eval.commands.errors import readable_errors
 from eval.console import console
@@ -24,14 +26,16 @@ def main() -> None:
     if not isinstance(method, FedSP):
         raise ConfigError("only FedSP has an auxiliary model: use --method fedsp")
     weights, losses = distil(method.protected, method.setting.server_data, method.distillation)
-    alike: dict[str, list[float]] = defaultdict(list)
-    for name, cosine in resemblance(weights, method.protected.first_weights()).items():
-        alike[name.split(".block")[0] + (" blocks" if ".block" in name else "")].append(cosine)
-    table = Table(title="largest cosine of a row with the model's own", title_justify="left")
+    alike: dict[str, list[Tensor]] = defaultdict(list)
+    for name, cosines in resemblance(weights, method.protected.first_weights()).items():
+        alike[name.split(".block")[0] + (" blocks" if ".block" in name else "")].append(cosines)
+    table = Table(title="cosine of a row with the model's own", title_justify="left")
     table.add_column("part")
-    table.add_column("cosine", justify="right")
-    for part, cosines in alike.items():
-        table.add_row(part, f"{max(cosines):.3f}")
+    for heading in ("rows", "median", "largest"):
+        table.add_column(heading, justify="right")
+    for part, each in alike.items():
+        rows = torch.cat(each)
+        table.add_row(part, str(len(rows)), f"{rows.median():.3f}", f"{rows.max():.3f}")
     console.print(table)
     size = sum(value.numel() for value in weights.values())
     console.print(f"the auxiliary has {size:,} numbers")

@@ -11,7 +11,7 @@ from pfedmoap.backbone.fetching import check_at_hand, fetch_advice
 from pfedmoap.backbone.preprocessing import Preprocessing
 from pfedmoap.backbone.tokens import Tokenizer
 from pfedmoap.errors import BackboneError
-from pfedmoap.language.loading import PREFIX, load_lm
+from pfedmoap.language.loading import SCHEME, load_lm
 from pfedmoap.language.model import FrozenLM
 
 
@@ -41,11 +41,11 @@ class BackboneOptions:
         Raises:
             BackboneError: As in `load`.
         """
-        if not self.model.startswith(PREFIX):
+        if not self.model.startswith(SCHEME):
             return self.load()
         if self.pretrained is not None:
             raise BackboneError("a language model has its own weights: drop `pretrained`")
-        name = self.model.removeprefix(PREFIX)
+        name = self.model.removeprefix(SCHEME)
         return load_lm(name, self.precision, resolve_device(self.device))
 
     def load(self) -> FrozenCLIP:
@@ -58,7 +58,7 @@ class BackboneOptions:
             BackboneError: The name or tag is unknown, or the weights are not on this machine and
                 cannot be fetched; the message says which command fetches them.
         """
-        if self.model.startswith(PREFIX):
+        if self.model.startswith(SCHEME):
             raise BackboneError(f"{self.model} is a language model, and images need a CLIP here")
         device = resolve_device(self.device)
         if self.model == "embedded":

@@ -185,7 +185,7 @@ def _try(model: nn.Module, decoder: Decoder) -> None:
     shape = (decoder.depth, 2, 2, decoder.width)
     hidden_prefix = Prefix(parameter.new_ones(shape), range(decoder.depth), visible=False)
     try:
-        expected = cast(Any, model)(input_ids=tokens).logits
+        expected = cast(Any, model)(input_ids=tokens, attention_mask=valid.long()).logits
         plain = output_head(model)(hidden_states(model, decoder, tokens, valid, None))
         behind = output_head(model)(hidden_states(model, decoder, tokens, valid, hidden_prefix))
     except Exception as error:  # a model of an unknown form fails in its own way

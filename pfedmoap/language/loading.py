@@ -11,7 +11,7 @@ from pfedmoap.backbone.fetching import hub_reachable
 from pfedmoap.errors import BackboneError
 from pfedmoap.language.model import FrozenLM
 
-PREFIX = "lm:"
+SCHEME = "lm:"
 """What names of language models begin with, in configurations."""
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -34,6 +34,8 @@ def load_lm(name: str, precision: Precision, device: torch.device) -> FrozenLM:
         BackboneError: transformers is not installed, or the model is neither here nor reachable;
             the message says what to do.
     """
+    if not name:
+        raise BackboneError(f"{SCHEME} needs a name or a folder, e.g. {SCHEME}gpt2")
     transformers = _transformers()
     folder = Path(name).expanduser()
     local = folder.is_dir()
@@ -50,7 +52,7 @@ def load_lm(name: str, precision: Precision, device: torch.device) -> FrozenLM:
             f"could not load the language model {name!r}: {type(error).__name__}: {error}\n"
             f"{_advice(name, local)}"
         ) from error
-    return FrozenLM(model.to(device, DTYPES[precision]), tokenizer, f"{PREFIX}{name}")
+    return FrozenLM(model.to(device, DTYPES[precision]), tokenizer, f"{SCHEME}{name}")
 
 
 def _transformers() -> ModuleType:

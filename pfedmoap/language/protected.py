@@ -53,6 +53,11 @@ class AuxiliaryLM:
             "so that no per-example gradient can be formed; use `--privacy release`"
         )
 
+    @property
+    def class_bond(self) -> str | None:
+        """It reads any choices."""
+        return None
+
     def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
         """Nothing: every token sees the prefix in the first layer already."""
         del weights
@@ -145,6 +150,13 @@ class ProtectedLM:
     def first_weights(self) -> Arrays:
         """Cut the auxiliary's float32 weights out of the model, by the model's own names."""
         return self.auxiliary.skeleton.weights_of(self.backbone.model)
+
+    def is_hidden(self, name: str) -> bool:
+        """The layers are; embedding, final norm and head are the paper's to give away.
+
+        A head at random would stay so: the hidden states that are compared lie before it.
+        """
+        return name.startswith(f"{self.backbone.decoder.layers}.")
 
     def distillation_loss(self, weights: Arrays, features: Arrays, step: int) -> Tensor:
         """Squared distance of the last hidden states, over all tokens that are no padding.

@@ -159,7 +159,8 @@ def _lines(file: Path, split: Split | None) -> list[_Line]:
             continue
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError as error:
+            json.dumps(entry, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        except (ValueError, RecursionError) as error:  # also numbers and nestings without end
             raise DataError(f"{file}, line {number} is not JSON: {error}") from error
         found.append(_checked(entry, f"{file}, line {number}", split))
     return found

@@ -32,7 +32,6 @@ from pfedmoap.errors import ConfigError, MethodError
 from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.method import (
     ArraySpec,
-    ClientData,
     ClientResult,
     ClientTask,
     Prediction,
@@ -113,10 +112,12 @@ class FedSP:
         for name in ("prefix_length", "distillation_batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
-        if self.distillation_steps < 0:
-            raise ConfigError(
-                f"method.distillation_steps must not be negative, got {self.distillation_steps}"
-            )
+        for name in ("distillation_steps", "prefix_std"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"method.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("auxiliary_learning_rate", "distillation_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"method.{name} must be positive, got {getattr(self, name)}")
         if self.prefixed == "both" and self.protects == "text":
             raise ConfigError(
                 "a prefix in the image tower needs an auxiliary image tower on the clients: use "
@@ -134,18 +135,16 @@ class FedSP:
         return tuple(dict.fromkeys((*self._client.features, *self.protected.features)))
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Only a prefix that is trained against the server's own weights has a private step."""
+        """One stage is one set of private steps, whatever it trains; a second is not paid for."""
         if mode == "release":
             return None
-        if mode == "joint" and self.stages in ("prompt", "none"):
-            return self._client.step_gap
-        if mode == "joint":
+        if mode == "joint" and self.stages == "alternate":
             return (
-                "the prefix is trained against an auxiliary model that its client has just trained "
-                "on the same images without noise; use --method.stages prompt, which leaves the "
-                "auxiliary as the server made it, or `--privacy release`"
+                "it takes two sets of steps on the same images in a round, one for the auxiliary "
+                "and one for the prefix, and the budget is planned for one; use --method.stages "
+                "prompt or joint, or `--privacy release`"
             )
-        return gap_of_one_phase(mode)
+        return self._client.step_gap if mode == "joint" else gap_of_one_phase(mode)
 
     @property
     def uploads(self) -> Mapping[str, ArraySpec]:
@@ -153,15 +152,30 @@ class FedSP:
         shapes = self.protected.prefix_shapes
         return {f"{PREFIX}.{name}": ArraySpec(shape) for name, shape in shapes.items()}
 
+    def lacks(self) -> str | None:
+        """The server must hold examples, unless texts are all that it distils and trains on."""
+        texts_do = self.protects == "text" and not self.server_step
+        if texts_do or self.setting.server_data is not None:
+            return None
+        return (
+            "FedSP's server distils and trains on examples of its own, and has none: give it some "
+            "with --sampling.server_shots 4; without them only --method.protects text with "
+            "--method.server_step false can run"
+        )
+
+    def class_bond(self) -> str | None:
+        """Clients' auxiliary models know the words of the classes' prompts and no others."""
+        return self._client.class_bond
+
     def init(self) -> State:
         """Distil the auxiliary model on the server, and draw the first prefix.
 
         Raises:
             ConfigError: The server has no examples to distil or train on.
         """
-        texts_do = self.protects == "text" and not self.server_step
-        data = self.setting.server_data if texts_do else self._server_data
-        auxiliary, _ = distil(self.protected, data, self.distillation)
+        if (why := self.lacks()) is not None:
+            raise ConfigError(why)
+        auxiliary, _ = distil(self.protected, self.setting.server_data, self.distillation)
         prefix = self.protected.initial_prefix(self.setting.seed)
         return State(prefix, auxiliary, frozenset(), {})
 
@@ -227,9 +241,8 @@ class FedSP:
         }
         optimiser = state.optimiser
         if self.server_step:
-            data = self._server_data.only(self.protected.features)
             prefix, optimiser = server_stage(
-                self.protected, prefix, optimiser, data, self.setting, updates[0].round
+                self.protected, prefix, optimiser, self.setting, updates[0].round
             )
         equipped = state.equipped | {update.client for update in updates}
         return State(prefix, state.auxiliary, equipped, optimiser)
@@ -267,17 +280,6 @@ class FedSP:
             frozenset(ClientId(client) for client in arrays["equipped"].tolist()),
             part_of(OPTIMISER, arrays),
         )
-
-    @property
-    def _server_data(self) -> ClientData:
-        """What the server distils and trains on."""
-        if self.setting.server_data is None:
-            raise ConfigError(
-                "FedSP's server distils and trains on examples of its own, and has none: give it "
-                "some with --sampling.server_shots 4; without them only --method.protects text "
-                "with --method.server_step false can run"
-            )
-        return self.setting.server_data
 
     def _start(self, task: ClientTask) -> Arrays:
         """A client's arrays at the beginning of its round, ``prefix.*`` and ``auxiliary.*``."""

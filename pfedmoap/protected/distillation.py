@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from pfedmoap.errors import ConfigError
 from pfedmoap.method import ClientData
 from pfedmoap.protected.models import ProtectedModel
 from pfedmoap.seeding import generator
@@ -29,8 +31,8 @@ class Distillation:
         weight_decay: Decoupled weight decay.
         warm_up: Fraction of the steps over which the step size rises.
         start: ``cut`` starts from the blocks that are cut out of the model, as FedSP does, so that
-            what clients are sent resembles them; ``random`` from numbers of the same mean and
-            spread, so that nothing of the model is in it but what the features show.
+            what clients are sent resembles them; ``random`` draws all that is to be hidden anew,
+            with the same mean and spread.
         seed: Seed of the batches and of a random start.
     """
 
@@ -55,6 +57,9 @@ def distil(
 
     Returns:
         Weights on the CPU by name, and the loss of each step.
+
+    Raises:
+        ConfigError: Distillation diverged.
     """
     cut = model.first_weights()
     if options.steps == 0 and options.start == "cut":
@@ -62,7 +67,9 @@ def distil(
             "without distillation clients are sent blocks of the protected model itself; set "
             "--method.distillation_steps above 0"
         )
-    first = cut if options.start == "cut" else _random_like(cut, options.seed)
+    hidden = {name: value for name, value in cut.items() if model.is_hidden(name)}
+    first = {**cut, **(_random_like(hidden, options.seed) if options.start == "random" else {})}
+    device = next(iter(first.values())).device
     weights = {name: value[None].clone().requires_grad_() for name, value in first.items()}
     optimiser = AdamW(
         weights.values(), options.learning_rate, weight_decay=options.weight_decay, eps=1e-4
@@ -72,19 +79,24 @@ def distil(
     losses = []
     for step in range(options.steps):
         stream = generator(options.seed, "distillation", step)
-        loss = model.distillation_loss(weights, _batch(data, options, stream), step)
+        loss = model.distillation_loss(weights, _batch(data, options, stream, device), step)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
         losses.append(loss.detach())
     found = torch.stack(losses).tolist() if losses else []
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        raise ConfigError(
+            "distillation diverged: the auxiliary's weights are not finite. Use a smaller "
+            f"method.distillation_learning_rate than {options.learning_rate}"
+        )
     if found:
         logger.info("distilled %d steps: loss %.4f to %.4f", len(found), found[0], found[-1])
     return {name: value.detach()[0].cpu().clone() for name, value in weights.items()}, found
 
 
-def resemblance(weights: Arrays, cut: Arrays) -> dict[str, float]:
+def resemblance(weights: Arrays, cut: Arrays) -> dict[str, Tensor]:
     """Say how much of the model the distilled weights still show.
 
     Args:
@@ -92,10 +104,12 @@ def resemblance(weights: Arrays, cut: Arrays) -> dict[str, float]:
         cut: The blocks that were cut out of the model, by the same names.
 
     Returns:
-        By name, the largest cosine of a row of the one with the same row of the other.
+        By name, the absolute cosine of each row with the model's own row in its place, (rows,).
     """
     return {
-        name: float(F.cosine_similarity(weights[name].double(), value.double().cpu(), dim=-1).max())
+        name: F.cosine_similarity(weights[name].double(), value.double().cpu(), dim=-1)
+        .abs()
+        .reshape(-1)
         for name, value in cut.items()
     }
 
@@ -110,8 +124,10 @@ def _random_like(weights: Arrays, seed: int) -> Arrays:
     }
 
 
-def _batch(data: ClientData | None, options: Distillation, stream: torch.Generator) -> Arrays:
+def _batch(
+    data: ClientData | None, options: Distillation, stream: torch.Generator, device: torch.device
+) -> Arrays:
     if data is None:
         return {}
     rows = torch.randperm(len(data), generator=stream)[: options.batch_size]
-    return {kind: values[rows] for kind, values in data.view().items()}
+    return {kind: values[rows].to(device) for kind, values in data.view().items()}

@@ -55,6 +55,14 @@ class AuxiliaryCLIP:
         """Every image has its own gradient."""
         return None
 
+    @property
+    def class_bond(self) -> str | None:
+        """Its token embedding has the words of its classes alone."""
+        return (
+            "clients' auxiliary models know the words of the classes that they were distilled for, "
+            "and no others; only the server's full model could name new ones"
+        )
+
     @torch.no_grad()
     def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
         """Encode the images, (K, n, V, D), unless a prefix stands in the image tower."""
@@ -124,12 +132,6 @@ class ProtectedCLIP:
     @cached_property
     def auxiliary(self) -> AuxiliaryCLIP:
         """The form of the clients' dual encoder."""
-        if self.protects == "both" and "tokens" not in self.backbone.feature_kinds:
-            raise ConfigError(
-                f"the image tower of {self.backbone.name} cannot be taken apart into blocks, so "
-                "that no auxiliary can be cut out of it: use --method.protects text, or a backbone "
-                "with open_clip's own ViT, such as the embedded one or ViT-B-16"
-            )
         tower, cut = self.backbone.text_tower, self._text_cut
         inner = range(len(cut.layers))
         text = text_form(tower, cut, self._rows[0], self._ends[0], inner)
@@ -172,6 +174,11 @@ class ProtectedCLIP:
             weights |= {f"image.{name}": value for name, value in found.items()}
         return {name: value.float().clone() for name, value in weights.items()}
 
+    def is_hidden(self, name: str) -> bool:
+        """All of it is."""
+        del name
+        return True
+
     def distillation_loss(self, weights: Arrays, features: Arrays, step: int) -> Tensor:
         """Squared distance of unit-norm features at the end token and at the class token."""
         rows = torch.randperm(
@@ -210,6 +217,12 @@ class ProtectedCLIP:
 
     @cached_property
     def _image_cut(self) -> Reduction:
+        if "tokens" not in self.backbone.feature_kinds:
+            raise ConfigError(
+                f"the image tower of {self.backbone.name} cannot be taken apart into blocks, so "
+                "that no auxiliary can be cut out of it: use --method.protects text, or a backbone "
+                "with open_clip's own ViT, such as the embedded one or ViT-B-16"
+            )
         return reduction(len(self.backbone.token_tower.blocks), self.shape, self.blocks)
 
     @cached_property

@@ -28,6 +28,11 @@ class AuxiliaryModel(Protocol):
         """Why no private step exists, for want of per-example gradients; ``None`` if it does."""
         ...
 
+    @property
+    def class_bond(self) -> str | None:
+        """Why it means nothing for other classes than its own; ``None`` if it does."""
+        ...
+
     def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
         """Compute what frozen weights make of examples, once, where no prefix has a say in it.
 
@@ -84,6 +89,10 @@ class ProtectedModel(Protocol):
 
     def first_weights(self) -> Arrays:
         """Cut the auxiliary's weights out of the model, as they are before distillation."""
+        ...
+
+    def is_hidden(self, name: str) -> bool:
+        """Whether one of these weights is not to be known to clients, and may start at random."""
         ...
 
     def distillation_loss(self, weights: Arrays, features: Arrays, step: int) -> Tensor:

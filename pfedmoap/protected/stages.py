@@ -9,8 +9,9 @@ from torch import Tensor
 
 from pfedmoap.batches import StackedData, Stream
 from pfedmoap.cohorts import stack_data, streams
+from pfedmoap.errors import MethodError
 from pfedmoap.gradients import NoPrivacy, Privatizer
-from pfedmoap.method import ClientData, ClientResult, ClientTask, Setting
+from pfedmoap.method import ClientResult, ClientTask, Setting
 from pfedmoap.optimisers import Adam
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
 from pfedmoap.protected.problems import (
@@ -140,7 +141,6 @@ def server_stage(
     model: ProtectedModel,
     prefix: Arrays,
     optimiser: Arrays,
-    data: ClientData,
     setting: Setting,
     round: int,
 ) -> tuple[Arrays, Arrays]:
@@ -150,13 +150,19 @@ def server_stage(
         model: The full model.
         prefix: The average, by part.
         optimiser: State of the server's optimiser; empty before its first step.
-        data: The server's examples, with what the full model reads.
-        setting: Training options, seed and device; the server takes as many epochs as clients.
+        setting: The server's examples, training options, seed and device; the server takes as many
+            epochs as clients.
         round: The round.
 
     Returns:
         The prefix by part, and the state of the optimiser.
+
+    Raises:
+        MethodError: The server has no examples.
     """
+    if setting.server_data is None:
+        raise MethodError("the server has no examples to train the prefix on")
+    data = setting.server_data.only(model.features)
     device, params = setting.backbone.device, named(PREFIX, prefix)
     trained = train_locally(
         ServerProblem(model),

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from pfedmoap.data.few_shot import few_shot
+from pfedmoap.data.few_shot import draw_images, few_shot
 from pfedmoap.errors import ConfigError
 
 
@@ -49,3 +49,32 @@ def test_seed_zero_is_a_seed(make_dataset) -> None:
 def test_at_least_one_shot(make_dataset) -> None:
     with pytest.raises(ConfigError, match="shots is 0"):
         few_shot(make_dataset(), 0, 0)
+
+
+@pytest.mark.parametrize("domains", [0, 2])
+@pytest.mark.parametrize("shots", [None, 3])
+def test_servers_images_are_no_clients(make_dataset, domains, shots) -> None:
+    dataset = make_dataset(domains=domains)
+    clients, server = draw_images(dataset, shots, 2, seed=4)
+    assert np.bincount(dataset.labels[server]).tolist() == [2 * max(domains, 1)] * 4
+    assert not set(clients) & set(server)
+    assert not dataset.is_test[server].any()
+    assert (np.diff(server) > 0).all()
+    if shots is None:
+        assert len(clients) + len(server) == (~dataset.is_test).sum()
+
+
+def test_servers_images_change_nothing_for_the_clients_where_there_are_enough(make_dataset) -> None:
+    dataset = make_dataset()
+    alone = few_shot(dataset, 3, 1)
+    for server_shots in (1, 2):
+        clients, _ = draw_images(dataset, 3, server_shots, 1)
+        np.testing.assert_array_equal(clients, alone)
+
+
+def test_server_cannot_take_every_image_of_a_class(make_dataset) -> None:
+    dataset = make_dataset(train=3)
+    with pytest.raises(ConfigError, match=r"server_shots 3 none is left"):
+        draw_images(dataset, 1, 3, 0)
+    with pytest.raises(ConfigError, match="at least 0"):
+        draw_images(dataset, 1, -1, 0)

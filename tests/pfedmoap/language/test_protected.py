@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from pfedmoap.errors import ConfigError
 from pfedmoap.language.protected import AuxiliaryLM, ProtectedLM
 from pfedmoap.language.questions import Question
-from pfedmoap.language.scoring import ABSENT, ANSWER, TOKENS
+from pfedmoap.language.scoring import ABSENT, ANSWER, TOKENS, right_choices
 from pfedmoap.method import ClientData
 from pfedmoap.protected.distillation import Distillation, distil
 from tests.pfedmoap.language.conftest import FAMILIES, make_lm
@@ -228,3 +228,38 @@ def test_half_precision_serves_a_float32_prefix():
     model.losses(prefix, {}, features(model), LABELS[None]).sum().backward()
     assert prefix["text"].grad.dtype == torch.float32
     assert all(value.dtype == torch.float32 for value in model.first_weights().values())
+
+
+def test_distillation_does_not_count_padding():
+    """Two questions of different lengths together: the mean over the tokens of both."""
+    model = protected("gpt2")
+    weights = stacked(model)
+    features = model.backbone.encode(
+        [Question("a", ("b", "b")), Question("the red ball and the blue one", ("b", "b"))], 2
+    )
+    alone = [
+        (model.distillation_loss(weights, one, 0), tokens)
+        for row in range(2)
+        for tokens in [int(right_choices_of(features, row).valid.sum())]
+        for one in [{kind: v[row : row + 1] for kind, v in features.items()}]
+    ]
+    (short, few), (long, many) = alone
+    assert few < many
+    together = model.distillation_loss(weights, features, 0)
+    expected = (few * short + many * long) / (few + many)
+    torch.testing.assert_close(together, expected)
+
+
+def right_choices_of(features, row):
+    some = {kind: v[row : row + 1] for kind, v in features.items()}
+    return right_choices(some, torch.zeros(1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_random_start_keeps_embedding_and_head(family):
+    """They are the paper's to give away, and a random head would never be trained."""
+    model = protected(family)
+    first = model.first_weights()
+    weights, _ = distil(model, None, Distillation(0, start="random"))
+    for name, value in first.items():
+        assert torch.equal(weights[name], value) != model.is_hidden(name)

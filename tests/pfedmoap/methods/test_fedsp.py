@@ -12,6 +12,7 @@ from pfedmoap.errors import ConfigError, MethodError
 from pfedmoap.gradients import NoPrivacy
 from pfedmoap.method import ClientData, Setting
 from pfedmoap.methods.fedsp import FedSP
+from pfedmoap.protected.stages import server_stage
 from pfedmoap.rounds import run_round
 from pfedmoap.transport.in_process import InProcess
 from pfedmoap.types import Arrays, ClientId, Download, Update
@@ -246,3 +247,62 @@ def test_options_that_contradict_each_other_are_refused(setting):
         FedSP(setting, prefix_length=0)
     with pytest.raises(ConfigError, match="distillation_steps"):
         FedSP(setting, distillation_steps=-1)
+
+
+def test_second_set_of_steps_is_not_paid_for_and_is_refused(method):
+    """Alternate stages take two sets of private steps in a round; the budget is made for one."""
+    assert "two sets of steps" in str(method.privacy_gap("joint"))
+    for mode in ("joint", "release"):
+        for stages in ("joint", "prompt", "none"):
+            assert replace(method, stages=stages).privacy_gap(mode) is None
+    assert method.privacy_gap("release") is None
+    assert all(
+        replace(method, stages=stages).privacy_gap("decoupled") is not None
+        for stages in ("alternate", "joint", "prompt")
+    )
+
+
+def test_server_keeps_its_optimiser_and_draws_its_batches_anew(method, small, setting):
+    state, _, _ = small(method).rounds(3)
+    assert int(state.optimiser["steps"]) == 3 * 2  # four pictures in batches of three
+    ends = [
+        server_stage(method.protected, state.prefix, state.optimiser, setting, round)[0]["text"]
+        for round in (4, 4, 5)
+    ]
+    assert torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[0], ends[2])
+    fresh = server_stage(method.protected, state.prefix, {}, setting, 4)[0]["text"]
+    assert not torch.equal(ends[0], fresh)
+
+
+def test_average_is_weighted_by_training_set_size_or_plain(method, small):
+    method = replace(method, server_step=False)
+    world = small(method)
+    state = method.init()
+    updates = [
+        r.update for r in method.train(world.tasks(state, list(world.data), 1, {}), NoPrivacy())
+    ]
+    prefixes = torch.stack([update.arrays["prefix.text"] for update in updates])
+    sizes = torch.tensor([float(update.num_examples) for update in updates])
+    weighted = torch.einsum("k,k...->...", sizes / sizes.sum(), prefixes)
+    assert torch.allclose(method.aggregate(state, updates).prefix["text"], weighted, atol=1e-6)
+    plain = replace(method, weighting="uniform").aggregate(state, updates).prefix["text"]
+    assert torch.allclose(plain, prefixes.mean(0), atol=1e-6)
+    assert not torch.allclose(plain, weighted, atol=1e-6)
+
+
+def test_clients_models_do_not_carry_over_to_other_classes(method):
+    assert "know the words of the classes" in str(method.class_bond())
+
+
+@pytest.mark.parametrize(
+    "option", ["auxiliary_learning_rate", "distillation_learning_rate", "prefix_std"]
+)
+def test_step_sizes_and_spreads_below_zero_are_refused(setting, option):
+    with pytest.raises(ConfigError, match=option):
+        FedSP(setting, **{option: -1.0})
+
+
+def test_diverged_distillation_is_named(method):
+    with pytest.raises(ConfigError, match=r"method\.distillation_learning_rate"):
+        replace(method, distillation_learning_rate=1e30, distillation_steps=8).init()

@@ -1,6 +1,6 @@
 """A protected CLIP and its auxiliary: targets, forms without weights, and distillation."""
 
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import pytest
 import torch
@@ -8,8 +8,10 @@ from torch import nn
 
 from pfedmoap.errors import BackboneError, ConfigError
 from pfedmoap.method import ClientData
-from pfedmoap.protected.distillation import Distillation, distil, resemblance
+from pfedmoap.protected.blocks import block_form, block_weights, run_blocks
+from pfedmoap.protected.distillation import Distillation, _batch, distil, resemblance
 from pfedmoap.protected.dual_encoder import AuxiliaryCLIP, ProtectedCLIP
+from pfedmoap.seeding import generator
 from tests.conftest import tiny_clip
 
 NAMES = ("cat", "a small dog", "boat")
@@ -121,8 +123,8 @@ def test_distillation_loss_falls(clip, start):
     assert all(weights[name].shape == first[name].shape for name in first)
     again, _ = distil(model, server_data(clip, 16), replace(options, steps=0))
     assert all(torch.equal(again[name], first[name]) for name in first) == (start == "cut")
-    alike = resemblance(weights, first)["text.block0.mlp.c_fc.weight"]
-    assert alike > 0.9 if start == "cut" else alike < 0.9
+    alike = resemblance(weights, first)["text.block0.mlp.c_fc.weight"].median()
+    assert alike > 0.9 if start == "cut" else alike < 0.5
 
 
 def test_handing_out_the_models_own_blocks_is_said_aloud(clip, caplog):
@@ -141,3 +143,65 @@ def test_model_that_cannot_be_taken_apart_is_refused_with_a_way_out():
     broken._shareable = "its attention is odd"
     with pytest.raises(BackboneError, match="its attention is odd"):
         _ = protected(broken).auxiliary
+
+
+@torch.no_grad()
+def test_prefix_of_a_dropped_tower_stands_at_the_same_layers_of_the_full_model(clip):
+    """Layers 0 and 2 of three: against the blocks run one by one."""
+    model = protected(clip, shape="dropped", blocks=2, prefix_length=3)
+    prefix = model.initial_prefix(0)["text"][None]
+    tower = clip.text_tower
+    texts = [f"a photo of a {name}." for name in NAMES]
+    ids, ends = clip.tokenise(texts), clip.text_ends(texts)
+    x = (tower.embedding(ids) + tower.positions)[None]
+    form = block_form(tower.blocks[0], causal=True)
+    for block, before in zip(tower.blocks, (prefix[:, 0], None, prefix[:, 1]), strict=True):
+        x = run_blocks(x, [block_weights(block)], form, [before])
+    read = tower.final_norm(x[0, torch.arange(len(texts)), ends]) @ tower.projection
+    expected = torch.nn.functional.normalize(read, dim=-1)
+    assert torch.allclose(model.represent({"text": prefix})["text"][0], expected, atol=1e-5)
+
+
+def test_distillation_reads_every_template(clip):
+    model = protected(clip, protects="text", sentences=6)
+    weights = {name: v[None] for name, v in model.first_weights().items()}
+    texts = [each.format(name) for each in model.templates for name in NAMES]
+    rows = replace(model.auxiliary.text, ids=model._rows.flatten(0, 1), ends=model._ends.flatten())
+    found = rows.encode({name[5:]: v for name, v in weights.items()})[0]
+    expected = (found - clip.text_features(texts)).pow(2).sum(-1).mean()
+    assert torch.allclose(model.distillation_loss(weights, {}, 0), expected, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Stands in for a model whose loss is a straight line, so that AdamW's steps are known."""
+
+    steepness: float
+
+    def first_weights(self):
+        return {"w": torch.ones(2)}
+
+    def is_hidden(self, name):
+        return True
+
+    def distillation_loss(self, weights, features, step):
+        return self.steepness * weights["w"].sum()
+
+
+def test_distillation_warms_up_and_decays_its_weights():
+    """Under a constant slope each step of Adam is its step size, here 0.01 to 0.1 and then 0.1."""
+    options = Distillation(20, learning_rate=0.1, weight_decay=0.0, warm_up=0.5)
+    weights, _ = distil(Slope(10.0), None, options)
+    assert torch.allclose(weights["w"], torch.full((2,), 1 - 0.55 - 1.0), atol=1e-3)
+    options = replace(options, weight_decay=0.5, warm_up=0.05)
+    weights, _ = distil(Slope(0.0), None, options)
+    assert torch.allclose(weights["w"], torch.full((2,), 0.95**20), atol=1e-5)
+    small_slope, _ = distil(Slope(1e-4), None, Distillation(1, learning_rate=0.1, weight_decay=0.0))
+    assert torch.allclose(small_slope["w"], torch.full((2,), 1 - 0.05), atol=1e-4)  # epsilon 1e-4
+
+
+def test_examples_go_to_where_the_weights_are():
+    data = ClientData({"pixels": torch.zeros(4, 1, 2)}, torch.zeros(4, dtype=torch.int64))
+    batch = _batch(data, Distillation(1, batch_size=3), generator(0), torch.device("meta"))
+    assert batch["pixels"].device.type == "meta"
+    assert batch["pixels"].shape == (3, 2)
