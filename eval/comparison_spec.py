@@ -2,19 +2,21 @@
 
 ``base`` holds options that all cells share; ``tasks`` and ``methods`` hold partial configurations
 by label; ``seeds`` are for partition, few shots and training alike; paired differences are against
-the ``reference``, the first method where none is named::
+the ``reference``, the first method where none is named, in the accuracy of ``clients`` or, for
+methods whose result is one model, in that of the ``global`` one::
 
     base: {rounds: {rounds: 10}}
     tasks: {digits: {data: digits, partition: {name: dirichlet, alpha: 0.1}}}
     methods: {PromptFL: {method: promptfl}, gate alone: {method: {name: pfedmoap, experts: 0}}}
     seeds: [0, 1, 2]
     reference: PromptFL
+    differences: clients
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -22,8 +24,10 @@ from eval.experiment import schema
 from pfedmoap.config import Config, Section
 from pfedmoap.errors import ConfigError
 
-KEYS = {"base", "tasks", "methods", "seeds", "reference"}
+KEYS = {"base", "tasks", "methods", "seeds", "reference", "differences"}
 SEEDED = ("partition", "few_shot", "training")
+
+Models = Literal["clients", "global"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,14 @@ class Comparison:
     Attributes:
         cells: Its runs, ordered so that neighbours share data: task, then seed, then method.
         reference: Label of the method that the others are paired with.
+        differences: Whose accuracy is compared with the reference's: the personal models',
+            client by client, or the global model's.
         source: What it was made from, as JSON.
     """
 
     cells: tuple[Cell, ...]
     reference: str
+    differences: Models
     source: Section
 
     @property
@@ -115,6 +122,9 @@ def comparison(source: Mapping[str, Any]) -> Comparison:
     reference = source.get("reference", next(iter(methods)))
     if reference not in methods:
         raise ConfigError(f"reference {reference!r} is no method; there are: {', '.join(methods)}")
+    differences = source.get("differences", "clients")
+    if differences not in get_args(Models):
+        raise ConfigError(f"differences must be clients or global, got {differences!r}")
     pairs = [(task, method) for task in tasks for method in methods]
     configs = {(t, m): _resolve((base, tasks[t], methods[m]), t, m) for t, m in pairs}
     cells = tuple(
@@ -129,7 +139,7 @@ def comparison(source: Mapping[str, Any]) -> Comparison:
         for seed in seeds
         for method in methods
     )
-    return Comparison(cells, str(reference), dict(source))
+    return Comparison(cells, str(reference), differences, dict(source))
 
 
 def slug(label: str) -> str:

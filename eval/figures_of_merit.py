@@ -1,13 +1,15 @@
 """The rows of a comparison's table: mean and spread over seeds, of the last round."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from eval.comparison import Results
-from eval.paired import Difference, paired_difference
+from eval.comparison_spec import Models
+from eval.paired import BySeed, Difference, paired_difference
 from eval.results import RunResult
+from pfedmoap.types import ClientId
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Row:
         unseen: Accuracy of held-out clients; ``None`` where there are none.
         new: Accuracy on new classes; ``None`` where not tested.
         harmonic: Harmonic mean of base and new classes; ``None`` where not tested.
-        difference: Against the reference; ``None`` for the reference itself, or where it is not
-            finished.
+        difference: Against the reference, in what the comparison's ``differences`` names; ``None``
+            for the reference itself, or where it is not finished or has no such model.
         queries: To a closed model in all of training; ``None`` where there were none.
     """
 
@@ -66,18 +68,15 @@ def table_rows(results: Results) -> list[Row]:
     plan = results.comparison
     rows = []
     for task in plan.tasks:
-        reference = results.of(task, plan.reference)
+        reference = _compared(results.of(task, plan.reference), plan.differences)
         for method in plan.methods:
             runs = results.of(task, method)
             if not runs:
                 continue
-            common = {seed for seed in runs if seed in reference}
+            own = _compared(runs, plan.differences)
             difference = None
-            if method != plan.reference and common:
-                difference = paired_difference(
-                    {seed: runs[seed].accuracy for seed in common},
-                    {seed: reference[seed].accuracy for seed in common},
-                )
+            if method != plan.reference and set(own) & set(reference):
+                difference = paired_difference(own, reference)
             rows.append(_row(task, method, list(runs.values()), difference))
     return rows
 
@@ -86,6 +85,14 @@ def spread_of(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation of at least one value."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return Spread(float(np.mean(values)), std)
+
+
+def _compared(runs: Mapping[int, RunResult], models: Models) -> BySeed:
+    """The accuracies that differences are about, by seed; the global model's is a single one."""
+    if models == "clients":
+        return {seed: run.accuracy for seed, run in runs.items()}
+    union = {seed: run.last.summary.global_union for seed, run in runs.items()}
+    return {seed: {ClientId(0): value} for seed, value in union.items() if value is not None}
 
 
 def _where_known(values: Sequence[float | None]) -> Spread | None:

@@ -225,8 +225,12 @@ def table_note(results: Results, rows: Sequence[Row]) -> str:
     note = (
         f"After the last round; mean ± standard deviation over {count} seed(s) of the unweighted "
         f"mean over clients. Differences, in points, are against {results.comparison.reference}, "
-        "paired by seed and client; the interval is Student's t over seeds"
     )
+    if results.comparison.differences == "global":
+        return (
+            note + "of the global models, paired by seed; the interval is Student's t over seeds."
+        )
+    note += "paired by seed and client; the interval is Student's t over seeds"
     return note + (" (*: one seed, t over its clients)." if seeds[0] == 1 else ".")
 
 

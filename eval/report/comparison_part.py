@@ -66,7 +66,11 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
                 subtitle=f"{len(rows)} methods, {clients} clients, "
                 f"{max(row.seeds for row in rows)} seed(s); the last round throughout.{unfinished}",
                 tiles=(),
-                sections=_sections(contenders, plan.reference, tables),
+                sections=_sections(
+                    contenders,
+                    plan.reference + (", global models" if plan.differences == "global" else ""),
+                    tables,
+                ),
                 configuration=yaml.safe_dump(plan.source, sort_keys=False, allow_unicode=True),
             )
         )

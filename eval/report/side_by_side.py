@@ -109,7 +109,7 @@ def standings(contenders: Sequence[Contender], reference: str | None) -> Picture
     return picture(
         figure,
         "Left, each dot is one client of one seed and the bar is the mean over seeds; right, the "
-        "mean difference to the reference with its 95% interval, paired by seed and client: "
+        "mean difference to the reference with its 95% interval, paired as the table says: "
         "filled dots have an interval without zero.",
     )
 

@@ -126,6 +126,24 @@ def test_rows_hold_the_last_round_and_the_spread_over_seeds(whole: Results):
     assert (row.seeds, row.up_bytes.mean, row.global_union) == (2, 0.0, None)
 
 
+def test_differences_of_global_models_are_paired_by_seed(cache: Path, tmp_path: Path):
+    methods = {
+        "zero-shot": {"method": "zero_shot"},
+        "PromptFL": {"method": {"name": "promptfl", "context_length": 2}},
+        "no global model": {"method": {"name": "local_coop", "context_length": 2}},
+    }
+    results = run_comparison(plan(cache, methods=methods, differences="global"), tmp_path)
+    reference, row, without = table_rows(results)
+    gap = row.difference
+    assert gap is not None
+    assert row.global_union is not None
+    assert reference.global_union is not None
+    assert gap.mean == pytest.approx(row.global_union.mean - reference.global_union.mean)
+    assert (gap.unit, gap.units) == ("seeds", 2)
+    assert without.difference is None
+    assert "of the global models, paired by seed" in markdown(results)
+
+
 def test_every_form_of_the_table(whole: Results, tmp_path: Path):
     write_tables(whole, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {

@@ -30,6 +30,11 @@ def test_one_seed_is_marked_as_over_clients():
     assert gap.clear
 
 
+def test_one_pair_alone_has_no_interval_and_is_not_over_clients():
+    gap = paired_difference({0: clients(0.5)}, {0: clients(0.4)})
+    assert (gap.low, gap.unit, gap.units) == (None, "seeds", 1)
+
+
 def test_ties_are_neither_wins_nor_losses():
     gap = paired_difference({0: clients(0.5, 0.7, 0.1)}, {0: clients(0.5, 0.6, 0.8)})
     assert (gap.wins, gap.losses) == pytest.approx((1 / 3, 1 / 3))
