@@ -5,8 +5,9 @@ Sanjabi, A. Talwalkar and V. Smith, arXiv 1812.06127, on the visual prompts of P
 2502.19752), whose baseline it is. Clients minimise their loss plus ``mu / 2 ||P - P_g||^2`` (eq.
 2), where P_g is the set that they received this round.
 
-Where we depart: PFPT does not state its mu; ours is the 0.5 of our `fedprox`. A pull moves no
-prompt that is where it was sent, so that prompts without use stay exact copies.
+Where we depart: PFPT does not state its mu; ours is small, since Adam feels a pull where SGD with
+small gradients does not: with the 0.5 of our `fedprox` tokens hardly leave their start. A pull
+moves no prompt that is where it was sent, so that prompts without use stay exact copies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ class FedProxPT:
     """
 
     setting: Setting
-    mu: float = 0.5
+    mu: float = 0.01
     prompts: int = 20
     modality: Modality = "visual"
     initial: Initial = "class_token"
