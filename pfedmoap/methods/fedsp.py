@@ -30,13 +30,7 @@ from pfedmoap.aggregation import Weighting, average
 from pfedmoap.cohorts import client_batches
 from pfedmoap.errors import ConfigError, MethodError
 from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
-from pfedmoap.method import (
-    ArraySpec,
-    ClientResult,
-    ClientTask,
-    Prediction,
-    Setting,
-)
+from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.protected.distillation import Distillation, Start, distil
 from pfedmoap.protected.dual_encoder import Towers
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
@@ -140,9 +134,8 @@ class FedSP:
             return None
         if mode == "joint" and self.stages == "alternate":
             return (
-                "it takes two sets of steps on the same images in a round, one for the auxiliary "
-                "and one for the prefix, and the budget is planned for one; use --method.stages "
-                "prompt or joint, or `--privacy release`"
+                "it takes two sets of steps on the same examples in a round, and the budget is "
+                "planned for one; use --method.stages prompt or joint, or `--privacy release`"
             )
         return self._client.step_gap if mode == "joint" else gap_of_one_phase(mode)
 
