@@ -18,7 +18,8 @@ from pfedmoap.seeding import generator
 
 Start = Literal["sequential", "random"]
 Result = Literal["means", "candidates"]
-_LARGEST_SCATTER = 0.25  # of a prompt around its candidate, where the whole pool's variance is 1
+_LARGEST_SCATTER = 0.5  # of a prompt around its candidate, where the whole pool's variance is 1
+_SCATTER_QUANTILE = 0.9
 _LEAST_SCATTER = 1e-8
 
 
@@ -196,8 +197,10 @@ def _share(count: Tensor, seen: int) -> Tensor:
 def estimate_scatter(sets: Sequence[Tensor]) -> float:
     """Estimate the variance of prompts around their candidates.
 
-    Every set is matched to the largest one with the least squared distance; half the median of
-    what is left a coordinate, exact copies apart, is the variance.
+    Every set is matched to the largest one with the least squared distance; half the 0.9 quantile
+    of what is left a coordinate, exact copies apart, is the variance. Not the median: a prompt that
+    a client has trained much lies further off than one that it hardly touched, and would open a
+    candidate of its own in every round.
 
     Args:
         sets: Prompts of mean 0 and variance 1, each (u_t, d).
@@ -214,4 +217,4 @@ def estimate_scatter(sets: Sequence[Tensor]) -> float:
     left = left[left > _LEAST_SCATTER]
     if not len(left):
         return _LEAST_SCATTER
-    return min(float(left.median()) / 2, _LARGEST_SCATTER)
+    return min(float(left.quantile(_SCATTER_QUANTILE)) / 2, _LARGEST_SCATTER)
