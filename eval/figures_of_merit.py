@@ -38,7 +38,7 @@ class Row:
         global_union: The global model on the union of the test sets; ``None`` without one.
         down_bytes: Payload of one round to all its clients.
         up_bytes: Payload of one round from all its clients.
-        train_seconds: Of all rounds, without evaluation.
+        train_seconds: Of all rounds and the server's work before them, without evaluation.
         unseen: Accuracy of held-out clients; ``None`` where there are none.
         new: Accuracy on new classes; ``None`` where not tested.
         harmonic: Harmonic mean of base and new classes; ``None`` where not tested.

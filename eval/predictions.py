@@ -12,8 +12,15 @@ from pfedmoap.engine import Federated
 from pfedmoap.errors import MethodError
 from pfedmoap.federation import Federation
 from pfedmoap.gradients import NoPrivacy, Privatizer
-from pfedmoap.method import ClientData, ClientTask, Method, Prediction, personal_states
-from pfedmoap.types import Arrays, ClientId
+from pfedmoap.method import (
+    ClientData,
+    ClientTask,
+    Impersonal,
+    Method,
+    Prediction,
+    personal_states,
+)
+from pfedmoap.types import Arrays, ClientId, Download
 
 S = TypeVar("S")
 CHUNK = 1024  # test images classified at once
@@ -111,6 +118,8 @@ def predict_clients(
 ) -> tuple[ClientPredictions, ...]:
     """Let every client's models classify its test images.
 
+    A method that is `Impersonal` is asked once, as the global model, for both answers.
+
     Args:
         method: The method.
         now: What server and clients know; nothing of it is changed.
@@ -127,12 +136,15 @@ def predict_clients(
     clients = sorted(federation.clients)
     tests = [federation.clients[client].test for client in clients]
     shared = _shared(method, now.state, tests)
+    for_both = shared if isinstance(method, Impersonal) and method.impersonal() else None
     downloads = method.plan(now.state, clients, now.round + 1)
     found = []
     for row, (download, test) in enumerate(zip(downloads, tests, strict=True)):
         own = federation.clients[download.client]
-        local = locals.get(download.client)
-        parts = [method.predict(download, local, part) for part in _chunks(test)]
+        if for_both is None:
+            personal, gate = _personal(method, download, locals.get(download.client), test)
+        else:
+            personal, gate = for_both[row], None
         found.append(
             ClientPredictions(
                 client=download.client,
@@ -140,12 +152,9 @@ def predict_clients(
                 train_images=len(own.train),
                 unseen=download.client in unseen,
                 labels=test.labels.numpy(),
-                personal=_answers(
-                    torch.cat([part.logits for part in parts]),
-                    f"the model of client {download.client}",
-                ),
+                personal=personal,
                 shared=None if shared is None else shared[row],
-                gate=_gate_use(parts, test.labels),
+                gate=gate,
             )
         )
     return tuple(found)
@@ -153,6 +162,16 @@ def predict_clients(
 
 def _train(federation: Federation, client: ClientId) -> ClientData:
     return federation.clients[client].train
+
+
+def _personal(
+    method: Method[S], download: Download, local: Arrays | None, test: ClientData
+) -> tuple[Answers, GateUse | None]:
+    """Answers of one client's own model, and what its gate did."""
+    parts = [method.predict(download, local, part) for part in _chunks(test)]
+    logits = torch.cat([part.logits for part in parts])
+    answers = _answers(logits, f"the model of client {download.client}")
+    return answers, _gate_use(parts, test.labels)
 
 
 def _shared(method: Method[S], state: S, tests: Sequence[ClientData]) -> list[Answers] | None:

@@ -22,7 +22,8 @@ class RoundFigures:
     Attributes:
         round: Counted from 1.
         summary: Figures over clients.
-        train_seconds: Spent on this and all rounds before it, without evaluation.
+        train_seconds: Spent on this and all rounds before it, and by the server before the
+            first one, without evaluation.
         down_bytes: Sent to clients in this and all rounds before it.
         up_bytes: The same from clients.
         queries: Asked of a closed model in this and all rounds before it; 0 where there is none.

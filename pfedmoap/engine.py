@@ -88,6 +88,7 @@ def run_federation(
         The federation after its last round.
     """
     saved = run.resume() if run else None
+    began = perf_counter()
     if saved is None:
         now = Federated(0, method.init(), {})
     else:
@@ -96,7 +97,6 @@ def run_federation(
     transport = InProcess(rounds.wire)
     progress(now.round, last)
     for round in range(now.round + 1, last + 1):
-        began = perf_counter()
         cohort = draw_cohort(sorted(data), rounds.participation, round, seed)
         result = run_round(
             method, now.state, cohort, round, data, now.locals, transport, privatizer
@@ -109,6 +109,7 @@ def run_federation(
             checkpoint = Checkpoint(round, method.to_arrays(now.state), now.locals)
             run.save(checkpoint, tuple(result.locals), record)
         progress(round, last)
+        began = perf_counter()
     return now
 
 

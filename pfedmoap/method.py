@@ -95,11 +95,15 @@ class ClientResult:
         local: What it keeps.
         costs: What the round cost it outside the federation, e.g. queries to somebody's model, by
             name; for the log, not for the server.
+        lasting: Of ``local``, the arrays that it keeps even where its update is refused, e.g. a
+            bill that has been paid whatever came of it. All else that it trained is then dropped:
+            these join what it kept before, and are alone where that was nothing.
     """
 
     update: Update
     local: Arrays
     costs: Mapping[str, float] = field(default_factory=dict)
+    lasting: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,15 @@ class Declines(Protocol):
             local: What it kept from its last round; ``None`` the first time.
             data: Its training data.
         """
+        ...
+
+
+@runtime_checkable
+class Impersonal(Protocol):
+    """A method whose clients all classify with the global model, so that it need answer once."""
+
+    def impersonal(self) -> bool:
+        """Whether `Method.predict` answers as `Method.predict_global` does, for every client."""
         ...
 
 

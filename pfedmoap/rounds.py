@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from pfedmoap.admission import admit
 from pfedmoap.errors import ConfigError, UpdateRejectedError
 from pfedmoap.gradients import Privatizer
-from pfedmoap.method import ClientData, ClientTask, Declines, Method
+from pfedmoap.method import ClientData, ClientResult, ClientTask, Declines, Method
 from pfedmoap.seeding import numpy_generator
 from pfedmoap.transport.in_process import Traffic, Transport
 from pfedmoap.types import Arrays, ClientId, Update
@@ -23,7 +23,8 @@ class RoundResult(Generic[S]):
 
     Attributes:
         state: The server's new state.
-        locals: New local state of the clients that took part.
+        locals: New local state of the clients that took part; those whose updates were refused
+            have their old one with the arrays that last, or are absent.
         cohort: Who took part.
         sat_out: Why the others that were drawn did not, by client.
         epsilon: What each participant's privacy budget has spent, by client; empty without one.
@@ -90,8 +91,9 @@ def run_round(
 
     The plan reads the state of the end of the last round; updates are sorted by client id before
     they are aggregated, so that arrival order cannot matter. A refused update costs its client the
-    round and nobody else anything. Privacy budgets are charged before anything else happens; a
-    client whose budget is spent sits out, as does one that its method declines.
+    round and nobody else anything: what it trained is dropped, and its bills stand. Privacy
+    budgets are charged before anything else happens; a client whose budget is spent sits out, as
+    does one that its method declines.
 
     Args:
         method: The method.
@@ -139,11 +141,7 @@ def run_round(
     }
     return RoundResult(
         state=method.aggregate(state, admitted),
-        locals={
-            result.update.client: result.local
-            for result in results
-            if result.update.client not in rejected
-        },
+        locals=_kept(results, rejected, locals),
         cohort=authorised.allowed,
         sat_out={**authorised.sat_out, **declined},
         epsilon=authorised.spent,
@@ -157,3 +155,19 @@ def run_round(
         rejected=rejected,
         served=served,
     )
+
+
+def _kept(
+    results: Sequence[ClientResult],
+    rejected: Mapping[ClientId, str],
+    before: Mapping[ClientId, Arrays],
+) -> dict[ClientId, Arrays]:
+    """Local states that the round changed; see `ClientResult.lasting`."""
+    kept: dict[ClientId, Arrays] = {}
+    for result in results:
+        client = result.update.client
+        if client not in rejected:
+            kept[client] = result.local
+        elif result.lasting:
+            kept[client] = {**before.get(client, {}), **result.lasting}
+    return kept

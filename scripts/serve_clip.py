@@ -4,11 +4,13 @@ import argparse
 
 import torch
 
+from eval.commands.errors import readable_errors
 from pfedmoap.backbone.loading import BackboneOptions
 from pfedmoap.blackbox.in_process import InProcessModel
 from pfedmoap.blackbox.server import Endpoint
 
 
+@readable_errors
 def main() -> None:
     """Parse, load, serve until interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)

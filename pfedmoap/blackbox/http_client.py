@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pfedmoap.blackbox import wire
 from pfedmoap.blackbox.model import Answer, Question, Usage
@@ -14,6 +14,7 @@ from pfedmoap.errors import BlackBoxError, ConfigError
 logger = logging.getLogger(__name__)
 
 RETRIED_STATUS = (429, 500, 502, 503, 504)
+DAY = 86_400  # seconds; sockets know no endless patience
 
 
 class HTTPModel:
@@ -29,6 +30,9 @@ class HTTPModel:
         retries: Attempts after the first.
         pause_seconds: Before the first retry; doubles with each.
         sleep: Waits; tests put something faster in its place.
+
+    Raises:
+        ConfigError: The address is none, or the patience is.
     """
 
     def __init__(
@@ -40,11 +44,11 @@ class HTTPModel:
         pause_seconds: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise ConfigError(f"the endpoint is {url!r}, expected e.g. http://127.0.0.1:8080")
+        check_patience(timeout_seconds)
+        parts = split_address(url)
         self._url, self._path = url, parts.path.rstrip("/") + wire.PATH
-        self._host, self._port, self._secure = parts.hostname, parts.port, parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port
+        self._secure = parts.scheme == "https"
         self._timeout, self._retries, self._pause = timeout_seconds, retries, pause_seconds
         self._sleep = sleep
 
@@ -104,6 +108,35 @@ class HTTPModel:
         if len(reply) > wire.LARGEST_BYTES:
             raise BlackBoxError(f"{self._url} answers with more than {wire.LARGEST_BYTES} bytes")
         return response.status, reply
+
+
+def split_address(url: str) -> SplitResult:
+    """Take the address of an endpoint apart; nobody is asked.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    wrong = ConfigError(f"the endpoint is {url!r}, expected e.g. http://127.0.0.1:8080")
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises as well, where it is no number or too large a one
+    except ValueError as error:
+        raise wrong from error
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        raise wrong
+    return parts
+
+
+def check_patience(seconds: float) -> None:
+    """Refuse a timeout that no socket takes.
+
+    Raises:
+        ConfigError: It is not above zero, or longer than a day.
+    """
+    if not 0 < seconds <= DAY:
+        raise ConfigError(
+            f"timeout_seconds is {seconds}, expected seconds above 0 and at most {DAY}"
+        )
 
 
 def _reason(reply: bytes) -> str:

@@ -8,15 +8,20 @@ put a proxy in front that has both.
 import json
 import logging
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import monotonic
 from typing import Any
 
 from pfedmoap.blackbox import wire
 from pfedmoap.blackbox.model import BlackBoxModel, Question, Usage
-from pfedmoap.errors import BlackBoxError
+from pfedmoap.errors import BlackBoxError, ConfigError
 
 logger = logging.getLogger(__name__)
+
+MOST_DIGITS = 20  # of a size; Python refuses to read very long numbers
+PART_BYTES = 2**16  # read at once
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Limits:
         templates: Templates in it.
         characters: Length of one text.
         seconds: Patience with a silent client.
+        body_seconds: Patience with a slow one: time for all of a request's body.
         requests: Requests held in memory at once; further ones wait.
     """
 
@@ -39,6 +45,7 @@ class Limits:
     templates: int = 128
     characters: int = 300
     seconds: float = 30.0
+    body_seconds: float = 60.0
     requests: int = 4
 
     def check(self, question: Question) -> None:
@@ -67,6 +74,9 @@ class Endpoint(ThreadingHTTPServer):
         host: Interface; loopback unless somebody decides otherwise.
         port: 0 takes any free one; see ``server_port``.
         limits: What one request may ask for.
+
+    Raises:
+        ConfigError: Nobody can listen there: no such interface or port, or it is in use.
     """
 
     daemon_threads = True
@@ -81,7 +91,10 @@ class Endpoint(ThreadingHTTPServer):
         self.limits = limits or Limits()
         self.places = threading.BoundedSemaphore(self.limits.requests)
         self._model, self._turn, self._served = model, threading.Lock(), Usage()
-        super().__init__((host, port), _Handler)
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"cannot listen at {host}:{port}: {error}") from error
 
     @property
     def url(self) -> str:
@@ -121,13 +134,13 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
             return self._fail(411, "say Content-Length")
-        if int(length) > self.server.limits.body_bytes:
-            limit = self.server.limits.body_bytes
-            self._fail(413, f"the request has {length} bytes, at most {limit}")
-            return self._discard(min(int(length), limit))
+        limit = self.server.limits.body_bytes
+        if len(length) > MOST_DIGITS or int(length) > limit:
+            self._fail(413, f"a request has at most {limit} bytes")
+            return self._discard(limit)
         try:
             with self.server.places:
-                reply = self.server.answer(self.rfile.read(int(length)))
+                reply = self.server.answer(b"".join(self._body(int(length))))
         except BlackBoxError as error:
             return self._fail(400, str(error))
         except TimeoutError:
@@ -146,8 +159,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _discard(self, left: int) -> None:
         """Read on for a while: closing at once would tear the answer away from its reader."""
-        while left > 0 and (part := self.rfile.read(min(left, 2**16))):
+        for _ in self._body(left):
+            pass
+
+    def _body(self, left: int) -> Iterator[bytes]:
+        """Read on, in parts. The socket's patience starts anew with every byte, this one does not.
+
+        A body is read in the place of its request, since more bodies than places would be more
+        memory than was agreed on; so nobody may take all day over it.
+        """
+        deadline = monotonic() + self.server.limits.body_seconds
+        while left > 0 and (part := self.rfile.read1(min(left, PART_BYTES))):
+            if monotonic() > deadline:
+                raise TimeoutError
             left -= len(part)
+            yield part
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
         self.send_response(status)

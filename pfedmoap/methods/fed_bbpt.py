@@ -33,8 +33,9 @@ from torch import Tensor
 
 from pfedmoap.aggregation import Weighting
 from pfedmoap.batches import BatchPlan, Stream
+from pfedmoap.blackbox.budget import QueryBudget
 from pfedmoap.blackbox.generator import Normalisation, PromptGenerator
-from pfedmoap.blackbox.http_client import HTTPModel
+from pfedmoap.blackbox.http_client import HTTPModel, check_patience, split_address
 from pfedmoap.blackbox.in_process import InProcessModel
 from pfedmoap.blackbox.model import BlackBoxModel, TextPrompt
 from pfedmoap.blackbox.prompting import ImagePrompting, Prompting, TextPrompting
@@ -63,7 +64,7 @@ class FedBBPT:
             vectors, ``words`` learns which words to say.
         endpoint: Address of the model, e.g. ``http://127.0.0.1:8080``; none asks the backbone in
             this process, with gradients off.
-        timeout_seconds: Patience with the endpoint at each attempt.
+        timeout_seconds: Patience with the endpoint at each attempt, at most a day.
         gradient: ``spsa`` estimates it from answers; ``white-box`` is an upper bound that sees
             the backbone's weights, all else equal.
         steps: Steps of each client in a round, public; a budget can cut them short.
@@ -115,8 +116,10 @@ class FedBBPT:
         for name in ("steps", "draws", "images_per_call"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
-        if self.query_budget is not None and self.query_budget < 0:
-            raise ConfigError(f"method.query_budget must not be negative, got {self.query_budget}")
+        check_patience(self.timeout_seconds)
+        if self.endpoint is not None:
+            split_address(self.endpoint)  # while there is nothing to lose yet
+        QueryBudget(self.query_budget)
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"method.momentum must be in [0, 1), got {self.momentum}")
         if self.gradient == "white-box" and self.endpoint is not None:
@@ -162,14 +165,12 @@ class FedBBPT:
 
     def declines(self, local: Arrays | None, data: ClientData) -> str | None:
         """A client whose budget does not last for one more step sits out."""
-        left = self._left(local)
         cost = self._estimator.queries(min(self.setting.training.batch_size, len(data)))
-        if left is None or cost <= left:
-            return None
-        return (
-            f"its query budget of {self.query_budget} is spent: {left} queries are left, and a "
-            f"step costs {cost}"
-        )
+        return self._budget.refusal(local, cost)
+
+    def impersonal(self) -> bool:
+        """Every client asks with the server's parameters; no image need be paid for twice."""
+        return True
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Take zeroth-order steps from the server's parameters; keep only the query count."""
@@ -212,7 +213,7 @@ class FedBBPT:
             steps=self.steps,
             first=(round - 1) * self.steps + 1,
             momentum=self.momentum,
-            left=self._left(task.local),
+            left=self._budget.left(task.local),
             stream=generator(self.setting.seed, "client", client, "round", round, "perturbations"),
         )
         if run.steps < self.steps:
@@ -220,7 +221,7 @@ class FedBBPT:
                 "client %d stopped after %d of %d steps in round %d: its query budget is spent",
                 *(client, run.steps, self.steps, round),
             )
-        spent = self._spent(task.local) + run.usage.queries
+        bill = self._budget.bill(task.local, run.usage.queries)
         return ClientResult(
             Update(
                 round,
@@ -229,8 +230,9 @@ class FedBBPT:
                 len(task.data),
                 {"train_loss": run.loss},
             ),
-            {"queries": torch.tensor(spent)},
+            bill,
             costs={"steps": run.steps, **asdict(run.usage)},
+            lasting=bill,
         )
 
     def _plan_batches(self, task: ClientTask, privatizer: Privatizer) -> BatchPlan:
@@ -241,11 +243,9 @@ class FedBBPT:
         stream = Stream(self.setting.seed, task.download.client, task.download.round)
         return privatizer.batches([size], views, [stream], epochs, batch_size)
 
-    def _spent(self, local: Arrays | None) -> int:
-        return 0 if local is None else int(local["queries"])
-
-    def _left(self, local: Arrays | None) -> int | None:
-        return None if self.query_budget is None else self.query_budget - self._spent(local)
+    @property
+    def _budget(self) -> QueryBudget:
+        return QueryBudget(self.query_budget)
 
     @cached_property
     def _prompting(self) -> Prompting:

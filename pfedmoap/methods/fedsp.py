@@ -34,7 +34,8 @@ from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Set
 from pfedmoap.protected.distillation import Distillation, Start, distil
 from pfedmoap.protected.dual_encoder import Towers
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
-from pfedmoap.protected.problems import AUXILIARY, PREFIX, named, part_of
+from pfedmoap.protected.naming import named, part_of
+from pfedmoap.protected.problems import AUXILIARY, PREFIX
 from pfedmoap.protected.protect import Protection, protect
 from pfedmoap.protected.stages import OPTIMISER, Plan, run_stages, server_stage
 from pfedmoap.protected.towers import Shape
@@ -146,9 +147,9 @@ class FedSP:
         return {f"{PREFIX}.{name}": ArraySpec(shape) for name, shape in shapes.items()}
 
     def lacks(self) -> str | None:
-        """The server must hold examples, unless texts are all that it distils and trains on."""
-        texts_do = self.protects == "text" and not self.server_step
-        if texts_do or self.setting.server_data is not None:
+        """The server must hold examples, unless nothing that it does needs any."""
+        texts_do = self.protects == "text" or self.distillation_steps == 0
+        if (texts_do and not self.server_step) or self.setting.server_data is not None:
             return None
         return (
             "FedSP's server distils and trains on examples of its own, and has none: give it some "

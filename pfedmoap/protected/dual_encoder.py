@@ -10,6 +10,7 @@ from torch import Tensor
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.errors import ConfigError
 from pfedmoap.prompt_tuning import cosine_logits, cross_entropy
+from pfedmoap.protected.naming import part_of
 from pfedmoap.protected.towers import (
     ImageForm,
     Reduction,
@@ -68,22 +69,19 @@ class AuxiliaryCLIP:
         """Encode the images, (K, n, V, D), unless a prefix stands in the image tower."""
         if self.image is None or self.image_prefixed:
             return features
-        own, pixels = _tower(weights, "image"), features["pixels"]
-        parts = pixels.flatten(1, 2).split(_IMAGES_AT_ONCE, dim=1)
-        encoded = [self.image.encode(own, self.image.embed(own, part)) for part in parts]
-        return {"image": torch.cat(encoded, dim=1).unflatten(1, pixels.shape[1:3])}
+        pixels = features["pixels"]
+        found = self._encode(self.image, weights, pixels.flatten(1, 2), None)
+        return {"image": found.unflatten(1, pixels.shape[1:3])}
 
     def represent(self, weights: Arrays, prefix: Arrays) -> Arrays:
         """Encode the classes, (K, C, D)."""
-        return {"text": self.text.encode(_tower(weights, "text"), prefix["text"])}
+        return {"text": self.text.encode(part_of("text", weights), prefix["text"])}
 
     def logits(self, weights: Arrays, prefix: Arrays, shared: Arrays, features: Arrays) -> Tensor:
         """Compare images and classes, (K, B, C)."""
         if self.image is None or "image" in features:
             return cosine_logits(features["image"], shared["text"], self.scale)
-        own = _tower(weights, "image")
-        tokens = self.image.embed(own, features["pixels"])
-        image = self.image.encode(own, tokens, prefix.get("image"))
+        image = self._encode(self.image, weights, features["pixels"], prefix.get("image"))
         return cosine_logits(image, shared["text"], self.scale)
 
     def losses(
@@ -91,6 +89,15 @@ class AuxiliaryCLIP:
     ) -> Tensor:
         """Cross-entropy over all classes, (K, B)."""
         return cross_entropy(self.logits(weights, prefix, shared, features), labels)
+
+    def _encode(
+        self, form: ImageForm, weights: Arrays, pixels: Tensor, prefix: Tensor | None
+    ) -> Tensor:
+        """Encode (K, N, 3, H, W) to (K, N, D), with bounded memory where no gradients are kept."""
+        own = part_of("image", weights)
+        clients = max(len(pixels), len(own["class_embedding"]))
+        parts = pixels.split(images_at_once(pixels.shape[1], clients), dim=1)
+        return torch.cat([form.encode(own, form.embed(own, part), prefix) for part in parts], dim=1)
 
 
 @dataclass(frozen=True)
@@ -187,11 +194,11 @@ class ProtectedCLIP:
         form = self.auxiliary.text
         ids, ends = self._rows.flatten(0, 1)[rows], self._ends.flatten()[rows]
         some = TextForm(ids, ends, form.block, form.layers, form.prefixed)
-        found = some.encode(_tower(weights, "text"))[0]
+        found = some.encode(part_of("text", weights))[0]
         loss = (found - self._targets[rows.to(found.device)]).pow(2).sum(-1).mean()
         if self.auxiliary.image is None:
             return loss
-        image, own = self.auxiliary.image, _tower(weights, "image")
+        image, own = self.auxiliary.image, part_of("image", weights)
         seen = image.encode(own, image.embed(own, features["pixels"][None]))[0]
         return loss + (seen - features["image"]).pow(2).sum(-1).mean()
 
@@ -204,7 +211,12 @@ class ProtectedCLIP:
         if self.prefixed == "text":
             image = features["image"]
         else:
-            image = self._image.encode(self._image_weights, features["tokens"], prefix["image"])
+            tokens = features["tokens"]
+            parts = tokens.split(images_at_once(tokens.shape[1], len(prefix["image"])), dim=1)
+            image = torch.cat(
+                [self._image.encode(self._image_weights, part, prefix["image"]) for part in parts],
+                dim=1,
+            )
         return cosine_logits(image, shared["text"], self.backbone.logit_scale)
 
     def losses(self, prefix: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
@@ -277,6 +289,6 @@ class ProtectedCLIP:
         return torch.cat([self.backbone.text_features(texts) for texts in self._sentences])
 
 
-def _tower(weights: Arrays, name: str) -> dict[str, Tensor]:
-    start = f"{name}."
-    return {key[len(start) :]: value for key, value in weights.items() if key.startswith(start)}
+def images_at_once(images: int, clients: int) -> int:
+    """How many of each client's images to encode in one pass; all of them under gradients."""
+    return images if torch.is_grad_enabled() else max(1, _IMAGES_AT_ONCE // clients)

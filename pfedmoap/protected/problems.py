@@ -11,20 +11,10 @@ import torch
 from torch import Tensor
 
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
+from pfedmoap.protected.naming import part_of
 from pfedmoap.types import Arrays
 
 PREFIX, AUXILIARY = "prefix", "auxiliary"
-
-
-def named(part: str, arrays: Arrays) -> dict[str, Tensor]:
-    """Put a part's name before its arrays' names."""
-    return {f"{part}.{name}": value for name, value in arrays.items()}
-
-
-def part_of(part: str, arrays: Arrays) -> dict[str, Tensor]:
-    """Inverse of `named`: a part's arrays by their own names."""
-    start = f"{part}."
-    return {name[len(start) :]: value for name, value in arrays.items() if name.startswith(start)}
 
 
 def none_of(params: Arrays) -> Tensor:

@@ -14,14 +14,8 @@ from pfedmoap.gradients import NoPrivacy, Privatizer
 from pfedmoap.method import ClientResult, ClientTask, Setting
 from pfedmoap.optimisers import Adam
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
-from pfedmoap.protected.problems import (
-    AUXILIARY,
-    PREFIX,
-    AuxiliaryProblem,
-    ServerProblem,
-    named,
-    part_of,
-)
+from pfedmoap.protected.naming import named, part_of
+from pfedmoap.protected.problems import AUXILIARY, PREFIX, AuxiliaryProblem, ServerProblem
 from pfedmoap.training import train_locally
 from pfedmoap.types import Arrays, ClientId, Update
 

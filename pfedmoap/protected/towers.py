@@ -26,6 +26,7 @@ from pfedmoap.protected.blocks import (
     project,
     run_blocks,
 )
+from pfedmoap.protected.naming import part_of
 from pfedmoap.types import Arrays
 
 Shape = Literal["looped", "dropped"]
@@ -250,7 +251,7 @@ def _through(
     common: Tensor | None = None,
 ) -> Tensor:
     """Run the layers, each with its part of the prefix, if it has one; see `run_blocks`."""
-    stored = [_part(weights, f"block{i}.") for i in sorted(set(layers))]
+    stored = [part_of(f"block{i}", weights) for i in sorted(set(layers))]
     dtype = stored[0]["attn.in_proj_weight"].dtype
     clients = len(x) if prefix is None else max(len(x), len(prefix))
     x = x.to(dtype).expand(clients, -1, -1, -1)
@@ -270,10 +271,6 @@ def _out(x: Tensor, weights: Arrays, form: BlockForm) -> Tensor:
     if "projection" in weights:
         x = project(x, weights["projection"], weights.get("projection_bias"))
     return F.normalize(x.float(), dim=-1)
-
-
-def _part(arrays: Arrays, start: str) -> dict[str, Tensor]:
-    return {name[len(start) :]: value for name, value in arrays.items() if name.startswith(start)}
 
 
 def _blocks(blocks: Sequence[nn.Module], kept: Sequence[int]) -> Arrays:

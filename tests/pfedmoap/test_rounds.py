@@ -71,6 +71,37 @@ def test_a_bad_update_is_refused_and_the_round_goes_on_without_it(clip, kind):
     torch.testing.assert_close(result.state.context, expected.state.context, rtol=0, atol=1e-6)
 
 
+class Billed:
+    """A method whose clients keep a bill beside what they train."""
+
+    def __init__(self, method):
+        self.method = method
+
+    def __getattr__(self, name):
+        return getattr(self.method, name)
+
+    def train(self, tasks, privatizer):
+        bill = {"bill": torch.tensor(7)}
+        results = self.method.train(tasks, privatizer)
+        return [replace(r, local={**r.local, **bill}, lasting=bill) for r in results]
+
+
+def test_a_bill_outlives_the_refusal_and_nothing_else_does(clip):
+    method, data = Billed(method_of(clip)), random_data([6, 6, 6])
+    old = {"context": torch.ones(4, 32), "bill": torch.tensor(3)}
+    before = {ClientId(1): old}
+    wire = Tampering(ClientId(1), TAMPERED["nan"][0])
+    state = method.init()
+    kept = run_round(method, state, list(data), 1, data, before, wire, NoPrivacy()).locals
+    assert kept[ClientId(1)].keys() == old.keys()
+    assert torch.equal(kept[ClientId(1)]["context"], old["context"])
+    assert [int(kept[client]["bill"]) for client in data] == [7, 7, 7]
+    assert int(old["bill"]) == 3, "what went in is not written to"
+    first = run_round(method, state, list(data), 1, data, {}, wire, NoPrivacy()).locals
+    assert first[ClientId(1)].keys() == {"bill"}
+    assert {"context", "bill"} <= first[ClientId(0)].keys()
+
+
 def test_a_round_in_which_every_update_is_refused_changes_nothing(clip):
     method, data = method_of(clip), random_data([6])
     state = method.init()

@@ -4,13 +4,15 @@ import http.client
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import torch
@@ -151,8 +153,10 @@ def test_larger_requests_than_agreed_are_not_read(question):
         with pytest.raises(BlackBoxError, match=r"413.*at most 1000"):
             model.ask(replace(question, images=question.images[:1]))
         assert not pauses
-        status, _ = post(endpoint, b"", **{"Content-Length": str(10**15)})
-        assert status == 413
+        for length in (str(10**15), "9" * 5000):
+            status, reply = post(endpoint, b"", **{"Content-Length": length})
+            assert status == 413
+            assert len(reply) < 100
 
 
 @pytest.mark.parametrize(
@@ -226,10 +230,46 @@ def test_several_clients_at_once(question):
         assert (endpoint.served.queries, endpoint.served.calls) == (40, 8)
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:80", "ftp://host", "http://", "http://host?key=1"])
+def test_a_slow_sender_gives_its_place_back(question):
+    """It never falls silent for long, so that the socket's own patience never ends."""
+    limits = Limits(requests=1, seconds=10, body_seconds=0.3)
+    with serving(Scripted(), limits=limits) as endpoint:
+        with socket.create_connection(("127.0.0.1", endpoint.server_port), timeout=10) as slow:
+            slow.sendall(f"POST {wire.PATH} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n".encode())
+            began = monotonic()
+            slow.settimeout(0.05)
+            reply = b""
+            while not reply and monotonic() - began < 5:
+                slow.sendall(b"a")
+                with suppress(TimeoutError):
+                    reply = slow.recv(2**12)
+            assert b" 408 " in reply
+        assert patient(endpoint)[0].ask(question).logits.shape == (5, 3)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("127.0.0.1:80", "ftp://host", "http://", "http://host?key=1"),
+        *("http://127.0.0.1:99999", "http://127.0.0.1:http", "http://[::1"),
+    ],
+)
 def test_addresses_are_checked(url):
     with pytest.raises(ConfigError, match="expected e"):
         HTTPModel(url)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_patience_is_checked(seconds):
+    with pytest.raises(ConfigError, match="above 0 and at most 86400"):
+        HTTPModel("http://127.0.0.1:80", timeout_seconds=seconds)
+
+
+def test_a_place_to_listen_is_checked():
+    with pytest.raises(ConfigError, match=r"cannot listen at 127.0.0.1:99999: .*0-65535"):
+        Endpoint(Scripted(), port=99_999)
+    with Endpoint(Scripted()) as first, pytest.raises(ConfigError, match="already in use"):
+        Endpoint(Scripted(), port=first.server_port)
 
 
 def test_served_by_another_process(words):

@@ -4,15 +4,19 @@ import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from eval.predictions import predict_clients
 from pfedmoap.blackbox.in_process import InProcessModel
 from pfedmoap.blackbox.server import Endpoint
 from pfedmoap.blackbox.spsa import Gains
 from pfedmoap.blackbox.training import Examples
-from pfedmoap.engine import Rounds, run_federation
+from pfedmoap.data.splits import ClientSplit
+from pfedmoap.engine import Federated, Rounds, run_federation
 from pfedmoap.errors import ConfigError, PrivacyError
+from pfedmoap.federation import Client, Federation
 from pfedmoap.gradients import NoPrivacy, PlannedTraining
 from pfedmoap.methods.fed_bbpt import FedBBPT
 from pfedmoap.methods.zero_shot import ZeroShot
@@ -110,6 +114,71 @@ def test_a_federation_ends_cleanly_when_everybody_is_broke(method, data, tmp_pat
     assert records[0]["sat_out"] == {}
     assert records[5]["costs"].keys() == {"7"}
     assert "query budget" in records[5]["sat_out"]["1"]
+
+
+def test_a_refused_upload_does_not_pay_the_budget_back(setting, data, tmp_path):
+    """Steps of this size are refused; client 4 can pay one of 6 queries twice, and no more."""
+    options = {**SMALL, "steps": 1, "step_gain": 1e36, "query_budget": 16}
+    method = FedBBPT(setting, variant="text", **options)
+    mine = {ClientId(4): data[ClientId(4)]}
+
+    def outcome(name: str, *stops: int):
+        for rounds in stops:
+            run = RunDirectory.create(tmp_path / name, {}, {}, resume=rounds > stops[0])
+            now = run_federation(method, mine, Rounds(rounds=rounds), 0, NoPrivacy(), run=run)
+        records = [
+            {key: record[key] for key in ("costs", "rejected", "sat_out")}
+            for record in run.metrics()
+        ]
+        return now, records
+
+    now, records = outcome("whole", 4)
+    assert [list(record["rejected"]) for record in records] == [["4"], ["4"], [], []]
+    assert [list(record["sat_out"]) for record in records] == [[], [], ["4"], ["4"]]
+    assert {name: int(value) for name, value in now.locals[ClientId(4)].items()} == {"queries": 12}
+    again, resumed = outcome("in parts", 1, 2, 4)
+    assert resumed == records
+    assert torch.equal(now.state, again.state)
+    assert again.locals[ClientId(4)]["queries"] == 12
+
+
+class Counting:
+    """A model that counts the images that it is asked about."""
+
+    def __init__(self, model):
+        self.model, self.queries = model, 0
+
+    def ask(self, question):
+        self.queries += len(question.images)
+        return self.model.ask(question)
+
+
+class Personal:
+    """A method that does not say that its clients all have one model."""
+
+    def __init__(self, method):
+        self.plan, self.predict = method.plan, method.predict
+        self.predict_global = method.predict_global
+
+
+def test_evaluation_asks_about_an_image_once(method, data):
+    """Clients 1 and 7 never took part, or are held out: it is one model all the same."""
+    split = ClientSplit(np.arange(1), np.arange(1))
+    clients = {client: Client(own, own, split, None) for client, own in data.items()}
+    everybody, unseen = Federation(None, clients), frozenset({ClientId(7)})
+    generator = torch.Generator().manual_seed(3)
+    state = method.init() + 0.1 * torch.randn(method.init().shape, generator=generator)
+    now = Federated(1, state, {ClientId(0): {"queries": torch.tensor(5)}})
+    method.__dict__["_model"] = model = Counting(method._model)
+    once = predict_clients(method, now, {}, everybody, unseen)
+    assert model.queries == sum(len(own) for own in data.values())
+    for one, two in zip(
+        once, predict_clients(Personal(method), now, {}, everybody, unseen), strict=True
+    ):
+        assert (one.client, one.unseen, one.gate) == (two.client, two.unseen, two.gate)
+        for found, expected in ((one.personal, two.personal), (one.shared, two.shared)):
+            assert np.array_equal(found.predicted, expected.predicted)
+            np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-6)
 
 
 def test_velocity_starts_at_zero_in_each_round(method, small):
@@ -215,6 +284,9 @@ def test_release_hides_how_many_queries_there_were(method, data):
         {"images_per_call": 0},
         {"query_budget": -1},
         {"momentum": 1.0},
+        {"timeout_seconds": 0.0},
+        {"timeout_seconds": -1.0},
+        {"endpoint": "http://127.0.0.1:99999"},
         {"gradient": "white-box", "endpoint": "http://127.0.0.1:1"},
         {"gradient": "white-box", "variant": "words"},
     ],

@@ -8,6 +8,7 @@ from torch import nn
 
 from pfedmoap.errors import BackboneError, ConfigError
 from pfedmoap.method import ClientData
+from pfedmoap.protected import dual_encoder, towers
 from pfedmoap.protected.blocks import block_form, block_weights, run_blocks
 from pfedmoap.protected.distillation import Distillation, _batch, distil, resemblance
 from pfedmoap.protected.dual_encoder import AuxiliaryCLIP, ProtectedCLIP
@@ -205,3 +206,37 @@ def test_examples_go_to_where_the_weights_are():
     batch = _batch(data, Distillation(1, batch_size=3), generator(0), torch.device("meta"))
     assert batch["pixels"].device.type == "meta"
     assert batch["pixels"].shape == (3, 2)
+
+
+@pytest.mark.parametrize("prefixed", ["text", "both"])
+def test_images_are_encoded_a_few_at_a_time_where_no_gradients_are_kept(
+    clip, monkeypatch, prefixed
+):
+    """A test set of a real CLIP would not fit into memory at once."""
+    model = protected(clip, prefixed=prefixed)
+    weights = {name: torch.stack([v, 1.5 * v]) for name, v in model.first_weights().items()}
+    prefix = {name: torch.stack([v, -v]) for name, v in model.initial_prefix(3).items()}
+    seen = {kind: v[None].expand(2, *v.shape) for kind, v in server_data(clip, 7).view().items()}
+    client, shared = model.auxiliary, model.auxiliary.represent(weights, prefix)
+    model_shared = model.represent(prefix)
+
+    def answers() -> list[torch.Tensor]:
+        pixels = {"pixels": seen["pixels"]}
+        own = client.logits(weights, prefix, shared, pixels)
+        return [own, model.logits(prefix, model_shared, seen)]
+
+    once = answers()  # with gradients, in one pass
+    sizes: list[int] = []
+    run = towers.run_blocks
+
+    def watched(x: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        sizes.append(x.shape[0] * x.shape[1])
+        return run(x, *args, **options)
+
+    monkeypatch.setattr(dual_encoder, "_IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr(towers, "run_blocks", watched)
+    with torch.no_grad():
+        parts = answers()
+    assert max(sizes) <= 4
+    for one, other in zip(once, parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-4)
