@@ -224,8 +224,11 @@ def table_note(results: Results, rows: Sequence[Row]) -> str:
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     note = (
         f"After the last round; mean ± standard deviation over {count} seed(s) of the unweighted "
-        f"mean over clients. Differences, in points, are against {results.comparison.reference}, "
+        "mean over clients."
     )
+    if all(row.difference is None for row in rows):
+        return note
+    note += f" Differences, in points, are against {results.comparison.reference}, "
     if results.comparison.differences == "global":
         return (
             note + "of the global models, paired by seed; the interval is Student's t over seeds."

@@ -77,8 +77,8 @@ def merge(sets: Sequence[Tensor], options: Merging, seed: int) -> Merged:
 
     Where we depart from the paper:
 
-    - Prompts are shifted and divided by two numbers that they have in common, so that their mean
-      is 0 and their variance 1: a variance below 1, as a sigmoid gives it, then fits prompts of
+    - Prompts are shifted by their mean and divided by one number, so that their mean is 0 and
+      their variance 1: a variance below 1, as a sigmoid gives it, then fits prompts of
       any size, and the result does not depend on their unit.
     - The start. With every prompt a candidate, each prompt fits its own candidate perfectly, and
       the objective rewards that without bound as the variance shrinks; nothing may ever merge. We

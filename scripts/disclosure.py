@@ -3,6 +3,7 @@
 Takes the options of ``train``, e.g. ``--config FILE --method fedsp --sampling.server_shots 2``.
 """
 
+import re
 from collections import defaultdict
 
 import torch
@@ -16,6 +17,8 @@ from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fedsp import FedSP
 from pfedmoap.protected.distillation import distil, resemblance
 
+BLOCK = re.compile(r"(.*?)(?:block|\w+\.)\d+\.")  # text.block0.mlp, transformer.h.0.mlp
+
 
 @readable_errors
 def main() -> None:
@@ -28,7 +31,8 @@ def main() -> None:
     weights, losses = distil(method.protected, method.setting.server_data, method.distillation)
     alike: dict[str, list[Tensor]] = defaultdict(list)
     for name, cosines in resemblance(weights, method.protected.first_weights()).items():
-        alike[name.split(".block")[0] + (" blocks" if ".block" in name else "")].append(cosines)
+        inside = BLOCK.match(name)
+        alike[f"{inside[1].rstrip('.')} blocks" if inside else name].append(cosines)
     table = Table(title="cosine of a row with the model's own", title_justify="left")
     table.add_column("part")
     for heading in ("rows", "median", "largest"):

@@ -12,7 +12,6 @@ OWNERS = {
     "faiss": ("pfedmoap/pool.py",),
     "opacus": ("privacy/",),
     "transformers": ("pfedmoap/language/",),
-    "flwr": ("pfedmoap/transport/flower.py",),
 }
 FILES = [file for layer in LAYERS for file in sorted((ROOT / layer).rglob("*.py"))]
 

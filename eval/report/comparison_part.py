@@ -66,11 +66,7 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
                 subtitle=f"{len(rows)} methods, {clients} clients, "
                 f"{max(row.seeds for row in rows)} seed(s); the last round throughout.{unfinished}",
                 tiles=(),
-                sections=_sections(
-                    contenders,
-                    plan.reference + (", global models" if plan.differences == "global" else ""),
-                    tables,
-                ),
+                sections=_sections(contenders, plan.reference, tables, plan.differences),
                 configuration=yaml.safe_dump(plan.source, sort_keys=False, allow_unicode=True),
             )
         )
@@ -91,14 +87,17 @@ def runs_part(runs: Sequence[Evidence]) -> Part:
 
 
 def _sections(
-    contenders: Sequence[Contender], reference: str | None, tables: Sequence[Table]
+    contenders: Sequence[Contender],
+    reference: str | None,
+    tables: Sequence[Table],
+    models: str = "clients",
 ) -> list[Section]:
     made: list[tuple[str, Picture | None]] = [
         ("Learning curves", curves(contenders)),
         ("Accuracy and traffic", accuracy_by_traffic(contenders)),
         ("Accuracy and privacy", accuracy_by_epsilon(contenders)),
     ]
-    first = Section("Standings", pictures=[standings(contenders, reference)], tables=tables)
+    first = Section("Standings", pictures=[standings(contenders, reference, models)], tables=tables)
     return [first, *(Section(title, pictures=[shown]) for title, shown in made if shown)]
 
 

@@ -60,8 +60,19 @@ def colours(names: Sequence[str]) -> dict[str, tuple[str, object]]:
 
 
 @styled
-def standings(contenders: Sequence[Contender], reference: str | None) -> Picture:
-    """Draw the clients' accuracies and the paired differences, one row a method."""
+def standings(
+    contenders: Sequence[Contender], reference: str | None, models: str = "clients"
+) -> Picture:
+    """Draw the clients' accuracies and the paired differences, one row a method.
+
+    Args:
+        contenders: The methods.
+        reference: Name of the one that differences are against; ``None`` without any.
+        models: What differences are of, ``clients`` or the ``global`` models.
+
+    Returns:
+        The picture.
+    """
     rows = sorted(contenders, key=lambda one: one.mean)
     paired = any(one.difference for one in rows)
     figure, panels = new_figure(
@@ -101,7 +112,7 @@ def standings(contenders: Sequence[Contender], reference: str | None) -> Picture
     axes.spines["left"].set_visible(False)
     grid(axes, "x")
     if paired:
-        _differences(panels[1], rows, reference or "")
+        _differences(panels[1], rows, reference or "", models)
     if not paired:
         return picture(
             figure, "Each dot is one client, and the bar with its figure is the mean over clients."
@@ -114,12 +125,15 @@ def standings(contenders: Sequence[Contender], reference: str | None) -> Picture
     )
 
 
-def _differences(axes: matplotlib.axes.Axes, rows: Sequence[Contender], reference: str) -> None:
+def _differences(
+    axes: matplotlib.axes.Axes, rows: Sequence[Contender], reference: str, models: str
+) -> None:
     axes.axvline(0, color=MUTED, linewidth=0.9)
     for row, one in enumerate(rows):
         gap = one.difference
         if gap is None:
-            axes.annotate("reference", (0, row), xytext=(6, 0), textcoords="offset points",
+            text = "reference" if one.name == reference else f"no {models} model"
+            axes.annotate(text, (0, row), xytext=(6, 0), textcoords="offset points",
                           va="center", color=MUTED, fontsize=8)  # fmt: skip
             continue
         colour = PALETTE[0] if gap.mean >= 0 else PALETTE[1]
@@ -133,7 +147,8 @@ def _differences(axes: matplotlib.axes.Axes, rows: Sequence[Contender], referenc
             linewidths=1.4,
             zorder=3,
         )
-    axes.set_xlabel(f"points better than {reference}")
+    of = ", global models" if models == "global" else ""
+    axes.set_xlabel(f"points better than {reference}{of}")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", labelleft=False)
     grid(axes, "x")

@@ -1,6 +1,5 @@
 """`FrozenCLIP`: one frozen open_clip model behind the few calls that prompt learning needs."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pfedmoap.backbone.fingerprint import PROBE, fingerprint
 from pfedmoap.backbone.patches import PatchTower, find_patches
 from pfedmoap.backbone.plain_text import PlainPromptEncoder, token_embedding
 from pfedmoap.backbone.preprocessing import Preprocessing
@@ -130,12 +130,8 @@ class FrozenCLIP:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the image tower's weights; part of the feature cache's key."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self._model.visual.state_dict().items()):
-            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        """SHA-256 over both towers and the tokeniser; in run directories and the cache's key."""
+        return fingerprint(self._model, repr(self.tokenise(PROBE).tolist()))
 
     @torch.no_grad()
     def features(self, images: Tensor, kinds: Sequence[str] = ("image",)) -> dict[str, Tensor]:

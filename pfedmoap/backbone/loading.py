@@ -64,6 +64,11 @@ class BackboneOptions:
         if self.model == "embedded":
             if self.pretrained is not None:
                 raise BackboneError("the embedded backbone has its own weights: drop `pretrained`")
+            if self.precision != "fp32":
+                raise BackboneError(
+                    f"the embedded backbone runs in fp32 alone, not in {self.precision}: it is too "
+                    "small to gain by another format; drop `precision`"
+                )
             return FrozenCLIP.embedded(device)
         named = ":" not in self.model
         if named and self.model not in open_clip.list_models():
@@ -144,9 +149,14 @@ def resolve_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise BackboneError(f"there is no CUDA device for {name!r} here; use auto or cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise BackboneError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise BackboneError(
+            f"there is no {name!r} here: the last of {count} devices is cuda:{count - 1}"
+        )
+    return device
 
 
 def _preprocessing(model: torch.nn.Module) -> Preprocessing:

@@ -1,6 +1,5 @@
 """`FrozenLM`: one frozen causal language model, where other runs have a `FrozenCLIP`."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,10 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from pfedmoap.backbone.fingerprint import PROBE, fingerprint
 from pfedmoap.errors import BackboneError, DataError
 from pfedmoap.language.decoder import Decoder, find_decoder
 from pfedmoap.language.questions import Question
 from pfedmoap.language.scoring import ANSWER, KINDS, TOKENS
+
+UNTELLING = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+"""Entries of a configuration that change no answer, or whose effect the weights show."""
 
 
 class FrozenLM:
@@ -52,13 +55,15 @@ class FrozenLM:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the weights and the vocabulary."""
-        digest = hashlib.sha256()
-        for key, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        digest.update(json.dumps(self._tokenizer.get_vocab(), sort_keys=True).encode())
-        return digest.hexdigest()
+        """SHA-256 over the weights, the configuration, the vocabulary and how texts are cut."""
+        config: dict[str, Any] = self.model.config.to_dict()  # type: ignore[operator, union-attr]
+        decides = {key: value for key, value in config.items() if key not in UNTELLING}
+        return fingerprint(
+            self.model,
+            json.dumps(decides, sort_keys=True, default=str),
+            json.dumps(self._tokenizer.get_vocab(), sort_keys=True),
+            repr([self._tokenizer(text)["input_ids"] for text in PROBE]),
+        )
 
     def require_features(self, kinds: Sequence[str]) -> None:
         """Ask for kinds of features before any work begins.

@@ -142,6 +142,9 @@ def test_differences_of_global_models_are_paired_by_seed(cache: Path, tmp_path: 
     assert (gap.unit, gap.units) == ("seeds", 2)
     assert without.difference is None
     assert "of the global models, paired by seed" in markdown(results)
+    lonely = plan(cache, methods=methods, differences="global", reference="no global model")
+    text = markdown(Results(lonely, results.by_cell))
+    assert "difference" not in text.lower()
 
 
 def test_every_form_of_the_table(whole: Results, tmp_path: Path):

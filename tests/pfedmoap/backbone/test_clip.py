@@ -31,6 +31,21 @@ def test_fingerprint_follows_the_weights():
     assert tiny_clip(seed=1).fingerprint != tiny_clip().fingerprint
 
 
+def test_fingerprint_follows_whatever_decides_an_answer():
+    """Prompts live in the text tower, and an activation has no weights."""
+    first = tiny_clip().fingerprint
+    other_text = tiny_clip()
+    other_text._model.token_embedding.weight += 1
+    other_tokens = tiny_clip()
+    cut = other_tokens._tokenizer
+    other_tokens._tokenizer = lambda texts: cut([text.upper() + " x" for text in texts])
+    other_activation = tiny_clip()
+    for block in other_activation._model.transformer.resblocks:
+        block.mlp.gelu = torch.nn.ReLU()
+    others = [clip.fingerprint for clip in (other_text, other_tokens, other_activation)]
+    assert len({first, *others}) == 4
+
+
 def test_unknown_kind_of_feature_is_refused(clip):
     with pytest.raises(BackboneError, match="nonsense"):
         clip.features(torch.randn(1, 3, 32, 32), ("nonsense",))
@@ -90,6 +105,8 @@ def test_embedded_is_the_default_and_needs_no_network():
     assert isinstance(clip, FrozenCLIP)
     assert clip.name == "embedded"
     assert clip.sharing == "shared prefix"
+    with pytest.raises(BackboneError, match="runs in fp32 alone"):
+        BackboneOptions(precision="bf16", device="cpu").load()
 
 
 class TestWeightsDecideTheActivation:

@@ -73,6 +73,17 @@ def test_it_loads_from_a_folder_and_is_the_same_model(folder):
     assert half.fingerprint != one.fingerprint
 
 
+def test_fingerprint_follows_configuration_and_tokeniser():
+    """Another number of heads has the same weights and other answers."""
+    plain = FrozenLM(make_model("gpt2"), make_tokenizer(False))
+    heads = make_model("gpt2")
+    heads.config.n_head *= 2
+    begun = FrozenLM(make_model("gpt2"), make_tokenizer(True))
+    assert plain.fingerprint == FrozenLM(make_model("gpt2"), make_tokenizer(False)).fingerprint
+    assert len({plain.fingerprint, FrozenLM(heads, make_tokenizer()).fingerprint}) == 2
+    assert begun.fingerprint != plain.fingerprint
+
+
 def test_what_cannot_be_loaded_says_what_to_do(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

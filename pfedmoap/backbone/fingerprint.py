@@ -1,0 +1,30 @@
+"""What decides a model's answers, as one hash: runs and caches name the model they belong to."""
+
+import hashlib
+
+import torch
+from torch import nn
+
+PROBE = ("a photo of a cat.", "Question: how many, 3 or 42? Answer:", "snowy owl")
+"""Texts by whose tokens two tokenisers are told apart."""
+
+
+def fingerprint(model: nn.Module, *marks: str) -> str:
+    """Hash a model.
+
+    Args:
+        model: Its weights count, with their names, shapes and types, and the kinds of its layers:
+            an activation has no weights, and another one gives other answers.
+        *marks: What else decides its answers, such as its tokeniser's tokens of `PROBE`.
+
+    Returns:
+        SHA-256 in hexadecimal.
+    """
+    digest = hashlib.sha256()
+    digest.update(repr([type(layer).__name__ for layer in model.modules()]).encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    for mark in marks:
+        digest.update(mark.encode())
+    return digest.hexdigest()
