@@ -29,7 +29,7 @@ import torch
 from pfedmoap.aggregation import Weighting, average
 from pfedmoap.cohorts import client_batches
 from pfedmoap.errors import ConfigError, MethodError
-from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
+from pfedmoap.gradients import Mode, Privatizer
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.protected.distillation import Distillation, Start, distil
 from pfedmoap.protected.dual_encoder import Towers
@@ -138,7 +138,12 @@ class FedSP:
                 "it takes two sets of steps on the same examples in a round, and the budget is "
                 "planned for one; use --method.stages prompt or joint, or `--privacy release`"
             )
-        return self._client.step_gap if mode == "joint" else gap_of_one_phase(mode)
+        if mode == "decoupled":
+            return (
+                "its auxiliary stays at home, but trained without noise it would steer the "
+                "prefix; use mode joint with --method.stages prompt, or `--privacy release`"
+            )
+        return self._client.step_gap
 
     @property
     def uploads(self) -> Mapping[str, ArraySpec]:
