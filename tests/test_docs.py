@@ -1,0 +1,58 @@
+"""What the documentation names exists: files, tests, methods and options."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from pfedmoap.method import method_class, method_classes
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TESTS = {
+    name
+    for file in (ROOT / "tests").rglob("test_*.py")
+    for name in re.findall(r"def (test_\w+)", file.read_text())
+}
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def page(request) -> Path:
+    return request.param
+
+
+def test_local_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]*)?\)", page.read_text())
+    local = [link for link in links if "://" not in link]
+    assert not [link for link in local if not (page.parent / link).exists()]
+
+
+def test_named_tests_exist(page):
+    named = set(re.findall(r"`(test_\w+)`", page.read_text()))
+    assert not named - TESTS
+
+
+def test_named_scripts_and_configurations_exist(page):
+    named = re.findall(r"(?<!/)\b((?:scripts|eval)/(?!test_)[\w/-]+\.(?:py|yaml))", page.read_text())
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_nothing_is_left_to_be_filled_in(page):
+    assert not re.findall(r"^(?:[A-Z]{4,}|TODO.*|XXX.*)$", page.read_text(), re.MULTILINE)
+
+
+def test_options_of_shown_commands_are_known(page):
+    """Each ``--method.x`` beside a ``--method NAME`` is an option of that method."""
+    text = page.read_text().replace("\\\n", " ")
+    for line in re.findall(r"^.*scripts/train\.py.*$", text, re.MULTILINE):
+        found = re.search(r"--method (\w+)", line)
+        name = found[1] if found else "pfedmoap"
+        known = {field.name for field in fields(method_class(name))}
+        for option in re.findall(r"--method\.(\w+)", line):
+            assert option in known, f"{name} has no {option}"
+
+
+def test_every_method_has_a_page():
+    pages = {file.stem.replace("-", "_") for file in (ROOT / "docs" / "methods").glob("*.md")}
+    assert not set(method_classes()) - pages
