@@ -1,7 +1,7 @@
 """Pictures that set several methods side by side on one task."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -18,6 +18,7 @@ from eval.report.style import (
     label_ends,
     new_figure,
     picture,
+    scatter,
     styled,
 )
 
@@ -202,16 +203,21 @@ def accuracy_by_traffic(contenders: Sequence[Contender]) -> Picture | None:
     senders = list(latest.values())  # of a method at several budgets, the least private
     if len({round(one.bytes_per_round) for one in senders}) < 2:
         return None
-    figure, (axes,) = new_figure(3.2)
-    _scatter(
-        axes, {one.name: (one.bytes_per_round / 1024, one.mean) for one in senders}, contenders
-    )
+    figure, (axes,) = new_figure(max(3.2, 0.2 * len(senders) + 1.2))
     sizes = [one.bytes_per_round / 1024 for one in senders]
     if max(sizes) > 8 * min(sizes):
         axes.set_xscale("log", base=2)
+        axes.set_xlim(min(sizes) / 1.5, 1.5 * max(sizes))
         axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
     else:
         axes.set_xlim(0, 1.25 * max(sizes))
+    looks = colours([one.name for one in contenders])
+    points = [(size, one.mean, one.name) for size, one in zip(sizes, senders, strict=True)]
+    named = [(x, y, name, looks[name][0]) for x, y, name in points]
+    scatter(axes, named, figure.get_figheight())
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set_ylabel("personalised accuracy")
+    grid(axes)
     axes.set_xlabel("KiB a round, down and up, over all clients of the round")
     return picture(figure, "Further left is cheaper and further up is better.")
 
@@ -261,28 +267,3 @@ def _family(one: Contender) -> str:
     if one.epsilon is None:
         return one.name
     return re.sub(r"[,;]?\s*(?:epsilon|eps|ε)\s*=?\s*[\d.]+$", "", one.name) or one.name
-
-
-def _scatter(
-    axes: matplotlib.axes.Axes,
-    points: Mapping[str, tuple[float, float]],
-    contenders: Sequence[Contender],
-) -> None:
-    looks = colours([one.name for one in contenders])
-    placed: list[tuple[float, float]] = []
-    span = max(y for _, y in points.values()) - min(y for _, y in points.values()) or 0.01
-    for name, (x, y) in sorted(points.items(), key=lambda item: item[1][1]):
-        colour = looks[name][0]
-        axes.scatter([x], [y], s=44, color=colour, linewidths=0, zorder=3)
-        height = y
-        while any(abs(height - h) < 0.06 * span and abs(np.log(x / w)) < 1.2 for w, h in placed):
-            height += 0.01 * span
-        placed.append((x, height))
-        axes.annotate(
-            name, (x, height), xytext=(7, 0), textcoords="offset points", va="center",
-            color=colour, fontsize=8.5, annotation_clip=False,
-        )  # fmt: skip
-    axes.margins(0.12, 0.12)
-    axes.yaxis.set_major_formatter(PERCENT)
-    axes.set_ylabel("personalised accuracy")
-    grid(axes)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -120,25 +119,22 @@ def diverging(low: str = PALETTE[1], high: str = PALETTE[0]) -> LinearSegmentedC
     return LinearSegmentedColormap.from_list("diverging", stops)
 
 
-def label_ends(axes: Axes, x: float, ends: Sequence[tuple[float, str, str]], gap: float) -> None:
+def label_ends(
+    axes: Axes, x: float, ends: Sequence[tuple[float, str, str]], gap: float
+) -> dict[str, float]:
     """Write names beside the right ends of lines, moved apart where they would collide.
 
     Args:
-        axes: Where the lines are.
+        axes: Where the lines are; names stay between their bottom and top.
         x: Right end of the lines in data coordinates.
         ends: (y, name, colour) of each line.
         gap: Least distance of two names in data coordinates.
+
+    Returns:
+        Where each name stands.
     """
     ordered = sorted(ends)
-    heights = np.array([y for y, _, _ in ordered], dtype=np.float64)
-    for _ in range(200):
-        close = np.diff(heights) < gap - 1e-9
-        if not close.any():
-            break
-        for i in np.flatnonzero(close):
-            push = (gap - (heights[i + 1] - heights[i])) / 2
-            heights[i] -= push
-            heights[i + 1] += push
+    heights = spread_out([y for y, _, _ in ordered], gap, *axes.get_ylim())
     for height, (_, name, colour) in zip(heights, ordered, strict=True):
         axes.annotate(
             name,
@@ -150,6 +146,53 @@ def label_ends(axes: Axes, x: float, ends: Sequence[tuple[float, str, str]], gap
             fontsize=8.5,
             annotation_clip=False,
         )
+    return {name: height for height, (_, name, _) in zip(heights, ordered, strict=True)}
+
+
+def scatter(axes: Axes, points: Sequence[tuple[float, float, str, str]], height: float) -> None:
+    """Draw named points, with their names in a column on the right that thin lines lead to.
+
+    Args:
+        axes: Where; the limits of x are set already.
+        points: (x, y, name, colour) of each.
+        height: Of the figure.
+    """
+    for x, y, _, colour in points:
+        axes.scatter([x], [y], s=44, color=colour, linewidths=0, zorder=3)
+    axes.margins(y=0.08)
+    bottom, top = axes.get_ylim()
+    right = axes.get_xlim()[1]
+    gap = 0.2 / (height - 0.8) * (top - bottom)
+    placed = label_ends(axes, right, [(y, name, colour) for _, y, name, colour in points], gap)
+    for x, y, name, colour in points:
+        axes.plot([x, right], [y, placed[name]], color=colour, linewidth=0.6, alpha=0.45)
+    axes.set_xlim(right=right)
+    axes.set_ylim(bottom, top)
+
+
+def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Move ascending values apart as little as possible, in the sum of squares.
+
+    Args:
+        values: In ascending order.
+        gap: Least distance of two; less where there is not enough room.
+        low: None ends below.
+        high: None ends above.
+
+    Returns:
+        The moved values.
+    """
+    gap = min(gap, (high - low) / max(1, len(values) - 1))
+    groups: list[tuple[float, int]] = []  # without the gaps: values that end at a common place
+    for i, value in enumerate(values):
+        mean, count = value - i * gap, 1
+        while groups and groups[-1][0] > mean:
+            before, others = groups.pop()
+            mean, count = (before * others + mean * count) / (others + count), others + count
+        groups.append((mean, count))
+    places = [mean for mean, count in groups for _ in range(count)]
+    room = high - (len(values) - 1) * gap
+    return [min(max(place, low), room) + i * gap for i, place in enumerate(places)]
 
 
 def thin(count: int, most: int) -> list[int]:

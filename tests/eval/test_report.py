@@ -20,7 +20,7 @@ from eval.report.page import Part, Section, render
 from eval.report.prompt_map import inliers, principal_components
 from eval.report.run_part import run_part
 from eval.report.side_by_side import Contender, accuracy_by_epsilon, curves, standings
-from eval.report.style import label_ends, new_figure, thin
+from eval.report.style import label_ends, new_figure, spread_out, thin
 from pfedmoap.errors import RunError
 from pfedmoap.types import ClientId
 from tests.eval.conftest import small
@@ -202,6 +202,13 @@ def test_labels_at_the_ends_of_lines_do_not_collide():
     label_ends(axes, 1.0, [(0.50, "a", "k"), (0.501, "b", "k"), (0.502, "c", "k")], gap=0.1)
     heights = sorted(text.xy[1] for text in axes.texts)
     assert np.diff(heights).min() >= 0.1 - 1e-6
+
+
+def test_labels_are_moved_no_farther_than_needed_and_stay_inside():
+    assert spread_out([0.2, 0.5, 0.8], 0.1, 0, 1) == pytest.approx([0.2, 0.5, 0.8])
+    assert spread_out([0.5, 0.5, 0.9], 0.2, 0, 1) == pytest.approx([0.4, 0.6, 0.9])
+    assert spread_out([0.97, 0.98, 0.99], 0.1, 0, 1) == pytest.approx([0.8, 0.9, 1.0])
+    assert spread_out([0.5] * 5, 0.9, 0, 1) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
 def test_thin_keeps_at_most_so_many():
