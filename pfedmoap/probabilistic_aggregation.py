@@ -18,7 +18,6 @@ from pfedmoap.seeding import generator
 
 Start = Literal["sequential", "random"]
 Result = Literal["means", "candidates"]
-_LARGEST_SCATTER = 0.5  # of a prompt around its candidate, where the whole pool's variance is 1
 _SCATTER_QUANTILE = 0.9
 _LEAST_SCATTER = 1e-8
 
@@ -36,6 +35,10 @@ class Merging:
         passes: Most passes over the clients; each is one gradient step and one matching a client.
         patience: Stop after so many passes without a changed assignment; ``None`` never does.
         learning_rate: Adam's step size, where the pool's variance is 1.
+        largest_scatter: Bound on the estimated variance of prompts around their candidate, where
+            the whole pool's is 1. Where clients' sets overlap in part alone, a smaller one, such as
+            0.25, keeps strangers apart; where all start from one pool and go far, a larger one
+            keeps copies together.
         result: ``means`` of the prompts that each candidate got, the objective's maximum for given
             assignments and scatters but for the pull of the popularity network; or the
             ``candidates`` where Adam left them.
@@ -47,9 +50,12 @@ class Merging:
     passes: int = 50
     patience: int | None = 5
     learning_rate: float = 1e-3
+    largest_scatter: float = 0.5
     result: Result = "means"
 
     def __post_init__(self) -> None:
+        if not 0 < self.largest_scatter < 1:
+            raise ConfigError(f"largest_scatter must be in (0, 1), got {self.largest_scatter}")
         if self.passes < 0 or (self.patience is not None and self.patience < 1):
             raise ConfigError(
                 f"merging needs passes >= 0 and patience >= 1, got {self.passes} and "
@@ -102,7 +108,7 @@ def merge(sets: Sequence[Tensor], options: Merging, seed: int) -> Merged:
     scale = float((everything - centre).square().mean().sqrt()) or 1.0
     unit = [(one.double() - centre) / scale for one in sets]
     if options.start == "sequential":
-        candidates, assignment = sequential_start(unit)
+        candidates, assignment = sequential_start(unit, options.largest_scatter)
     else:
         candidates, assignment = _random_start(unit, seed)
     model = PromptModel(candidates, options.spread, options.usage, seed)
@@ -150,7 +156,9 @@ def _random_start(sets: Sequence[Tensor], seed: int) -> tuple[Tensor, list[Tenso
     return candidates, assignment
 
 
-def sequential_start(sets: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def sequential_start(
+    sets: Sequence[Tensor], largest_scatter: float = 0.5
+) -> tuple[Tensor, list[Tensor]]:
     """Take clients one after another; each prompt joins a candidate or opens one.
 
     A candidate is drawn from Normal(0, 1 - v) and a prompt from Normal(candidate, v). The score of
@@ -160,11 +168,12 @@ def sequential_start(sets: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
 
     Args:
         sets: Prompts of mean 0 and variance 1, each (u_t, d).
+        largest_scatter: Bound on v.
 
     Returns:
         Means of the candidates' prompts, (n, d), and the assignment, each (u_t,).
     """
-    scatter = estimate_scatter(sets)
+    scatter = min(estimate_scatter(sets), largest_scatter)
     sums = sets[0].new_zeros(0, sets[0].shape[-1])
     counts = sets[0].new_zeros(0)
     assignment = []
@@ -200,7 +209,8 @@ def estimate_scatter(sets: Sequence[Tensor]) -> float:
     Every set is matched to the largest one with the least squared distance; half the 0.9 quantile
     of what is left a coordinate, exact copies apart, is the variance. Not the median: a prompt that
     a client has trained much lies further off than one that it hardly touched, and would open a
-    candidate of its own in every round.
+    candidate of its own in every round. Where more than a tenth of the prompts have no partner in
+    the largest set, this is a distance between strangers: see `Merging.largest_scatter`.
 
     Args:
         sets: Prompts of mean 0 and variance 1, each (u_t, d).
@@ -217,4 +227,4 @@ def estimate_scatter(sets: Sequence[Tensor]) -> float:
     left = left[left > _LEAST_SCATTER]
     if not len(left):
         return _LEAST_SCATTER
-    return min(float(left.quantile(_SCATTER_QUANTILE)) / 2, _LARGEST_SCATTER)
+    return float(left.quantile(_SCATTER_QUANTILE)) / 2

@@ -133,7 +133,8 @@ def _differences(
     for row, one in enumerate(rows):
         gap = one.difference
         if gap is None:
-            text = "reference" if one.name == reference else f"no {models} model"
+            without = "no global model" if models == "global" else "no seed in common"
+            text = "reference" if one.name == reference else without
             axes.annotate(text, (0, row), xytext=(6, 0), textcoords="offset points",
                           va="center", color=MUTED, fontsize=8)  # fmt: skip
             continue

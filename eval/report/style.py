@@ -121,7 +121,7 @@ def diverging(low: str = PALETTE[1], high: str = PALETTE[0]) -> LinearSegmentedC
 
 def label_ends(
     axes: Axes, x: float, ends: Sequence[tuple[float, str, str]], gap: float
-) -> dict[str, float]:
+) -> list[float]:
     """Write names beside the right ends of lines, moved apart where they would collide.
 
     Args:
@@ -131,11 +131,11 @@ def label_ends(
         gap: Least distance of two names in data coordinates.
 
     Returns:
-        Where each name stands.
+        Where each name stands, in the order of ``ends``.
     """
-    ordered = sorted(ends)
-    heights = spread_out([y for y, _, _ in ordered], gap, *axes.get_ylim())
-    for height, (_, name, colour) in zip(heights, ordered, strict=True):
+    order = sorted(range(len(ends)), key=lambda i: ends[i])
+    heights = spread_out([ends[i][0] for i in order], gap, *axes.get_ylim())
+    for height, (_, name, colour) in zip(heights, (ends[i] for i in order), strict=True):
         axes.annotate(
             name,
             (x, float(height)),
@@ -146,7 +146,7 @@ def label_ends(
             fontsize=8.5,
             annotation_clip=False,
         )
-    return {name: height for height, (_, name, _) in zip(heights, ordered, strict=True)}
+    return [heights[order.index(i)] for i in range(len(ends))]
 
 
 def scatter(axes: Axes, points: Sequence[tuple[float, float, str, str]], height: float) -> None:
@@ -164,8 +164,8 @@ def scatter(axes: Axes, points: Sequence[tuple[float, float, str, str]], height:
     right = axes.get_xlim()[1]
     gap = 0.2 / (height - 0.8) * (top - bottom)
     placed = label_ends(axes, right, [(y, name, colour) for _, y, name, colour in points], gap)
-    for x, y, name, colour in points:
-        axes.plot([x, right], [y, placed[name]], color=colour, linewidth=0.6, alpha=0.45)
+    for (x, y, _, colour), height in zip(points, placed, strict=True):
+        axes.plot([x, right], [y, height], color=colour, linewidth=0.6, alpha=0.45)
     axes.set_xlim(right=right)
     axes.set_ylim(bottom, top)
 
@@ -182,6 +182,7 @@ def spread_out(values: Sequence[float], gap: float, low: float, high: float) -> 
     Returns:
         The moved values.
     """
+    low, high = sorted((low, high))
     gap = min(gap, (high - low) / max(1, len(values) - 1))
     groups: list[tuple[float, int]] = []  # without the gaps: values that end at a common place
     for i, value in enumerate(values):

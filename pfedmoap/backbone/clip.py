@@ -131,7 +131,8 @@ class FrozenCLIP:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over both towers and the tokeniser; in run directories and the cache's key."""
-        return fingerprint(self._model, repr(self.tokenise(PROBE).tolist()))
+        tokens = self.tokenise(PROBE).tolist()
+        return fingerprint(self._model, repr(tokens), repr(self.preprocessing))
 
     @torch.no_grad()
     def features(self, images: Tensor, kinds: Sequence[str] = ("image",)) -> dict[str, Tensor]:

@@ -15,7 +15,11 @@ from pfedmoap.language.decoder import Decoder, find_decoder
 from pfedmoap.language.questions import Question
 from pfedmoap.language.scoring import ANSWER, KINDS, TOKENS
 
-UNTELLING = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+UNTELLING = (
+    *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
+    *("id2label", "label2id", "pad_token_id", "task_specific_params", "use_cache"),
+    *("attention_dropout", "attn_pdrop", "dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop"),
+)
 """Entries of a configuration that change no answer, or whose effect the weights show."""
 
 
@@ -56,8 +60,12 @@ class FrozenLM:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the weights, the configuration, the vocabulary and how texts are cut."""
-        config: dict[str, Any] = self.model.config.to_dict()  # type: ignore[operator, union-attr]
-        decides = {key: value for key, value in config.items() if key not in UNTELLING}
+        config: dict[str, Any] = self.model.config.to_diff_dict()  # type: ignore[operator, union-attr]
+        decides = {
+            str(key): value
+            for key, value in config.items()
+            if key not in UNTELLING and value is not None
+        }
         return fingerprint(
             self.model,
             json.dumps(decides, sort_keys=True, default=str),

@@ -158,8 +158,8 @@ class FedSP:
             return None
         return (
             "FedSP's server distils and trains on examples of its own, and has none: give it some "
-            "with --sampling.server_shots 4; without them only --method.protects text with "
-            "--method.server_step false can run"
+            "with --sampling.server_shots 4; without them only --method.server_step false can run, "
+            "with --method.protects text or --method.distillation_steps 0"
         )
 
     def class_bond(self) -> str | None:

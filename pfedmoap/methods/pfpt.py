@@ -73,6 +73,7 @@ class PFPT:
         usage: Form of the matching's popularity term, ``log_odds`` or ``incumbent``.
         passes: Most passes of the merge over the clients.
         patience: Stop the merge after so many passes without a change; none never does.
+        largest_scatter: Bound on the variance of prompts around their candidate; see `Merging`.
         result: The merge's ``means`` or its ``candidates``; see `Merging`.
     """
 
@@ -95,6 +96,7 @@ class PFPT:
     usage: Usage = "log_odds"
     passes: int = 50
     patience: int | None = 5
+    largest_scatter: float = 0.5
     result: Result = "means"
 
     def __post_init__(self) -> None:
@@ -196,7 +198,13 @@ class PFPT:
     @cached_property
     def _merging(self) -> Merging:
         return Merging(
-            self.start, self.spread, self.usage, self.passes, self.patience, result=self.result
+            start=self.start,
+            spread=self.spread,
+            usage=self.usage,
+            passes=self.passes,
+            patience=self.patience,
+            largest_scatter=self.largest_scatter,
+            result=self.result,
         )
 
     @cached_property

@@ -95,7 +95,8 @@ class AuxiliaryCLIP:
     ) -> Tensor:
         """Encode (K, N, 3, H, W) to (K, N, D), with bounded memory where no gradients are kept."""
         own = part_of("image", weights)
-        clients = max(len(pixels), len(own["class_embedding"]))
+        first = own["class_embedding"]
+        clients = max(len(pixels), len(first) if first.dim() == 2 else 1)
         parts = pixels.split(images_at_once(pixels.shape[1], clients), dim=1)
         return torch.cat([form.encode(own, form.embed(own, part), prefix) for part in parts], dim=1)
 

@@ -100,6 +100,23 @@ def test_unrelated_sets_are_not_merged():
     stream = torch.Generator().manual_seed(3)
     sets = [torch.randn(4, 128, generator=stream) for _ in range(3)]
     assert len(merge(sets, Merging(), seed=0).prompts) == 12
+    narrow = [one[:, :32] for one in sets]
+    assert len(merge(narrow, Merging(largest_scatter=0.25), seed=0).prompts) == 12
+
+
+def test_sets_that_overlap_in_part_need_a_small_bound_on_the_scatter():
+    """Most prompts of a set have then no partner, and a typical distance is one of strangers."""
+    truth, _, _ = copies(20, 32, 1, 0.0)
+    stream = torch.Generator().manual_seed(5)
+    rows = [torch.randperm(20, generator=stream)[:5] for _ in range(6)]
+    sets = [truth[own] + 0.05 * torch.randn(5, 32, generator=stream) for own in rows]
+    found = merge(sets, Merging(largest_scatter=0.25), seed=0)
+    whose: dict[int, set[int]] = {}
+    for own, assigned in zip(rows, found.assignment, strict=True):
+        for name, candidate in zip(own.tolist(), assigned.tolist(), strict=True):
+            whose.setdefault(candidate, set()).add(name)
+    assert len(found.prompts) == len(torch.cat(rows).unique())
+    assert all(len(names) == 1 for names in whose.values())
 
 
 def test_prompts_that_were_trained_unequally_far_still_merge_with_their_copies():
@@ -147,3 +164,5 @@ def test_nonsense_options_are_refused():
         Merging(passes=-1)
     with pytest.raises(ConfigError, match="patience"):
         Merging(patience=0)
+    with pytest.raises(ConfigError, match="largest_scatter"):
+        Merging(largest_scatter=1.0)

@@ -1,6 +1,7 @@
 """`FrozenCLIP`: frozen weights, unit-norm features, loading by name."""
 
 import json
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -42,8 +43,15 @@ def test_fingerprint_follows_whatever_decides_an_answer():
     other_activation = tiny_clip()
     for block in other_activation._model.transformer.resblocks:
         block.mlp.gelu = torch.nn.ReLU()
-    others = [clip.fingerprint for clip in (other_text, other_tokens, other_activation)]
-    assert len({first, *others}) == 4
+    other_heads = tiny_clip()
+    for block in other_heads._model.transformer.resblocks:
+        block.attn.num_heads *= 2
+    other_epsilon = tiny_clip()
+    other_epsilon._model.ln_final.eps = 0.1
+    other_mean = tiny_clip()
+    other_mean.preprocessing = replace(other_mean.preprocessing, mean=(0.1, 0.2, 0.3))
+    others = (other_text, other_tokens, other_activation, other_heads, other_epsilon, other_mean)
+    assert len({first, *(clip.fingerprint for clip in others)}) == 7
 
 
 def test_unknown_kind_of_feature_is_refused(clip):
