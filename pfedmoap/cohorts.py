@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pfedmoap.batches import StackedData, Stream
 from pfedmoap.method import ClientTask
+from pfedmoap.types import Arrays
 
 
 def client_batches(
@@ -28,6 +29,17 @@ def client_batches(
     for group in groups.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]
+
+
+def stack(arrays: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:
+    """Stack K clients' arrays of equal names and shapes to (K, ...) on a device."""
+    return {name: torch.stack([own[name] for own in arrays]).to(device) for name in arrays[0]}
+
+
+def unstack(arrays: Arrays, clients: int) -> list[dict[str, Tensor]]:
+    """Inverse of `stack`, on the CPU, each array in memory of its own."""
+    moved = {name: value.detach().cpu() for name, value in arrays.items()}
+    return [{name: value[row].clone() for name, value in moved.items()} for row in range(clients)]
 
 
 def stack_arrays(tasks: Sequence[ClientTask], name: str, device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pfedmoap.aggregation import Weighting, average
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import client_batches, stack_arrays, stack_data, streams
+from pfedmoap.cohorts import client_batches, stack_arrays, stack_data, streams, unstack
 from pfedmoap.gradients import Privatizer, Problem
 from pfedmoap.method import ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.optimisers import Optimiser
@@ -217,11 +217,9 @@ def tune(
             learning_rates=learning_rates,
             optimiser=optimiser,
         )
-        values = {name: value.cpu() for name, value in trained.params.items()}
+        own = unstack(trained.params, len(batch))
         losses, steps = trained.loss.tolist(), trained.steps.tolist()
-        for row, (task, loss) in enumerate(zip(batch, losses, strict=True)):
-            own = {name: value[row].clone() for name, value in values.items()}
-            tuned.append(Tuned(task, own, loss, steps[row]))
+        tuned += [Tuned(*client) for client in zip(batch, own, losses, steps, strict=True)]
     return sorted(tuned, key=lambda client: client.task.download.client)
 
 

@@ -4,11 +4,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from pfedmoap.batches import StackedData, Stream
-from pfedmoap.cohorts import stack_data, streams
+from pfedmoap.cohorts import stack, stack_data, streams, unstack
 from pfedmoap.errors import MethodError
 from pfedmoap.gradients import NoPrivacy, Privatizer
 from pfedmoap.method import ClientResult, ClientTask, Setting
@@ -172,14 +171,3 @@ def server_stage(
     )
     (found,), (state,) = unstack(trained.params, 1), unstack(trained.optimiser, 1)
     return part_of(PREFIX, found), state
-
-
-def stack(arrays: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:
-    """Stack K clients' arrays of equal names and shapes to (K, ...) on a device."""
-    return {name: torch.stack([own[name] for own in arrays]).to(device) for name in arrays[0]}
-
-
-def unstack(arrays: Arrays, clients: int) -> list[dict[str, Tensor]]:
-    """Inverse of `stack`, on the CPU, each array in memory of its own."""
-    moved = {name: value.detach().cpu() for name, value in arrays.items()}
-    return [{name: value[row].clone() for name, value in moved.items()} for row in range(clients)]
