@@ -16,6 +16,7 @@ from eval.report.style import (
     Picture,
     grid,
     label_ends,
+    name_height,
     new_figure,
     picture,
     scatter,
@@ -183,8 +184,7 @@ def curves(contenders: Sequence[Contender]) -> Picture | None:
         ends.append((float(mean[-1]), one.name, colour))
     band = ", with one standard deviation over seeds around it" if len(moving) <= BANDS else ""
     axes.set_xlim(first, last)
-    bottom, top = axes.get_ylim()
-    label_ends(axes, last, ends, 0.2 / (figure.get_figheight() - 0.8) * (top - bottom))
+    label_ends(axes, last, ends, name_height(axes, figure))
     axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True, nbins=12))
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set(xlabel="round", ylabel="personalised accuracy, mean over clients")
@@ -213,9 +213,14 @@ def accuracy_by_traffic(contenders: Sequence[Contender]) -> Picture | None:
     else:
         axes.set_xlim(0, 1.25 * max(sizes))
     looks = colours([one.name for one in contenders])
-    points = [(size, one.mean, one.name) for size, one in zip(sizes, senders, strict=True)]
-    named = [(x, y, name, looks[name][0]) for x, y, name in points]
-    scatter(axes, named, figure.get_figheight())
+    scatter(
+        axes,
+        [
+            (x, one.mean, one.name, looks[one.name][0])
+            for x, one in zip(sizes, senders, strict=True)
+        ],
+        figure,
+    )
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set_ylabel("personalised accuracy")
     grid(axes)
@@ -247,8 +252,7 @@ def accuracy_by_epsilon(contenders: Sequence[Contender]) -> Picture | None:
         ends.append((accuracy[-1], family, colour))
     axes.set_xscale("log")
     axes.set_xlim(right=largest)
-    bottom, top = axes.get_ylim()
-    label_ends(axes, largest, ends, 0.2 / (figure.get_figheight() - 0.8) * (top - bottom))
+    label_ends(axes, largest, ends, name_height(axes, figure))
     axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:g}"))
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set(

@@ -149,21 +149,27 @@ def label_ends(
     return [heights[order.index(i)] for i in range(len(ends))]
 
 
-def scatter(axes: Axes, points: Sequence[tuple[float, float, str, str]], height: float) -> None:
+def name_height(axes: Axes, figure: Figure) -> float:
+    """Room that a name needs beside the only axes of a figure, in data coordinates."""
+    bottom, top = axes.get_ylim()
+    return 0.2 / (figure.get_figheight() - 0.8) * (top - bottom)
+
+
+def scatter(axes: Axes, points: Sequence[tuple[float, float, str, str]], figure: Figure) -> None:
     """Draw named points, with their names in a column on the right that thin lines lead to.
 
     Args:
         axes: Where; the limits of x are set already.
         points: (x, y, name, colour) of each.
-        height: Of the figure.
+        figure: Theirs.
     """
     for x, y, _, colour in points:
         axes.scatter([x], [y], s=44, color=colour, linewidths=0, zorder=3)
     axes.margins(y=0.08)
     bottom, top = axes.get_ylim()
     right = axes.get_xlim()[1]
-    gap = 0.2 / (height - 0.8) * (top - bottom)
-    placed = label_ends(axes, right, [(y, name, colour) for _, y, name, colour in points], gap)
+    ends = [(y, name, colour) for _, y, name, colour in points]
+    placed = label_ends(axes, right, ends, name_height(axes, figure))
     for (x, y, _, colour), height in zip(points, placed, strict=True):
         axes.plot([x, right], [y, height], color=colour, linewidth=0.6, alpha=0.45)
     axes.set_xlim(right=right)
