@@ -161,16 +161,6 @@ def test_demo_compares_zero_shot_gate_alone_and_full_method(cache, tmp_path, cap
     }
 
 
-def test_every_command_in_the_readme_exists():
-    text = (ROOT / "README.md").read_text()
-    for script in re.findall(r"scripts/[\w-]+\.py", text):
-        assert (ROOT / script).exists(), script
-    for config in re.findall(r"(?:scripts|eval)/configs/[\w/-]+\.yaml", text):
-        assert (ROOT / config).exists(), config
-    for target in re.findall(r"\bmake (\w+)", text):
-        assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
-
-
 def test_a_run_is_not_read_with_other_backbone_weights(run, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)

@@ -40,6 +40,11 @@ def test_named_scripts_and_configurations_exist(page):
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_every_make_target_in_the_readme_exists():
+    for target in re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text()):
+        assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
+
+
 def test_nothing_is_left_to_be_filled_in(page):
     assert not re.findall(r"^(?:[A-Z]{4,}|TODO.*|XXX.*)$", page.read_text(), re.MULTILINE)
 
