@@ -29,7 +29,8 @@ from pfedmoap.federation import Features, Federation, build_federation
 from pfedmoap.gradients import PlannedTraining, PrivacyOptions, Privatizer
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.questions import Questions
-from pfedmoap.method import AnyMethod, Demands, Setting, method_classes, with_server_data
+from pfedmoap.method import AnyMethod, Setting, method_classes, with_server_data
+from pfedmoap.optional import Demands
 from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import write_bytes, write_json
 from pfedmoap.training import NoPrivacy, Training

@@ -16,7 +16,8 @@ from pfedmoap.data.features import cached_features
 from pfedmoap.engine import Federated
 from pfedmoap.errors import ConfigError, MethodError
 from pfedmoap.federation import Features, Federation
-from pfedmoap.method import AnyMethod, BoundToClasses, ClientData
+from pfedmoap.method import AnyMethod, ClientData
+from pfedmoap.optional import BoundToClasses
 from pfedmoap.types import ClientId
 
 

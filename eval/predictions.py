@@ -12,14 +12,8 @@ from pfedmoap.engine import Federated
 from pfedmoap.errors import MethodError
 from pfedmoap.federation import Federation
 from pfedmoap.gradients import NoPrivacy, Privatizer
-from pfedmoap.method import (
-    ClientData,
-    ClientTask,
-    Impersonal,
-    Method,
-    Prediction,
-    personal_states,
-)
+from pfedmoap.method import ClientData, ClientTask, Method, Prediction
+from pfedmoap.optional import Impersonal, personal_states
 from pfedmoap.types import Arrays, ClientId, Download
 
 S = TypeVar("S")

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -219,70 +219,6 @@ class Method(Protocol[S]):
         ...
 
 
-@runtime_checkable
-class Personalises(Protocol):
-    """A method whose clients tune a personal copy for inference, outside the rounds."""
-
-    def personalise(
-        self, tasks: Sequence[ClientTask], privatizer: Privatizer
-    ) -> Mapping[ClientId, Arrays]:
-        """Make what each client predicts with.
-
-        Nothing of it is uploaded, and no round sees it: it takes the place of the local state in
-        `Method.predict` and is then forgotten.
-
-        Args:
-            tasks: Of any clients with training data: what the server would send now, what the
-                client kept, and its training data.
-            privatizer: How gradients are formed.
-
-        Returns:
-            Local state for `Method.predict`, by client.
-        """
-        ...
-
-
-@runtime_checkable
-class Declines(Protocol):
-    """A method whose clients may be unable to take part, e.g. for lack of a budget."""
-
-    def declines(self, local: Arrays | None, data: ClientData) -> str | None:
-        """Say why a client cannot train in this round; ``None`` where it can.
-
-        Args:
-            local: What it kept from its last round; ``None`` the first time.
-            data: Its training data.
-        """
-        ...
-
-
-@runtime_checkable
-class Impersonal(Protocol):
-    """A method whose clients all classify with the global model, so that it need answer once."""
-
-    def impersonal(self) -> bool:
-        """Whether `Method.predict` answers as `Method.predict_global` does, for every client."""
-        ...
-
-
-@runtime_checkable
-class Demands(Protocol):
-    """A method that can say, before any work begins, what its setting lacks."""
-
-    def lacks(self) -> str | None:
-        """Say what is missing and how to give it; ``None`` where nothing is."""
-        ...
-
-
-@runtime_checkable
-class BoundToClasses(Protocol):
-    """A method whose clients' models mean nothing for other classes than those of training."""
-
-    def class_bond(self) -> str | None:
-        """Say why; ``None`` where they carry over."""
-        ...
-
-
 AnyMethod = Method[Any]  # for code that hands the state through without looking inside
 
 
@@ -291,25 +227,6 @@ def with_server_data(method: AnyMethod, data: ClientData) -> AnyMethod:
     anything: Any = method  # the protocol does not speak of fields
     made: AnyMethod = replace(anything, setting=replace(anything.setting, server_data=data))
     return made
-
-
-def personal_states(
-    method: AnyMethod, tasks: Sequence[ClientTask], privatizer: Privatizer
-) -> dict[ClientId, Arrays | None]:
-    """What each client predicts with: its local state, or the copy that its method tunes.
-
-    Args:
-        method: The method.
-        tasks: Of the clients that are about to be evaluated; see `Personalises.personalise`.
-        privatizer: How gradients are formed.
-
-    Returns:
-        The ``local`` argument of `Method.predict`, by client.
-    """
-    kept = {task.download.client: task.local for task in tasks}
-    if isinstance(method, Personalises):
-        return {**kept, **method.personalise(tasks, privatizer)}
-    return kept
 
 
 def method_classes() -> dict[str, type[AnyMethod]]:

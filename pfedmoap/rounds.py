@@ -8,7 +8,8 @@ from typing import Generic, TypeVar
 from pfedmoap.admission import admit
 from pfedmoap.errors import ConfigError, UpdateRejectedError
 from pfedmoap.gradients import Privatizer
-from pfedmoap.method import ClientData, ClientResult, ClientTask, Declines, Method
+from pfedmoap.method import ClientData, ClientResult, ClientTask, Method
+from pfedmoap.optional import Declines
 from pfedmoap.seeding import numpy_generator
 from pfedmoap.transport.in_process import Traffic, Transport
 from pfedmoap.types import Arrays, ClientId, Update

@@ -162,7 +162,8 @@ def test_a_step_that_was_not_charged_is_refused(setting, data):
 
 
 def test_fine_tuned_prompts_stay_home_and_cost_nothing(setting, data):
-    from pfedmoap.method import ClientTask, personal_states
+    from pfedmoap.method import ClientTask
+    from pfedmoap.optional import personal_states
 
     method = method_class("promptfl_ft")(setting)
     privacy = DPSGD(sample_rate=0.5).privatizer(method, PLAN, None)

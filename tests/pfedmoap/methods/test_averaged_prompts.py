@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from pfedmoap.batches import Stream, shuffled_epochs
 from pfedmoap.errors import ConfigError
 from pfedmoap.gradients import NoPrivacy
-from pfedmoap.method import personal_states
 from pfedmoap.methods.fedper import FedPer
 from pfedmoap.methods.fedprox import FedProx
 from pfedmoap.methods.local_coop import LocalCoOp
 from pfedmoap.methods.promptfl import PromptFL
 from pfedmoap.methods.promptfl_ft import PromptFLFineTuned
+from pfedmoap.optional import personal_states
 from pfedmoap.prompts import initial_context
 from pfedmoap.types import ClientId
 

@@ -18,8 +18,8 @@ from pfedmoap.method import (
     Setting,
     method_class,
     method_classes,
-    personal_states,
 )
+from pfedmoap.optional import personal_states
 from pfedmoap.transport.in_process import InProcess
 from pfedmoap.types import Arrays, ClientId
 
