@@ -21,7 +21,8 @@ from pfedmoap.language.scoring import (
     right_choices,
 )
 from pfedmoap.language.skeleton import Skeleton, make_skeleton
-from pfedmoap.protected.towers import Reduction, Shape, reduction
+from pfedmoap.protected.models import Protection
+from pfedmoap.protected.towers import Reduction, reduction
 from pfedmoap.seeding import generator
 from pfedmoap.types import Arrays
 
@@ -109,18 +110,12 @@ class ProtectedLM:
 
     Attributes:
         backbone: The model.
-        prefix_length: Keys and values p in each layer.
-        prefix_std: Standard deviation of the first prefix.
-        shape: Form of the auxiliary.
-        blocks: Layers that it stores.
+        options: Form of the auxiliary and length of the prefix; towers are for CLIPs.
         seed: For what distillation samples.
     """
 
     backbone: FrozenLM
-    prefix_length: int
-    prefix_std: float
-    shape: Shape
-    blocks: int
+    options: Protection
     seed: int
 
     @property
@@ -138,14 +133,7 @@ class ProtectedLM:
     def prefix_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of the prefix: a row for each layer of the auxiliary, (layers, 2, p, W_kv)."""
         layers, width = len(self._cut.prefixed), self.backbone.decoder.width
-        return {PART: (layers, 2, self.prefix_length, width)}
-
-    def initial_prefix(self, seed: int) -> Arrays:
-        """Draw keys and values from a normal distribution."""
-        return {
-            name: self.prefix_std * torch.randn(shape, generator=generator(seed, "prefix", name))
-            for name, shape in self.prefix_shapes.items()
-        }
+        return {PART: (layers, 2, self.options.prefix_length, width)}
 
     def first_weights(self) -> Arrays:
         """Cut the auxiliary's float32 weights out of the model, by the model's own names."""
@@ -214,7 +202,7 @@ class ProtectedLM:
 
     @cached_property
     def _cut(self) -> Reduction:
-        return reduction(self.backbone.decoder.depth, self.shape, self.blocks)
+        return reduction(self.backbone.decoder.depth, self.options.shape, self.options.blocks)
 
     @cached_property
     def _model(self) -> AnswerModel:

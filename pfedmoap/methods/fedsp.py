@@ -32,11 +32,16 @@ from pfedmoap.errors import ConfigError, MethodError
 from pfedmoap.gradients import Mode, Privatizer
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.protected.distillation import Distillation, Start, distil
-from pfedmoap.protected.dual_encoder import Towers
-from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
+from pfedmoap.protected.models import (
+    AuxiliaryModel,
+    ProtectedModel,
+    Protection,
+    Towers,
+    draw_prefix,
+)
 from pfedmoap.protected.naming import named, part_of
 from pfedmoap.protected.problems import AUXILIARY, PREFIX
-from pfedmoap.protected.protect import Protection, protect
+from pfedmoap.protected.protect import protect
 from pfedmoap.protected.stages import OPTIMISER, Plan, run_stages, server_stage
 from pfedmoap.protected.towers import Shape
 from pfedmoap.types import Arrays, ClientId, Download, Update
@@ -175,7 +180,7 @@ class FedSP:
         if (why := self.lacks()) is not None:
             raise ConfigError(why)
         auxiliary, _ = distil(self.protected, self.setting.server_data, self.distillation)
-        prefix = self.protected.initial_prefix(self.setting.seed)
+        prefix = draw_prefix(self.protected.prefix_shapes, self.prefix_std, self.setting.seed)
         return State(prefix, auxiliary, frozenset(), {})
 
     @property
@@ -198,7 +203,6 @@ class FedSP:
                 protects=self.protects,
                 prefixed=self.prefixed,
                 prefix_length=self.prefix_length,
-                prefix_std=self.prefix_std,
                 shape=self.auxiliary,
                 blocks=self.auxiliary_blocks,
                 batch_size=self.distillation_batch_size,

@@ -1,8 +1,8 @@
 """A CLIP that stays on its server, and the auxiliary dual encoder that clients hold."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,11 +10,11 @@ from torch import Tensor
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.errors import ConfigError
 from pfedmoap.prompt_tuning import cosine_logits, cross_entropy
+from pfedmoap.protected.models import Protection
 from pfedmoap.protected.naming import part_of
 from pfedmoap.protected.towers import (
     ImageForm,
     Reduction,
-    Shape,
     TextForm,
     image_form,
     image_weights,
@@ -26,7 +26,6 @@ from pfedmoap.protected.towers import (
 from pfedmoap.seeding import generator
 from pfedmoap.types import Arrays
 
-Towers = Literal["text", "both"]
 _IMAGES_AT_ONCE = 256
 
 
@@ -97,8 +96,9 @@ class AuxiliaryCLIP:
         own = part_of("image", weights)
         first = own["class_embedding"]
         clients = max(len(pixels), len(first) if first.dim() == 2 else 1)
-        parts = pixels.split(images_at_once(pixels.shape[1], clients), dim=1)
-        return torch.cat([form.encode(own, form.embed(own, part), prefix) for part in parts], dim=1)
+        return in_parts(
+            lambda part: form.encode(own, form.embed(own, part), prefix), pixels, clients
+        )
 
 
 @dataclass(frozen=True)
@@ -110,32 +110,20 @@ class ProtectedCLIP:
         class_names: C names in label order.
         templates: Public prompts with ``{}``; the first one is the prefixed one, all of them are
             what the text tower is distilled on.
-        protects: ``both`` towers, or the ``text`` tower alone, with a public image tower.
-        prefixed: Which towers have a prefix.
-        prefix_length: Keys and values p in each layer.
-        prefix_std: Standard deviation of the first prefix.
-        shape: Form of the auxiliary's towers.
-        blocks: Blocks that each of them stores.
-        sentences: Texts in a step of distillation.
+        options: What is protected, and how.
         seed: For what distillation samples.
     """
 
     backbone: FrozenCLIP
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
-    protects: Towers
-    prefixed: Towers
-    prefix_length: int
-    prefix_std: float
-    shape: Shape
-    blocks: int
-    sentences: int
+    options: Protection
     seed: int
 
     @property
     def features(self) -> tuple[str, ...]:
         """Cached image features, and where they are prompted the tokens that enter the blocks."""
-        return ("image", "tokens") if self.prefixed == "both" else ("image",)
+        return ("image", "tokens") if self.options.prefixed == "both" else ("image",)
 
     @cached_property
     def auxiliary(self) -> AuxiliaryCLIP:
@@ -144,27 +132,23 @@ class ProtectedCLIP:
         inner = range(len(cut.layers))
         text = text_form(tower, cut, self._rows[0], self._ends[0], inner)
         image = None
-        if self.protects == "both":
+        if self.options.protects == "both":
             cut = self._image_cut
             image = image_form(self.backbone.token_tower, cut, range(len(cut.layers)))
-        return AuxiliaryCLIP(text, image, self.prefixed == "both", self.backbone.logit_scale)
+        return AuxiliaryCLIP(
+            text, image, self.options.prefixed == "both", self.backbone.logit_scale
+        )
 
     @cached_property
     def prefix_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tower's prefix, (layers, 2, p, W)."""
         sizes = {"text": (len(self._text_cut.prefixed), self.backbone.text_width)}
-        if self.prefixed == "both":
+        if self.options.prefixed == "both":
             width = self.backbone.prompted_vision().width
             sizes["image"] = (len(self._image_cut.prefixed), width)
         return {
-            name: (layers, 2, self.prefix_length, width) for name, (layers, width) in sizes.items()
-        }
-
-    def initial_prefix(self, seed: int) -> Arrays:
-        """Draw keys and values from a normal distribution."""
-        return {
-            name: self.prefix_std * torch.randn(shape, generator=generator(seed, "prefix", name))
-            for name, shape in self.prefix_shapes.items()
+            name: (layers, 2, self.options.prefix_length, width)
+            for name, (layers, width) in sizes.items()
         }
 
     def first_weights(self) -> Arrays:
@@ -177,7 +161,7 @@ class ProtectedCLIP:
             self.backbone.text_tower, self._text_cut.kept, self._vocabulary, length
         )
         weights = {f"text.{name}": value for name, value in found.items()}
-        if self.protects == "both":
+        if self.options.protects == "both":
             found = image_weights(self.backbone.token_tower, self._image_cut.kept)
             weights |= {f"image.{name}": value for name, value in found.items()}
         return {name: value.float().clone() for name, value in weights.items()}
@@ -191,7 +175,7 @@ class ProtectedCLIP:
         """Squared distance of unit-norm features at the end token and at the class token."""
         rows = torch.randperm(
             len(self._targets), generator=generator(self.seed, "sentences", step)
-        )[: self.sentences]
+        )[: self.options.batch_size]
         form = self.auxiliary.text
         ids, ends = self._rows.flatten(0, 1)[rows], self._ends.flatten()[rows]
         some = TextForm(ids, ends, form.block, form.layers, form.prefixed)
@@ -209,14 +193,11 @@ class ProtectedCLIP:
 
     def logits(self, prefix: Arrays, shared: Arrays, features: Arrays) -> Tensor:
         """Compare images and classes with the whole model, (K, B, C)."""
-        if self.prefixed == "text":
-            image = features["image"]
-        else:
-            tokens = features["tokens"]
-            parts = tokens.split(images_at_once(tokens.shape[1], len(prefix["image"])), dim=1)
-            image = torch.cat(
-                [self._image.encode(self._image_weights, part, prefix["image"]) for part in parts],
-                dim=1,
+        image = features["image"]
+        if self.options.prefixed == "both":
+            form, own, before = self._image, self._image_weights, prefix["image"]
+            image = in_parts(
+                lambda part: form.encode(own, part, before), features["tokens"], len(before)
             )
         return cosine_logits(image, shared["text"], self.backbone.logit_scale)
 
@@ -226,7 +207,9 @@ class ProtectedCLIP:
 
     @cached_property
     def _text_cut(self) -> Reduction:
-        return reduction(len(self.backbone.text_tower.blocks), self.shape, self.blocks)
+        return reduction(
+            len(self.backbone.text_tower.blocks), self.options.shape, self.options.blocks
+        )
 
     @cached_property
     def _image_cut(self) -> Reduction:
@@ -236,7 +219,9 @@ class ProtectedCLIP:
                 "that no auxiliary can be cut out of it: use --method.protects text, or a backbone "
                 "with open_clip's own ViT, such as the embedded one or ViT-B-16"
             )
-        return reduction(len(self.backbone.token_tower.blocks), self.shape, self.blocks)
+        return reduction(
+            len(self.backbone.token_tower.blocks), self.options.shape, self.options.blocks
+        )
 
     @cached_property
     def _text(self) -> TextForm:
@@ -290,6 +275,18 @@ class ProtectedCLIP:
         return torch.cat([self.backbone.text_features(texts) for texts in self._sentences])
 
 
-def images_at_once(images: int, clients: int) -> int:
-    """How many of each client's images to encode in one pass; all of them under gradients."""
-    return images if torch.is_grad_enabled() else max(1, _IMAGES_AT_ONCE // clients)
+def in_parts(encode: Callable[[Tensor], Tensor], images: Tensor, clients: int) -> Tensor:
+    """Encode some images at a time where no gradients are kept, and all at once where they are.
+
+    Args:
+        encode: From images (K or 1, N, ...) to features (K, N, D).
+        images: All of them.
+        clients: K.
+
+    Returns:
+        Features, (K, N, D).
+    """
+    if torch.is_grad_enabled():
+        return encode(images)
+    parts = images.split(max(1, _IMAGES_AT_ONCE // clients), dim=1)
+    return torch.cat([encode(part) for part in parts], dim=1)

@@ -5,11 +5,40 @@ layer. It is all that travels in a round; what it learns against the auxiliary m
 serve the protected one.
 """
 
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
+from pfedmoap.protected.towers import Shape
+from pfedmoap.seeding import generator
 from pfedmoap.types import Arrays
+
+Towers = Literal["text", "both"]
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What is protected, what stands in for it, and the prefix between the two.
+
+    Attributes:
+        protects: ``both`` towers of a CLIP, or the ``text`` tower alone, with a public image tower;
+            a language model is one tower.
+        prefixed: Which towers have a prefix.
+        prefix_length: Keys and values p in each layer.
+        shape: Form of the auxiliary's towers.
+        blocks: Blocks that each of them stores.
+        batch_size: Texts in a step of distillation.
+    """
+
+    protects: Towers
+    prefixed: Towers
+    prefix_length: int
+    shape: Shape
+    blocks: int
+    batch_size: int
 
 
 class AuxiliaryModel(Protocol):
@@ -83,10 +112,6 @@ class ProtectedModel(Protocol):
         """Shape of each part of the prefix by name: (layers, 2, p, W), keys before values."""
         ...
 
-    def initial_prefix(self, seed: int) -> Arrays:
-        """Draw the prefix that the federation starts from, by name."""
-        ...
-
     def first_weights(self) -> Arrays:
         """Cut the auxiliary's weights out of the model, as they are before distillation."""
         ...
@@ -119,3 +144,20 @@ class ProtectedModel(Protocol):
     def losses(self, prefix: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
         """Compute one loss for each example with the full model, (K, B)."""
         ...
+
+
+def draw_prefix(shapes: Mapping[str, tuple[int, ...]], std: float, seed: int) -> Arrays:
+    """Draw the prefix that a federation starts from, keys and values alike.
+
+    Args:
+        shapes: Shape of each part; see `ProtectedModel.prefix_shapes`.
+        std: Standard deviation of the normal distribution.
+        seed: Seed of the draw.
+
+    Returns:
+        The prefix by part.
+    """
+    return {
+        name: std * torch.randn(shape, generator=generator(seed, "prefix", name))
+        for name, shape in shapes.items()
+    }

@@ -21,7 +21,8 @@ from pfedmoap.language.questions import Questions
 from pfedmoap.language.scoring import KINDS
 from pfedmoap.method import Setting
 from pfedmoap.methods.fedsp import FedSP
-from pfedmoap.protected.protect import Protection, protect
+from pfedmoap.protected.models import Protection
+from pfedmoap.protected.protect import protect
 from pfedmoap.runs import RunDirectory
 from pfedmoap.training import Training
 from pfedmoap.types import Arrays
@@ -35,7 +36,7 @@ from tests.pfedmoap.language.conftest import (
 
 pytest.importorskip("transformers")
 
-PROTECTION = Protection("both", "text", 2, 0.02, "looped", 1, 16)
+PROTECTION = Protection("both", "text", 2, "looped", 1, 16)
 
 
 def task(

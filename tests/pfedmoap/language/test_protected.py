@@ -1,7 +1,5 @@
 """The protected language model and its auxiliary: what is computed, and from what."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -12,6 +10,7 @@ from pfedmoap.language.questions import Question
 from pfedmoap.language.scoring import ABSENT, ANSWER, TOKENS, right_choices
 from pfedmoap.method import ClientData
 from pfedmoap.protected.distillation import Distillation, distil
+from pfedmoap.protected.models import Protection, draw_prefix
 from tests.pfedmoap.language.conftest import FAMILIES, make_lm
 
 pytest.importorskip("transformers")
@@ -25,7 +24,9 @@ LABELS = torch.tensor([0, 1, 0])
 
 
 def protected(family: str = "gpt2", shape="looped", blocks: int = 1, **more) -> ProtectedLM:
-    return ProtectedLM(make_lm(family, **more), 3, 0.5, shape, blocks, seed=0)
+    return ProtectedLM(
+        make_lm(family, **more), Protection("both", "text", 3, shape, blocks, 16), seed=0
+    )
 
 
 def features(model: ProtectedLM, clients: int = 1):
@@ -34,7 +35,11 @@ def features(model: ProtectedLM, clients: int = 1):
 
 
 def prefixes(model: ProtectedLM, clients: int = 1):
-    return {"text": torch.stack([model.initial_prefix(k)["text"] for k in range(clients)])}
+    return {
+        "text": torch.stack(
+            [draw_prefix(model.prefix_shapes, 0.5, k)["text"] for k in range(clients)]
+        )
+    }
 
 
 def stacked(model: ProtectedLM, clients: int = 1):
@@ -57,7 +62,7 @@ def plain_scores(lm, question: Question) -> list[float]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_the_model_s_own_log_likelihoods(family):
-    model = ProtectedLM(make_lm(family), 0, 0.5, "looped", 1, seed=0)
+    model = ProtectedLM(make_lm(family), Protection("both", "text", 0, "looped", 1, 16), seed=0)
     prefix, seen = prefixes(model), features(model)
     with torch.no_grad():
         logits = model.logits(prefix, model.represent(prefix), seen)
@@ -218,7 +223,7 @@ def test_distillation_reads_every_choice_at_times_and_no_padding():
 
 def test_too_many_blocks_are_refused():
     with pytest.raises(ConfigError, match="between 1 and 4"):
-        _ = replace(protected(), blocks=5).prefix_shapes
+        _ = protected(blocks=5).prefix_shapes
 
 
 def test_half_precision_serves_a_float32_prefix():

@@ -12,27 +12,23 @@ from pfedmoap.protected import dual_encoder, towers
 from pfedmoap.protected.blocks import block_form, block_weights, run_blocks
 from pfedmoap.protected.distillation import Distillation, _batch, distil, resemblance
 from pfedmoap.protected.dual_encoder import AuxiliaryCLIP, ProtectedCLIP
+from pfedmoap.protected.models import Protection, draw_prefix
 from pfedmoap.seeding import generator
+from pfedmoap.types import Arrays
 from tests.conftest import tiny_clip
 
 NAMES = ("cat", "a small dog", "boat")
 
 
 def protected(clip, **options) -> ProtectedCLIP:
-    usual = {
-        "backbone": clip,
-        "class_names": NAMES,
-        "templates": ("a photo of a {}.", "many {}"),
-        "protects": "both",
-        "prefixed": "text",
-        "prefix_length": 3,
-        "prefix_std": 0.5,
-        "shape": "looped",
-        "blocks": 1,
-        "sentences": 4,
-        "seed": 0,
-    }
-    return ProtectedCLIP(**usual | options)
+    usual = Protection("both", "text", prefix_length=3, shape="looped", blocks=1, batch_size=4)
+    return ProtectedCLIP(
+        clip, NAMES, ("a photo of a {}.", "many {}"), replace(usual, **options), seed=0
+    )
+
+
+def first_prefix(model: ProtectedCLIP, seed: int) -> Arrays:
+    return draw_prefix(model.prefix_shapes, 0.5, seed)
 
 
 def server_data(clip, size: int = 8) -> ClientData:
@@ -58,7 +54,7 @@ def test_an_auxiliary_that_leaves_nothing_out_is_the_model_itself(prefixed):
     clip = clip_of_two_blocks()
     model = protected(clip, shape="dropped", blocks=2, prefixed=prefixed)
     weights = {name: v[None] for name, v in model.first_weights().items()}
-    prefix = {name: v[None] for name, v in model.initial_prefix(3).items()}
+    prefix = {name: v[None] for name, v in first_prefix(model, 3).items()}
     assert {name: tuple(v.shape[1:]) for name, v in prefix.items()} == model.prefix_shapes
     seen = {kind: v[None] for kind, v in server_data(clip).view().items()}
     own = model.auxiliary
@@ -150,7 +146,7 @@ def test_model_that_cannot_be_taken_apart_is_refused_with_a_way_out():
 def test_prefix_of_a_dropped_tower_stands_at_the_same_layers_of_the_full_model(clip):
     """Layers 0 and 2 of three: against the blocks run one by one."""
     model = protected(clip, shape="dropped", blocks=2, prefix_length=3)
-    prefix = model.initial_prefix(0)["text"][None]
+    prefix = first_prefix(model, 0)["text"][None]
     tower = clip.text_tower
     texts = [f"a photo of a {name}." for name in NAMES]
     ids, ends = clip.tokenise(texts), clip.text_ends(texts)
@@ -164,7 +160,7 @@ def test_prefix_of_a_dropped_tower_stands_at_the_same_layers_of_the_full_model(c
 
 
 def test_distillation_reads_every_template(clip):
-    model = protected(clip, protects="text", sentences=6)
+    model = protected(clip, protects="text", batch_size=6)
     weights = {name: v[None] for name, v in model.first_weights().items()}
     texts = [each.format(name) for each in model.templates for name in NAMES]
     rows = replace(model.auxiliary.text, ids=model._rows.flatten(0, 1), ends=model._ends.flatten())
@@ -215,7 +211,7 @@ def test_images_are_encoded_a_few_at_a_time_where_no_gradients_are_kept(
     """A test set of a real CLIP would not fit into memory at once."""
     model = protected(clip, prefixed=prefixed)
     weights = {name: torch.stack([v, 1.5 * v]) for name, v in model.first_weights().items()}
-    prefix = {name: torch.stack([v, -v]) for name, v in model.initial_prefix(3).items()}
+    prefix = {name: torch.stack([v, -v]) for name, v in first_prefix(model, 3).items()}
     seen = {kind: v[None].expand(2, *v.shape) for kind, v in server_data(clip, 7).view().items()}
     client, shared = model.auxiliary, model.auxiliary.represent(weights, prefix)
     model_shared = model.represent(prefix)
