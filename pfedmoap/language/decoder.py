@@ -129,16 +129,22 @@ def output_head(model: nn.Module) -> nn.Module:
 
 
 def _run(model: nn.Module, tokens: Tensor, mask: Tensor, positions: Tensor, past: Any) -> Tensor:
-    found = _base(model)(
+    base = _base(model)
+    found = base(
         input_ids=tokens,
         attention_mask=mask.long(),
         position_ids=positions,
-        past_key_values=past,
         use_cache=False,
         return_dict=True,
+        **{_cache_argument(base): past},
     )
     hidden: Tensor = found.last_hidden_state
     return hidden
+
+
+def _cache_argument(base: nn.Module) -> str:
+    """What a model calls the keys and values that it has: transformers renames it from 5.24 on."""
+    return "cache" if "cache" in inspect.signature(base.forward).parameters else "past_key_values"
 
 
 def _cache(decoder: Decoder, prefix: Prefix, number: int, model: nn.Module) -> Any:

@@ -1,5 +1,7 @@
 """The prefix within a model, against the model's own forward."""
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -56,7 +58,8 @@ def test_a_prefix_of_a_text_s_own_keys_and_values_continues_that_text(family):
     """
     model, decoder = make_model(family), find_decoder(make_model(family))
     before = torch.tensor([[10, 11]])
-    past = model(input_ids=before, use_cache=True).past_key_values
+    told = model(input_ids=before, use_cache=True)
+    past = told["cache"] if "cache" in told else told["past_key_values"]
     pairs = [(layer[0], layer[1]) for layer in past]  # each (1, H, 2, d)
     flat = [torch.stack([part[0].transpose(0, 1).flatten(1) for part in pair]) for pair in pairs]
     found = hidden_states(
@@ -69,6 +72,34 @@ def test_a_prefix_of_a_text_s_own_keys_and_values_continues_that_text(family):
         use_cache=False,
     ).last_hidden_state
     torch.testing.assert_close(found, together[:, 2:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("spelling", ["past_key_values", "cache"])
+def test_the_prefix_goes_in_by_either_name_that_transformers_gives_it(
+    family, spelling, monkeypatch
+):
+    """Releases from 5.24 on rename ``past_key_values`` to ``cache``, and warn of the old name."""
+    model = make_model(family)
+    decoder, prefix = find_decoder(model), prefix_for(model, 3)
+    expected = run(model, prefix)
+    base = model.base_model
+    forward, signature = base.forward, inspect.signature(base.forward)
+    own = ({"cache", "past_key_values"} & set(signature.parameters)).pop()
+    given: list[object] = []
+
+    def renamed(**arguments: object) -> object:
+        given.append(past := arguments.pop(spelling))
+        return forward(**arguments, **{own: past})
+
+    names = {own: spelling}
+    parameters = [
+        part.replace(name=names.get(part.name, part.name)) for part in signature.parameters.values()
+    ]
+    renamed.__signature__ = signature.replace(parameters=parameters)
+    monkeypatch.setattr(base, "forward", renamed)
+    torch.testing.assert_close(hidden_states(model, decoder, TOKENS, VALID, prefix), expected)
+    assert given[0] is not None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
