@@ -31,7 +31,7 @@ from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.questions import Questions
 from pfedmoap.method import AnyMethod, Setting, method_classes, with_server_data
 from pfedmoap.optional import Demands
-from pfedmoap.runs import RunDirectory
+from pfedmoap.runs import Record, RunDirectory
 from pfedmoap.storage import write_bytes, write_json
 from pfedmoap.training import NoPrivacy, Training
 from pfedmoap.types import ClientId
@@ -221,6 +221,7 @@ def run_experiment(
     resume: bool = False,
     progress: bool = True,
     watch: Progress | None = None,
+    announce: Callable[[Record], None] = lambda _: None,
 ) -> Outcome:
     """Train to the last round and test every client.
 
@@ -230,6 +231,7 @@ def run_experiment(
         resume: Continue a run that is there already.
         progress: Show a progress bar.
         watch: Called after each round in place of the bar.
+        announce: Called with the statement of privacy before the first round.
 
     Returns:
         The final state and every client's score.
@@ -245,6 +247,7 @@ def run_experiment(
         task = federation.describe() | {"backbone": method.setting.backbone.fingerprint}
         run = RunDirectory.create(out, dict(config.sections), task, resume=resume)
         write_json(run.path / "privacy.json", privatizer.describe())
+    announce(privatizer.describe())
     shown = progress and watch is None
     training = federation.training_data
     tested: dict[int, tuple[ClientScore, ...]] = {}

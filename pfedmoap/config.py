@@ -14,10 +14,11 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from pfedmoap.errors import ConfigError
+from pfedmoap.option_hints import options_of, options_on, refuse_misplaced
+from pfedmoap.storage import read_sections
 
 Section = dict[str, Any]  # options by name, as JSON
 Choices = Mapping[str, Mapping[str, type]]
@@ -86,6 +87,7 @@ class Schema:
             ConfigError: A section, key, choice or value is wrong; the message says which.
         """
         tidy = self._merge({}, config)
+        refuse_misplaced(self.choices, self._names(tidy), options_of(tidy))
         return self._config(_checked(self._parser(self._names(tidy)), tidy))
 
     def merge(self, *layers: Mapping[str, Any]) -> Section:
@@ -133,12 +135,14 @@ class Schema:
         files, argv = _take_option(argv, "config")
         merged: Section = {}
         for file in files:
-            merged = self._merge(merged, _read_yaml(Path(file)))
+            merged = self._merge(merged, read_sections(Path(file)))
         for section in self.choices:
-            names, argv = _take_option(argv, f"{section}.name")
-            if names:
-                merged = self._merge(merged, {section: {"name": names[-1]}})
-        parser = self._parser(self._names(merged), description)
+            chosen, argv = _take_option(argv, f"{section}.name")
+            if chosen:
+                merged = self._merge(merged, {section: {"name": chosen[-1]}})
+        names = self._names(merged)
+        refuse_misplaced(self.choices, names, [*options_of(merged), *options_on(argv)])
+        parser = self._parser(names, description)
         asks = any(word in ("-h", "--help") for word in argv)
         base = None if asks else _checked(parser, self._with_required(merged, argv))
         parser.add_argument("--config", help="a YAML file of options; may be given several times")
@@ -254,18 +258,6 @@ def _checked(parser: ArgumentParser, config: Section) -> Namespace:
 
 def _short(aliases: Mapping[str, tuple[str, ...]]) -> str:
     return "; ".join(f"--{short} for --{', --'.join(long)}" for short, long in aliases.items())
-
-
-def _read_yaml(path: Path) -> Section:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections with options, not {type(content).__name__}")
-    return content
 
 
 def _expand_shorthand(argv: Sequence[str], choices: Choices) -> list[str]:

@@ -6,10 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from pfedmoap.errors import RunError
+from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.types import Arrays
 
 
@@ -52,6 +53,23 @@ def read_json(path: Path) -> Any:  # JSON is of any shape
         raise RunError(f"{path} does not exist; is {path.parent} a run directory?") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
+
+
+def read_sections(path: Path) -> dict[str, Any]:  # options are of any type
+    """Read a YAML file that holds sections with options.
+
+    Raises:
+        ConfigError: It cannot be read, is no YAML, or holds something else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold sections with options, not {type(content).__name__}")
+    return content
 
 
 def write_arrays(path: Path, arrays: Arrays) -> None:

@@ -56,6 +56,7 @@ def _common(budget: Budget, rounds: int, counts: str, seed: int | None) -> dict[
     size = "the number of a client's examples, which is declared public"
     return {
         "epsilon_budget": budget.epsilon,
+        "rounds_planned": rounds,
         "epsilon_planned": budget.spent(rounds * budget.units),
         "mechanism": dict(budget.mechanism),
         "not_covered": [*_NOT_COVERED, *([size] if counts == "public" else [])],

@@ -7,6 +7,8 @@ from eval.accuracy import summarise
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
 from eval.experiment import Workbench, run_experiment, schema
+from eval.promise import promised, spent, spent_epsilon
+from pfedmoap.runs import Record, RunDirectory
 
 
 @readable_errors
@@ -24,10 +26,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bench = Workbench(progress=not options["quiet"])
     experiment = bench.prepare(config)
     out = Path(options["out"])
+    statement: Record = {}
+
+    def announce(promise: Record) -> None:
+        statement.update(promise)
+        _say(promised(promise, out / "privacy.json"))
+
     outcome = run_experiment(
-        experiment, out, resume=options["resume"], progress=not options["quiet"]
+        *(experiment, out),
+        resume=options["resume"],
+        progress=not options["quiet"],
+        announce=announce,
     )
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.federated.round}"))
     console.print(summary_table(summarise(outcome.scores), title))
+    _say(spent(statement, spent_epsilon(RunDirectory(out).metrics())))
     console.print(f"run directory: {out}")
+
+
+def _say(line: str | None) -> None:
+    if line is not None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

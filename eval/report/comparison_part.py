@@ -9,7 +9,8 @@ from eval.accuracy import Summary, summarise
 from eval.comparison import Results
 from eval.console import percent
 from eval.figures_of_merit import table_rows
-from eval.report.evidence import Evidence, spent_epsilon
+from eval.promise import spent_epsilon
+from eval.report.evidence import Evidence
 from eval.report.page import Part, Section, Table
 from eval.report.side_by_side import (
     Contender,

@@ -1,6 +1,6 @@
 """Everything that the report knows of one run, read or computed once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from eval.accuracy import ClientScore, score
 from eval.experiment import Experiment, Workbench, load_outcome, schema
 from eval.predictions import ClientPredictions, personal_locals, predict_clients
+from eval.promise import spent_epsilon
 from pfedmoap.engine import Federated
 from pfedmoap.errors import PFedMoAPError
 from pfedmoap.runs import Record, RunDirectory
@@ -120,15 +121,6 @@ def read_evidence(folder: Path, bench: Workbench, name: str | None = None) -> Ev
         epsilon=spent_epsilon(records),
         guarantee=read_json(stated) if (stated := folder / "privacy.json").exists() else {},
     )
-
-
-def spent_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
-    """Privacy loss of each client after its last round, from a run's metrics."""
-    spent: dict[ClientId, float] = {}
-    for record in records:
-        for client, epsilon in record.get("epsilon", {}).items():
-            spent[ClientId(int(client))] = float(epsilon)
-    return spent
 
 
 def _zero_shot(experiment: Experiment, bench: Workbench) -> dict[ClientId, float] | None:

@@ -12,9 +12,10 @@ from eval.commands.report import main
 from eval.comparison import run_comparison
 from eval.comparison_spec import comparison
 from eval.experiment import Workbench
+from eval.promise import spent_epsilon
 from eval.report.budgets import spent_budgets
 from eval.report.build import build_report
-from eval.report.evidence import Evidence, read_evidence, spent_epsilon
+from eval.report.evidence import Evidence, read_evidence
 from eval.report.mixture import own_weights, related_share, served_matrix
 from eval.report.page import Part, Section, render
 from eval.report.prompt_map import inliers, principal_components

@@ -87,13 +87,24 @@ def test_a_choice_by_its_short_name_drops_the_options_of_the_other(tmp_path):
         ({"methods": {}}, "no section 'methods'"),
         ({"method": {"width": "three"}}, "width"),
         ({"method": {"width": True}}, "width"),
-        ({"method": {"name": "beta", "width": 3}}, "width"),
+        ({"method": {"name": "beta", "width": 3}}, "choose `--method alpha` together with it"),
         ({"seeds": 3}, "must hold options"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ConfigError, match=message):
         SCHEMA.resolve(options)
+
+
+@pytest.mark.parametrize("option", ["--method.width=3", "--method.words+=a"])
+def test_an_option_of_another_choice_says_which_choice_has_it(option, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"is no option of method 'beta': choose `--method alpha`"
+    ):
+        parse("--method", "beta", option)
+    file = write(tmp_path / "a.yaml", "method: {name: beta, width: 5}")
+    with pytest.raises(ConfigError, match=r"method.width is no option of method 'beta'"):
+        parse("--config", file)
 
 
 def test_boolean_strings_are_booleans_or_errors():

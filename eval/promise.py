@@ -1,0 +1,57 @@
+"""What the terminal says of a private run: what is promised before it, what is spent after it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pfedmoap.runs import Record
+from pfedmoap.types import ClientId
+
+
+def spent_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
+    """Privacy loss of each client after its last round, from a run's metrics."""
+    spent: dict[ClientId, float] = {}
+    for record in records:
+        for client, epsilon in record.get("epsilon", {}).items():
+            spent[ClientId(int(client))] = float(epsilon)
+    return spent
+
+
+def promised(statement: Record, file: Path | None) -> str | None:
+    """Say what a run promises before it starts.
+
+    Args:
+        statement: What its privatizer states; see `pfedmoap.gradients.Privatizer.describe`.
+        file: Where the statement is written; ``None`` where it is not.
+
+    Returns:
+        A line, or ``None`` for a run that promises nothing.
+    """
+    if not statement:
+        return None
+    mechanism = statement["mechanism"]
+    where = "" if file is None else f"; in full: {file}"
+    return (
+        f"privacy: {mechanism['name']}, epsilon {statement['epsilon_budget']:g} at delta "
+        f"{mechanism['delta']:g} for {statement['unit']}, planned for {statement['rounds_planned']}"
+        f" rounds with noise multiplier {mechanism['noise_multiplier']:.4g}{where}"
+        + "".join(f"\n  CAUTION: {caveat}" for caveat in statement["caveats"])
+    )
+
+
+def spent(statement: Record, epsilon: Mapping[ClientId, float]) -> str | None:
+    """Say what a run has spent so far.
+
+    Args:
+        statement: What its privatizer states.
+        epsilon: Privacy loss of each client; see `spent_epsilon`.
+
+    Returns:
+        A line, or ``None`` for a run that promises nothing.
+    """
+    if not statement:
+        return None
+    return (
+        f"privacy spent so far: epsilon {max(epsilon.values(), default=0.0):.4g} of "
+        f"{statement['epsilon_budget']:g} (the largest of {len(epsilon)} clients that took part), "
+        f"at delta {statement['mechanism']['delta']:g}"
+    )

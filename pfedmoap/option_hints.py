@@ -1,0 +1,59 @@
+"""Options that belong to another choice than the one made: say which choice has them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+from pfedmoap.errors import ConfigError
+
+
+def refuse_misplaced(
+    choices: Mapping[str, Mapping[str, type]],
+    names: Mapping[str, str],
+    given: Iterable[tuple[str, str]],
+) -> None:
+    """Refuse an option that the choice made lacks and another choice has.
+
+    An option that no choice has is a misspelling; what checks the values reports it.
+
+    Args:
+        choices: Classes by choice, by section.
+        names: Which choice each section makes.
+        given: Sections and options that somebody gave.
+
+    Raises:
+        ConfigError: Such an option is there; the message names the choices that have it.
+    """
+    for section, option in given:
+        kinds = choices.get(section, {})
+        taken = kinds.get(names.get(section, ""))
+        if taken is None or option == "name" or option in signature(taken).parameters:
+            continue
+        others = [name for name, kind in kinds.items() if option in signature(kind).parameters]
+        if others:
+            first, *rest = others
+            also = f" (or {', '.join(rest)})" if rest else ""
+            raise ConfigError(
+                f"{section}.{option} is no option of {section} {names[section]!r}: choose "
+                f"`--{section} {first}`{also} together with it"
+            )
+
+
+def options_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Sections and options of a configuration; values are of any shape."""
+    return [
+        (section, str(option))
+        for section, options in config.items()
+        if isinstance(options, Mapping)
+        for option in options
+    ]
+
+
+def options_on(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """Sections and options on a command line: ``--section.option``, perhaps with more behind."""
+    found = []
+    for word in argv:
+        parts = word.removeprefix("--").partition("=")[0].rstrip("+").split(".")
+        if word.startswith("--") and len(parts) > 1:
+            found.append((parts[0], parts[1]))
+    return found
