@@ -2,17 +2,17 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pfedmoap.admission import admit
 from pfedmoap.errors import ConfigError, UpdateRejectedError
-from pfedmoap.gradients import Privatizer
+from pfedmoap.gradients import Authorisation, Privatizer
 from pfedmoap.method import ClientData, ClientResult, ClientTask, Method
 from pfedmoap.optional import Declines
 from pfedmoap.seeding import numpy_generator
 from pfedmoap.transport.in_process import Traffic, Transport
-from pfedmoap.types import Arrays, ClientId, Update
+from pfedmoap.types import Arrays, ClientId, Download, Update
 
 S = TypeVar("S")
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class RoundResult(Generic[S]):
     train_loss: Mapping[ClientId, float]
     costs: Mapping[ClientId, Mapping[str, float]]
     rejected: Mapping[ClientId, str]
-    served: Mapping[ClientId, tuple[int, ...]]
+    served: Mapping[ClientId, tuple[ClientId, ...]]
 
 
 def draw_cohort(
@@ -109,6 +109,39 @@ def run_round(
     Returns:
         The new state and what happened.
     """
+    selected = _select(method, cohort, round, data, locals, privatizer)
+    exchanged = _exchange(
+        method, state, selected.allowed, round, data, locals, transport, privatizer
+    )
+    return _settle(method, state, selected, exchanged, locals, transport.collect())
+
+
+@dataclass(frozen=True)
+class _Exchanged:
+    """What passed between the server and the clients of a round.
+
+    Attributes:
+        planned: What the server sent.
+        results: What each client made of it, in the order of client ids.
+        admitted: The updates that passed the server's checks, in the same order.
+        rejected: Why each of the others did not.
+    """
+
+    planned: Sequence[Download]
+    results: Sequence[ClientResult]
+    admitted: Sequence[Update]
+    rejected: Mapping[ClientId, str]
+
+
+def _select(
+    method: Method[S],
+    cohort: Sequence[ClientId],
+    round: int,
+    data: Mapping[ClientId, ClientData],
+    locals: Mapping[ClientId, Arrays],
+    privatizer: Privatizer,
+) -> Authorisation:
+    """Decide who of the drawn clients trains, and charge the privacy budgets of those who do."""
     declined = {
         client: why
         for client in cohort
@@ -117,11 +150,25 @@ def run_round(
     }
     able = [client for client in cohort if client not in declined]
     authorised = privatizer.authorise(able, round, locals.keys())
-    planned = method.plan(state, authorised.allowed, round) if authorised.allowed else []
+    return replace(authorised, sat_out={**authorised.sat_out, **declined})
+
+
+def _exchange(
+    method: Method[S],
+    state: S,
+    cohort: Sequence[ClientId],
+    round: int,
+    data: Mapping[ClientId, ClientData],
+    locals: Mapping[ClientId, Arrays],
+    transport: Transport,
+    privatizer: Privatizer,
+) -> _Exchanged:
+    """Send downloads, let the clients train, and check what they upload."""
+    planned = method.plan(state, cohort, round) if cohort else []
     arrived = {download.client: transport.down(download) for download in planned}
     tasks = [
-        ClientTask(download, locals.get(download.client), data[download.client])
-        for download in arrived.values()
+        ClientTask(download, locals.get(client), data[client])
+        for client, download in arrived.items()
     ]
     trained = method.train(tasks, privatizer) if tasks else []
     results = sorted(trained, key=lambda result: result.update.client)
@@ -135,26 +182,38 @@ def run_round(
         except UpdateRejectedError as error:
             logger.warning("round %d: %s", round, error)
             rejected[client] = str(error)
-    served = {
-        download.client: tuple(download.arrays["expert_clients"].tolist())
-        for download in arrived.values()
-        if "expert_clients" in download.arrays
-    }
+    return _Exchanged(planned, results, admitted, rejected)
+
+
+def _settle(
+    method: Method[S],
+    state: S,
+    selected: Authorisation,
+    exchanged: _Exchanged,
+    locals: Mapping[ClientId, Arrays],
+    traffic: Sequence[Traffic],
+) -> RoundResult[S]:
+    """Aggregate what was admitted, and record the round."""
+    results, admitted = exchanged.results, exchanged.admitted
     return RoundResult(
         state=method.aggregate(state, admitted),
-        locals=_kept(results, rejected, locals),
-        cohort=authorised.allowed,
-        sat_out={**authorised.sat_out, **declined},
-        epsilon=authorised.spent,
-        traffic=transport.collect(),
+        locals=_kept(results, exchanged.rejected, locals),
+        cohort=selected.allowed,
+        sat_out=selected.sat_out,
+        epsilon=selected.spent,
+        traffic=traffic,
         train_loss={
             update.client: update.metrics["train_loss"]
             for update in admitted
             if "train_loss" in update.metrics
         },
         costs={result.update.client: result.costs for result in results if result.costs},
-        rejected=rejected,
-        served=served,
+        rejected=exchanged.rejected,
+        served={
+            download.client: download.served
+            for download in exchanged.planned
+            if download.served is not None
+        },
     )
 
 

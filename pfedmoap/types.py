@@ -20,11 +20,14 @@ class Download:
         round: The round it is for, counted from 1.
         client: The client it is for.
         arrays: Named tensors, e.g. ``context`` of shape (L, W).
+        served: Whose experts these arrays hold, for the server's log alone: a transport does not
+            carry it. ``None`` where the client is sent no experts.
     """
 
     round: int
     client: ClientId
     arrays: Arrays
+    served: tuple[ClientId, ...] | None = None
 
 
 @dataclass(frozen=True)

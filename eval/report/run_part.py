@@ -18,6 +18,7 @@ from eval.report.prompt_map import prompt_map
 from eval.report.reliability import reliability_diagrams
 from eval.report.style import Picture
 from eval.tables import in_bytes
+from pfedmoap.experts import EXPERTS, OWNERS
 
 
 def run_part(run: Evidence) -> Part:
@@ -188,9 +189,9 @@ def _formula(run: Evidence, name: str, size: int) -> str:
         one = f"{length} vectors x {len(prompt) // length} x {width} B"
         if name.endswith("context") and size == whole:
             return one
-        if name == "experts" and size % whole == 0:
+        if name == EXPERTS and size % whole == 0:
             return f"{size // whole} experts x {one}"
-    if name == "expert_clients":
+    if name == OWNERS:
         return f"{size // 8} ids x 8 B"
     return f"{size} B"
 

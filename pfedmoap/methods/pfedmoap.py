@@ -160,13 +160,14 @@ class PFedMoAP:
         """
         downloads = []
         for client in sorted(cohort):
-            arrays = {"context": state.context, **state.gate}
+            arrays, served = {"context": state.context, **state.gate}, None
             if client in state.pool:
-                served = self._select(state.pool, client, round)
-                arrays |= pack_experts(served, state.context)
+                experts = self._select(state.pool, client, round)
+                arrays |= pack_experts(experts, state.context)
+                served = tuple(expert.client for expert in experts)
             elif self.newcomers == "experts" and len(state.pool):
                 arrays |= pack_guests(state.pool.near(state.context, self.experts))
-            downloads.append(Download(round, client, arrays))
+            downloads.append(Download(round, client, arrays, served))
         return downloads
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:

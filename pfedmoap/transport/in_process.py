@@ -55,7 +55,7 @@ class InProcess:
         """Carry a download; see `Transport.down`."""
         arrays, sizes = self._carry(download.arrays)
         self._of(download.client).down_bytes.update(sizes)
-        return replace(download, arrays=arrays)
+        return replace(download, arrays=arrays, served=None)
 
     def up(self, update: Update) -> Update:
         """Carry an update; see `Transport.up`."""

@@ -157,3 +157,19 @@ def test_admission_accepts_withheld_sample_counts():
     assert admit(update, {"context": ArraySpec((2,))}, ClientId(0), 1) is update
     with pytest.raises(UpdateRejectedError):
         admit(update, {"context": ArraySpec((2,))}, ClientId(0), 2)
+
+
+def test_who_was_served_is_what_the_method_says_and_not_on_the_wire(clip):
+    class Renamed(method_class("pfedmoap")):
+        def plan(self, state, cohort, round):
+            planned = super().plan(state, cohort, round)
+            return [replace(one, served=(ClientId(41),)) for one in planned]
+
+    method, data = method_of(clip), random_data([6, 6, 6])
+    first = run_round(method, method.init(), list(data), 1, data, {}, InProcess(), NoPrivacy())
+    assert first.served == {}
+    method = Renamed(method.setting, experts=2, context_length=4)
+    result = run_round(method, first.state, list(data), 2, data, {}, InProcess(), NoPrivacy())
+    assert result.served == dict.fromkeys(data, (ClientId(41),))
+    (sent, *_) = method.plan(first.state, list(data), 2)
+    assert InProcess().down(sent).served is None
