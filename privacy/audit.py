@@ -24,7 +24,7 @@ from pfedmoap.rounds import run_round
 from pfedmoap.transport.in_process import InProcess
 from pfedmoap.types import Arrays, ClientId, Download, Update
 from privacy.canaries import Examples, craft_canaries, example_gradients, traces
-from privacy.randomness import Randomness
+from privacy.randomness import Randomness, SecureStream
 
 PROMPT = "context"
 
@@ -124,11 +124,10 @@ class Audit:
         draws = Randomness(self.seed)
         canaries = craft_canaries(
             *(encoder, backbone.logit_scale, start, backbone.embed_dim, self.canaries),
-            draws.generator("cpu", "canaries"),
+            draws.stream("canaries"),
         )
         included = {
-            client: torch.rand(self.canaries, generator=draws.generator("cpu", "coins", client))
-            < 0.5
+            client: draws.stream("coins", client).uniform(self.canaries) < 0.5
             for client in sorted(self.members)
         }
         data = {
@@ -207,19 +206,19 @@ def _flat(tensors: Sequence[Tensor]) -> NDArray[Any]:  # of booleans or floats
     return torch.cat(list(tensors)).numpy()
 
 
-def halves(data: ClientData, count: int, draws: torch.Generator) -> tuple[Examples, Examples]:
+def halves(data: ClientData, count: int, draws: SecureStream) -> tuple[Examples, Examples]:
     """Draw up to ``count`` examples to train on, and as many others to compare with.
 
     Args:
         data: A client's data; its first view is taken.
         count: Largest number of members.
-        draws: Where the choice comes from; a CPU generator.
+        draws: Where the choice comes from.
 
     Returns:
         Members and others, equally many.
     """
     size = min(count, len(data) // 2)
-    order = torch.randperm(len(data), generator=draws)
+    order = draws.permutation(len(data))
     image, labels = data.features["image"][:, 0], data.labels
     return tuple(  # type: ignore[return-value]  # two of them
         Examples(image[part], labels[part]) for part in (order[:size], order[size : 2 * size])

@@ -14,6 +14,7 @@ from pfedmoap.gradients import NoPrivacy, Problem
 from pfedmoap.types import Arrays
 from privacy.mechanism import Mechanism, SampledGaussian
 from privacy.noisy_sum import NoisySum
+from privacy.randomness import SecureStream
 
 _UNBOUNDED = 1e9  # a clipping norm that no gradient reaches
 
@@ -29,19 +30,19 @@ class MeanClipped:
     real: SampledGaussian
 
     def gradients(
-        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[torch.Generator]
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
     ) -> tuple[Arrays, Tensor]:
         """Form gradients; see `Mechanism.gradients`."""
         means, loss = NoPrivacy().gradients(problem, params, batch)
         rows = []
-        for row, generator in enumerate(noise):
+        for row, stream in enumerate(noise):
             own = {name: value[row] for name, value in means.items()}
             total = NoisySum(
                 own,
                 noise_multiplier=self.real.noise_multiplier / self.real.normaliser,
                 max_norm=self.real.max_grad_norm,
                 normaliser=1,
-                generator=generator,
+                stream=stream,
             )
             total.add({name: value[None] for name, value in own.items()})
             rows.append(total.finish())
@@ -59,7 +60,7 @@ class GateWithoutNoise:
     real: SampledGaussian
 
     def gradients(
-        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[torch.Generator]
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
     ) -> tuple[Arrays, Tensor]:
         """Form gradients; see `Mechanism.gradients`."""
         private, loss = self.real.gradients(problem, params, batch, noise)

@@ -18,6 +18,7 @@ from pfedmoap.batches import Batch, Stream
 from pfedmoap.prompt_tuning import PromptProblem, cosine_logits
 from pfedmoap.types import ClientId
 from privacy.per_example import per_example_gradients
+from privacy.randomness import SecureStream
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def craft_canaries(
     context: Tensor,
     dim: int,
     count: int,
-    generator: torch.Generator,
+    draws: SecureStream,
 ) -> Examples:
     """Make canaries for a known starting prompt.
 
@@ -78,12 +79,12 @@ def craft_canaries(
         context: The starting prompt, (L, W).
         dim: Width D of image features.
         count: Number of canaries.
-        generator: Where candidates are drawn from; a CPU one.
+        draws: Where candidates are drawn from.
 
     Returns:
         The canaries, on the device of the prompt.
     """
-    candidates = torch.randn(4 * count, dim, generator=generator).to(context.device)
+    candidates = draws.normal(4 * count, dim).to(context)
     image = F.normalize(candidates, dim=-1)
     with torch.no_grad():
         logits = cosine_logits(image, encoder(context[None])[0], scale)  # (n, C)

@@ -12,13 +12,14 @@ from pfedmoap.gradients import Problem
 from pfedmoap.types import Arrays
 from privacy.noisy_sum import NoisySum
 from privacy.per_example import per_example_gradients
+from privacy.randomness import SecureStream
 
 
 class Mechanism(Protocol):
     """Forms one step's private gradients."""
 
     def gradients(
-        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[torch.Generator]
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
     ) -> tuple[Arrays, Tensor]:
         """Form gradients; see `pfedmoap.gradients.Privatizer.gradients`.
 
@@ -26,7 +27,7 @@ class Mechanism(Protocol):
             problem: The clients' local problem.
             params: Parameters, each (K, ...).
             batch: The step's examples.
-            noise: One generator for each of the K clients.
+            noise: One stream for each of the K clients.
         """
         ...
 
@@ -58,7 +59,7 @@ class SampledGaussian:
     memory_bytes: int = 2**30
 
     def gradients(
-        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[torch.Generator]
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
     ) -> tuple[Arrays, Tensor]:
         """Form one step's private gradients; the penalty, free of data, is added afterwards."""
         sums = [
@@ -67,9 +68,9 @@ class SampledGaussian:
                 noise_multiplier=self.noise_multiplier,
                 max_norm=self.max_grad_norm,
                 normaliser=self.normaliser,
-                generator=generator,
+                stream=stream,
             )
-            for row, generator in enumerate(noise)
+            for row, stream in enumerate(noise)
         ]
         losses = []
         start = 0

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from pfedmoap.batches import BatchPlan, Stream
@@ -49,9 +48,9 @@ def _client_batches(
     size: int, views: int, stream: Stream, steps: int, rate: float, randomness: Randomness
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw one client's batches: index, view and whether it is a real one, each (S, B)."""
-    draws = randomness.generator("cpu", "sampling", stream.client, stream.round)
-    included = torch.rand(steps, size, generator=draws, dtype=torch.float64) < rate
-    view = torch.randint(views, (steps, size), generator=draws)
+    draws = randomness.stream("sampling", stream.client, stream.round)
+    included = draws.uniform(steps, size) < rate
+    view = draws.integers(views, steps, size)
     width = max(1, int(included.sum(1).max()))
     order = included.long().argsort(dim=1, descending=True, stable=True)[:, :width]
     chosen = included.gather(1, order)

@@ -17,6 +17,7 @@ from pfedmoap.batches import Batch
 from pfedmoap.gradients import Problem
 from pfedmoap.types import Arrays
 from privacy.mechanism import Mechanism
+from privacy.randomness import Randomness, SecureStream
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Tapped:
     steps: dict[tuple[str, ...], Step]
 
     def gradients(
-        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[torch.Generator]
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
     ) -> tuple[Arrays, Tensor]:
         """Form gradients; see `Mechanism.gradients`."""
         if bool((batch.weight > 0).any()):
@@ -78,12 +79,10 @@ def relative_sensitivity(
         The largest move in units of the measured noise, times the claimed noise multiplier;
         infinite where something moves and carries no noise.
     """
+    draws = Randomness(seed)  # a seed: neighbours are compared under the same noise
 
     def form(batch: Batch, repeat: int) -> Arrays:
-        noise = [
-            torch.Generator(batch.labels.device).manual_seed(seed + 1000 * repeat + row)
-            for row in range(len(batch.labels))
-        ]
+        noise = [draws.stream("noise", repeat, row) for row in range(len(batch.labels))]
         return mechanism.gradients(step.problem, step.params, batch, noise)[0]
 
     base = form(step.batch, 0)
@@ -93,7 +92,7 @@ def relative_sensitivity(
         for name in base
     }
     worst = 0.0
-    for neighbour in _neighbours(step.batch, normaliser, neighbours, seed):
+    for neighbour in _neighbours(step.batch, normaliser, neighbours, draws):
         moved = form(neighbour, 0)
         total = torch.zeros(len(step.batch.labels), device=step.batch.labels.device)
         for name, value in moved.items():
@@ -103,10 +102,9 @@ def relative_sensitivity(
     return worst * noise_multiplier
 
 
-def _neighbours(batch: Batch, normaliser: float, count: int, seed: int) -> Iterator[Batch]:
-    draws = torch.Generator().manual_seed(seed)
+def _neighbours(batch: Batch, normaliser: float, count: int, draws: Randomness) -> Iterator[Batch]:
     width = batch.weight.shape[1]
-    for column in torch.randperm(width, generator=draws)[:count].tolist():
+    for column in draws.stream("columns").permutation(width)[:count].tolist():
         weight = batch.weight.clone()
         weight[:, column] = torch.where(weight[:, column] > 0, 0.0, 1 / normaliser)
         yield replace(batch, weight=weight)

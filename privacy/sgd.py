@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from pfedmoap.batches import Batch, BatchPlan, Stream
@@ -14,7 +13,7 @@ from pfedmoap.types import Arrays, ClientId, Download, Update
 from privacy.admittance import charge_cohort
 from privacy.ledger import Ledgers
 from privacy.mechanism import Mechanism
-from privacy.randomness import Randomness
+from privacy.randomness import Randomness, SecureStream
 from privacy.sampling import poisson_batches
 
 Counts = Literal["withheld", "public"]
@@ -84,8 +83,7 @@ class StepPrivacy:
         Raises:
             PrivacyError: A client takes a step that its ledger was not charged for.
         """
-        device = batch.labels.device
-        noise = [self._take_step(stream, device) for stream in batch.streams]
+        noise = [self._take_step(stream) for stream in batch.streams]
         return self.mechanism.gradients(problem, params, batch, noise)
 
     def release(self, update: Update, download: Download) -> Update:
@@ -98,7 +96,7 @@ class StepPrivacy:
         """State the guarantee."""
         return self.statement
 
-    def _take_step(self, stream: Stream, device: torch.device) -> torch.Generator:
+    def _take_step(self, stream: Stream) -> SecureStream:
         who = (stream.client, stream.round)
         left = self._steps_left.get(who, 0)
         if left == 0:
@@ -107,4 +105,4 @@ class StepPrivacy:
                 "not charged for: authorise the round first, and train what is uploaded once"
             )
         self._steps_left[who] = left - 1
-        return self.randomness.generator(device, "noise", *who, left)
+        return self.randomness.stream("noise", *who, left)

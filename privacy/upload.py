@@ -102,7 +102,7 @@ class UploadPrivacy:
             noise_multiplier=2 * self.noise_multiplier,  # the sensitivity is the diameter
             max_norm=self.max_update_norm,
             normaliser=1,
-            generator=self.randomness.generator(next(iter(moves.values())).device, "noise", *who),
+            stream=self.randomness.stream("noise", *who),
         )
         noisy.add({name: move[None] for name, move in moves.items()})
         arrays = {

@@ -28,6 +28,7 @@ from pfedmoap.seeding import generator
 from pfedmoap.types import Arrays, ClientId
 from privacy.mechanism import SampledGaussian
 from privacy.noisy_sum import NoisySum
+from privacy.randomness import Randomness, SecureStream
 
 T = TypeVar("T")
 
@@ -77,14 +78,14 @@ def main(
                 return NoPrivacy().gradients(problem, params, batch)[0]  # noqa: B023  # at once
 
             def private() -> Arrays:
-                noise = _generators(clip, clients)
+                noise = _streams(clients)
                 return mechanism.gradients(problem, params, batch, noise)[0]  # noqa: B023
 
             plain_seconds = _median(clip, plain, repeats)[1]
             found, seconds = _median(clip, private, repeats)
             expected, slow = _median(
                 clip,
-                lambda: _one_by_one(clip, mechanism, problem, params, batch),  # noqa: B023
+                lambda: _one_by_one(mechanism, problem, params, batch),  # noqa: B023
                 1,
             )
             gap = max(float((found[n] - expected[n]).abs().max()) for n in found)
@@ -129,7 +130,7 @@ def _problems(
 
 
 def _one_by_one(
-    clip: FrozenCLIP, mechanism: SampledGaussian, problem: Problem, params: Arrays, batch: Batch
+    mechanism: SampledGaussian, problem: Problem, params: Arrays, batch: Batch
 ) -> Arrays:
     """The micro-batch way: one forward and one backward pass for each example."""
     sums = [
@@ -138,9 +139,9 @@ def _one_by_one(
             noise_multiplier=mechanism.noise_multiplier,
             max_norm=mechanism.max_grad_norm,
             normaliser=mechanism.normaliser,
-            generator=noise,
+            stream=noise,
         )
-        for row, noise in enumerate(_generators(clip, len(batch.labels)))
+        for row, noise in enumerate(_streams(len(batch.labels)))
     ]
     samples: dict[str, list[torch.Tensor]] = {name: [] for name in params}
     for i in range(batch.labels.shape[1]):
@@ -159,8 +160,8 @@ def _one_by_one(
     return {name: torch.stack([row[name] for row in rows]) for name in params}
 
 
-def _generators(clip: FrozenCLIP, count: int) -> list[torch.Generator]:
-    return [torch.Generator(clip.device).manual_seed(i) for i in range(count)]
+def _streams(count: int) -> list[SecureStream]:
+    return [Randomness(0).stream(row) for row in range(count)]
 
 
 def _median(clip: FrozenCLIP, call: Callable[[], T], repeats: int) -> tuple[T, float]:

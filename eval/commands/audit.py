@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training, rounds = config.build("training"), config.build("rounds").rounds
     draws = Randomness(options["audit_seed"])
     parts = {
-        client: halves(data, options["members"], draws.generator("cpu", "members", client))
+        client: halves(data, options["members"], draws.stream("members", client))
         for client, data in experiment.federation.training_data.items()
     }
     audit = Audit(

@@ -18,6 +18,7 @@ from privacy.mechanism import SampledGaussian
 from privacy.membership import separation
 from privacy.one_run import lower_bound
 from privacy.options import DPSGD
+from privacy.randomness import Randomness
 from privacy.sensitivity import Step, Tapped, relative_sensitivity
 from privacy.verdicts import TOLERANCE, audit_all
 from tests.conftest import random_data
@@ -37,7 +38,7 @@ def audit(setting):
     training = Training(epochs=1, batch_size=8, learning_rate=0.01)
     method = method_class("pfedmoap")(replace(setting, training=training), context_length=4)
     parts = {
-        client: halves(data, 4, torch.Generator().manual_seed(0))
+        client: halves(data, 4, Randomness(0).stream())
         for client, data in random_data([8, 8, 8, 8], classes=3).items()
     }
     members, others = ({c: part[i] for c, part in parts.items()} for i in (0, 1))
@@ -57,10 +58,10 @@ def test_every_broken_step_pulls_too_hard(flaw, step):
 
 
 def test_a_tap_changes_nothing(step):
-    noise = [torch.Generator().manual_seed(i) for i in range(3)]
+    noise = [Randomness(i).stream() for i in range(3)]
     direct, _ = REAL.gradients(step.problem, step.params, step.batch, noise)
     tap = Tapped(REAL, {})
-    noise = [torch.Generator().manual_seed(i) for i in range(3)]
+    noise = [Randomness(i).stream() for i in range(3)]
     tapped, _ = tap.gradients(step.problem, step.params, step.batch, noise)
     assert all(torch.equal(direct[name], tapped[name]) for name in direct)
     assert list(tap.steps) == [tuple(sorted(step.params))]
@@ -70,7 +71,7 @@ def test_canaries_fill_the_clipping_norm_and_differ(setting):
     encoder = setting.backbone.prompt_encoder(setting.class_names, 4)
     context = torch.randn(4, setting.backbone.text_width) * 0.02
     scale, dim = setting.backbone.logit_scale, setting.backbone.embed_dim
-    made = craft_canaries(encoder, scale, context, dim, 20, torch.Generator().manual_seed(0))
+    made = craft_canaries(encoder, scale, context, dim, 20, Randomness(0).stream())
     gradients = example_gradients(encoder, scale, context, made)
     assert gradients.shape == (20, 4 * setting.backbone.text_width)
     assert torch.linalg.matrix_rank(gradients.double()) == 20
