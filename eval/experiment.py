@@ -168,6 +168,7 @@ class Workbench:
         )
         method: AnyMethod = config.build("method", setting=setting)
         kinds = tuple(method.features)
+        private = config.name("privacy") != "none"
 
         def share_out() -> Federation:
             return build_federation(
@@ -178,11 +179,12 @@ class Workbench:
                 sampling=sampling,
                 seeds=seeds,
                 features=config.build("features"),
+                idle_clients=private,
                 progress=self.progress,
             )
 
         parts = ("backbone", "data", "partition", "sampling", "seeds", "features")
-        federation = self._once(config, parts, share_out, kinds)
+        federation = self._once(config, parts, share_out, kinds, private)
         if federation.server is not None:
             method = with_server_data(method, federation.server)
         if isinstance(method, Demands) and (why := method.lacks()) is not None:

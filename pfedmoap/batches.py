@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from pfedmoap.errors import DataError
 from pfedmoap.seeding import generator
 from pfedmoap.types import Arrays, ClientId
 
@@ -80,7 +79,7 @@ class BatchPlan:
         Returns:
             The plan; a client takes all of its S_k steps, even one without examples.
         """
-        width = max(index.shape[1] for index, _, _ in plans)
+        width = max(1, *(index.shape[1] for index, _, _ in plans))
         index, view, weight = (
             pad_sequence([F.pad(plan[i], (0, width - plan[i].shape[1])) for plan in plans])
             for i in range(3)
@@ -115,12 +114,15 @@ class StackedData:
         labels: Sequence[Tensor],
         device: torch.device,
     ) -> "StackedData":
-        """Pad and stack clients' features (n_i, V, ...) and labels (n_i,)."""
-        if any(len(own) == 0 for own in labels):
-            raise DataError("a client without training images cannot take part")
+        """Pad and stack clients' features (n_i, V, ...) and labels (n_i,).
+
+        There is one row at least, so that padding has something to point to where no client has
+        an example: whether a client has any is private, and must not show.
+        """
 
         def pad(tensors: Sequence[Tensor]) -> Tensor:
-            return pad_sequence(list(tensors), batch_first=True).to(device)
+            padded = pad_sequence(list(tensors), batch_first=True)
+            return (padded if padded.shape[1] else _one_row(padded)).to(device)
 
         kinds = features[0].keys()
         return cls({kind: pad([own[kind] for own in features]) for kind in kinds}, pad(labels))
@@ -134,12 +136,18 @@ class StackedData:
         return Batch(features, self.labels[client, index], weight, plan.streams)
 
 
+def _one_row(empty: Tensor) -> Tensor:
+    """Padding for K clients without an example: (K, 0, ...) to (K, 1, ...)."""
+    return empty.new_zeros(empty.shape[0], 1, *empty.shape[2:])
+
+
 def shuffled_epochs(
     sizes: Sequence[int], views: int, streams: Sequence[Stream], epochs: int, batch_size: int
 ) -> BatchPlan:
     """Plan ordinary epochs: every example once an epoch, in an order of the client's own.
 
-    An epoch's last batch may be smaller; its examples are then averaged over its true size. Views
+    An epoch's last batch may be smaller; its examples are then averaged over its true size. A
+    client without examples takes no step. Views
     rotate from epoch to epoch, so that no view comes back before all have been seen.
 
     Args:
@@ -163,6 +171,9 @@ def _client_epochs(
     size: int, views: int, stream: Stream, epochs: int, batch_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Plan one client's epochs; returns index, view and weight, each (S, B)."""
+    if size == 0:
+        nothing = torch.zeros(0, 1, dtype=torch.int64)
+        return nothing, nothing, nothing.float()
     width = min(batch_size, size)
     order = generator(stream.seed, "client", stream.client, "round", stream.round, "order")
     rotation = generator(stream.seed, "client", stream.client, "views")

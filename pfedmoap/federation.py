@@ -14,7 +14,7 @@ from pfedmoap.config import Sampling, Seeds
 from pfedmoap.data.dataset import ImageDataset, IntArray, chosen_images
 from pfedmoap.data.features import cached_features
 from pfedmoap.data.few_shot import draw_images
-from pfedmoap.data.splits import ClientSplit, Partition
+from pfedmoap.data.splits import ClientSplit, Partition, refuse_idle
 from pfedmoap.language.encoding import check_modality, question_features
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.method import ClientData
@@ -134,6 +134,7 @@ def build_federation(
     sampling: Sampling,
     seeds: Seeds,
     features: Features,
+    idle_clients: bool = False,
     progress: bool = True,
 ) -> Federation:
     """Share a data set out over clients and encode every image that is used, once.
@@ -148,6 +149,7 @@ def build_federation(
         sampling: Which training images are used.
         seeds: Seeds of the partition and of the few shots.
         features: How features are computed and kept.
+        idle_clients: Whether clients may be without training images; see `refuse_idle`.
         progress: Show a progress bar while images are encoded.
 
     Returns:
@@ -161,6 +163,8 @@ def build_federation(
     shared = dataset.shared_out
     shots, kept = draw_images(shared, sampling.shots, sampling.server_shots, seeds.few_shot)
     splits = partition.split(shared, shots, seeds.partition)
+    if not idle_clients:
+        refuse_idle(shared, splits)
     used = np.sort(np.concatenate([kept, *(split.train for split in splits)]))
 
     def encode(indices: IntArray, views: int) -> _Encoded:
@@ -184,7 +188,7 @@ def build_federation(
             train=train.of(split.train),
             test=test.of(split.test),
             split=split,
-            domain=_main_domain(dataset, split.train),
+            domain=_main_domain(dataset, split.train if len(split.train) else split.test),
         )
         for i, split in enumerate(splits)
     }

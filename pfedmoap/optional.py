@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from pfedmoap.gradients import Privatizer
-from pfedmoap.method import AnyMethod, ClientData, ClientTask
+from pfedmoap.method import AnyMethod, ClientTask
 from pfedmoap.types import Arrays, ClientId
 
 
@@ -33,14 +33,18 @@ class Personalises(Protocol):
 
 @runtime_checkable
 class Declines(Protocol):
-    """A method whose clients may be unable to take part, e.g. for lack of a budget."""
+    """A method whose clients may be unable to take part, e.g. for lack of a budget.
 
-    def declines(self, local: Arrays | None, data: ClientData) -> str | None:
+    Everybody sees who takes part, and no noise covers it. The answer must therefore not depend on a
+    client's data: these are not handed over, and of what the client kept it may read only what
+    public options and the rounds that it took part in decide.
+    """
+
+    def declines(self, local: Arrays | None) -> str | None:
         """Say why a client cannot train in this round; ``None`` where it can.
 
         Args:
             local: What it kept from its last round; ``None`` the first time.
-            data: Its training data.
         """
         ...
 

@@ -109,7 +109,7 @@ def run_round(
     Returns:
         The new state and what happened.
     """
-    selected = _select(method, cohort, round, data, locals, privatizer)
+    selected = _select(method, cohort, round, locals, privatizer)
     exchanged = _exchange(
         method, state, selected.allowed, round, data, locals, transport, privatizer
     )
@@ -137,16 +137,17 @@ def _select(
     method: Method[S],
     cohort: Sequence[ClientId],
     round: int,
-    data: Mapping[ClientId, ClientData],
     locals: Mapping[ClientId, Arrays],
     privatizer: Privatizer,
 ) -> Authorisation:
-    """Decide who of the drawn clients trains, and charge the privacy budgets of those who do."""
+    """Decide who of the drawn clients trains, and charge the privacy budgets of those who do.
+
+    Everybody sees who trains, so that nothing here has the clients' data in hand.
+    """
     declined = {
         client: why
         for client in cohort
-        if isinstance(method, Declines)
-        and (why := method.declines(locals.get(client), data[client])) is not None
+        if isinstance(method, Declines) and (why := method.declines(locals.get(client))) is not None
     }
     able = [client for client in cohort if client not in declined]
     authorised = privatizer.authorise(able, round, locals.keys())

@@ -125,6 +125,8 @@ def _where(active: Tensor, new: Arrays, old: Arrays) -> Arrays:
 
 
 def _last_epoch_loss(losses: list[Tensor], active: Tensor, epochs: int) -> Tensor:
+    if not losses:  # no client has an example
+        return torch.zeros(active.shape[1], device=active.device)
     stacked = torch.stack(losses)  # (S, K)
     steps = active.sum(0)
     order = active.cumsum(0)

@@ -106,7 +106,7 @@ class DPSGD:
             counts=self.counts,
             randomness=_randomness(self.insecure_seed),
             statement=statements.of_steps(
-                budget, planned.rounds, mode, self.counts, self.insecure_seed
+                budget, planned.rounds, mode, self.counts, self.insecure_seed, method
             ),
         )
 

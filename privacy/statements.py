@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from pfedmoap.optional import Personalises
 from privacy.ledger import Budget
 
 _NOT_COVERED = [
     "accuracy figures and all other results of evaluation",
     "timing, and which clients took part",
+    "how examples were drawn and shared out over clients before the run, and errors before round 1",
     "images, prompts, gates and models that stay on the client, if they are given away",
     "examples that the server itself holds",
     "further runs on the same data: their budgets add up",
@@ -14,7 +16,7 @@ _NOT_COVERED = [
 
 
 def of_steps(
-    budget: Budget, rounds: int, mode: str, counts: str, seed: int | None
+    budget: Budget, rounds: int, mode: str, counts: str, seed: int | None, method: object
 ) -> dict[str, Any]:
     """State the guarantee of private gradient steps.
 
@@ -24,6 +26,7 @@ def of_steps(
         mode: ``joint`` or ``decoupled``.
         counts: ``withheld`` or ``public``.
         seed: The insecure seed, if any.
+        method: The method; what it trains without noise is left out of what is private.
 
     Returns:
         JSON.
@@ -32,10 +35,9 @@ def of_steps(
         "unit": "one training example of one client",
         "neighbours": "add or remove one example",
         "private": "the sequence of all uploads of a client"
-        + (
-            ", and all else that it trains"
-            if mode == "joint"
-            else "; its gate is not, and never leaves"
+        + (", and all else that its rounds train" if mode == "joint" else "")
+        + "".join(
+            f"; not {what}, without noise, never uploaded" for what in _unnoised(mode, method)
         ),
         "steps_per_round": budget.units,
         **_common(budget, rounds, counts, seed),
@@ -50,6 +52,16 @@ def of_uploads(budget: Budget, rounds: int, counts: str, seed: int | None) -> di
         "private": "the sequence of all uploads of a client; what it keeps is not",
         **_common(budget, rounds, counts, seed),
     }
+
+
+def _unnoised(mode: str, method: object) -> list[str]:
+    """What a client trains without noise beside its private steps."""
+    found = []
+    if mode == "decoupled":
+        found.append("its gate, or whatever else is trained apart")
+    if isinstance(method, Personalises):
+        found.append("the copy that it tunes on its own examples for inference")
+    return found
 
 
 def _common(budget: Budget, rounds: int, counts: str, seed: int | None) -> dict[str, Any]:

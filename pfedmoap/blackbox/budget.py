@@ -1,4 +1,9 @@
-"""A client's bill with the model's owner: what it has asked so far, and what it may still ask."""
+"""A client's bill with the model's owner: what it has asked so far, and what it may still ask.
+
+Two sums are kept. The true one counts answers, repeated requests as well, and never exceeds the
+budget. The public one counts every step at the price of a full batch, whatever the client holds.
+Only the public one decides who takes part: the true one tells how many examples a client has.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +13,8 @@ from torch import Tensor
 
 from pfedmoap.errors import ConfigError
 
-QUERIES = "queries"  # name of the one array that a client keeps
+QUERIES = "queries"  # names of the two arrays that a client keeps: the true sum
+RECKONED = "reckoned"  # and the public one
 
 
 @dataclass(frozen=True)
@@ -26,32 +32,55 @@ class QueryBudget:
             raise ConfigError(f"method.query_budget must not be negative, got {self.limit}")
 
     def left(self, local: Mapping[str, Tensor] | None) -> int | None:
-        """Queries that are left; ``None`` for no limit.
+        """Queries that are left by the true sum; ``None`` for no limit.
 
         Args:
             local: What the client kept from its last round; ``None`` the first time.
         """
-        return None if self.limit is None else self.limit - _spent(local)
+        return None if self.limit is None else self.limit - _kept(local, QUERIES)
 
-    def refusal(self, local: Mapping[str, Tensor] | None, cost: int) -> str | None:
-        """Say why a step cannot be paid; ``None`` where it can.
+    def steps(self, local: Mapping[str, Tensor] | None, price: int, most: int) -> int:
+        """How many steps the public sum allows.
 
         Args:
             local: What the client kept from its last round; ``None`` the first time.
-            cost: Queries of the step.
+            price: Queries of a step on a full batch.
+            most: Steps of a round.
         """
-        left = self.left(local)
-        if left is None or cost <= left:
+        if self.limit is None or price == 0:
+            return most
+        return max(0, min(most, (self.limit - _kept(local, RECKONED)) // price))
+
+    def refusal(self, local: Mapping[str, Tensor] | None, price: int) -> str | None:
+        """Say why a step cannot be paid by the public sum; ``None`` where it can.
+
+        Args:
+            local: What the client kept from its last round; ``None`` the first time.
+            price: Queries of a step on a full batch.
+        """
+        if self.limit is None or self.steps(local, price, 1) == 1:
             return None
+        left = self.limit - _kept(local, RECKONED)
         return (
-            f"its query budget of {self.limit} is spent: {left} queries are left, and a step "
-            f"costs {cost}"
+            f"its query budget of {self.limit} is spent: {left} queries are left, and a step on a "
+            f"full batch costs {price}"
         )
 
-    def bill(self, local: Mapping[str, Tensor] | None, queries: int) -> dict[str, Tensor]:
-        """The client's bill after so many more queries, to be kept."""
-        return {QUERIES: torch.tensor(_spent(local) + queries)}
+    def bill(
+        self, local: Mapping[str, Tensor] | None, queries: int, reckoned: int
+    ) -> dict[str, Tensor]:
+        """The client's bill after a round, to be kept.
+
+        Args:
+            local: What the client kept from its last round; ``None`` the first time.
+            queries: Answers that the round has cost.
+            reckoned: The same by the public price.
+        """
+        return {
+            QUERIES: torch.tensor(_kept(local, QUERIES) + queries),
+            RECKONED: torch.tensor(_kept(local, RECKONED) + reckoned),
+        }
 
 
-def _spent(local: Mapping[str, Tensor] | None) -> int:
-    return 0 if local is None else int(local[QUERIES])
+def _kept(local: Mapping[str, Tensor] | None, name: str) -> int:
+    return 0 if local is None else int(local.get(name, local[QUERIES]))

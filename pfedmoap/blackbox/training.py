@@ -160,7 +160,7 @@ def run_steps(
     Args:
         start: Parameters that the server sent, (G,), on the device where prompts are made.
         data: The client's examples; of kind ``pixels``.
-        plan: Batches of this client alone, at least ``steps`` of them.
+        plan: Batches of this client alone, at least ``steps`` of them; none without examples.
         prompting: From parameters to questions.
         estimator: How a gradient is come by.
         gains: Step sizes.
@@ -176,7 +176,7 @@ def run_steps(
     weights, velocity = start, torch.zeros_like(start)
     losses: list[float] = []
     usage = Usage()
-    for step in range(steps):
+    for step in range(min(steps, len(plan.weight))):
         examples = _examples(data, plan, step, start.device)
         cost = estimator.queries(len(examples.labels))
         if left is not None and usage.queries + cost > left:

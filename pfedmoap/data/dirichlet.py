@@ -26,7 +26,7 @@ class Dirichlet:
     Attributes:
         clients: Number of clients.
         alpha: Concentration; 0.1 leaves most clients with few classes, 100 is nearly IID.
-        min_train: Fewest training images that a client may have.
+        min_train: Fewest training images that a client may have; 0 only in a private run.
         max_draws: Redraws of the proportions until every client has enough, before giving up.
     """
 
@@ -81,10 +81,10 @@ class Dirichlet:
 
     def _check(self, train: IntArray, test: IntArray, part: str) -> None:
         check_clients(self.clients)
-        if self.alpha <= 0 or self.min_train < 1 or self.max_draws < 1:
+        if self.alpha <= 0 or self.min_train < 0 or self.max_draws < 1:
             raise PartitionError(
                 f"alpha is {self.alpha}, min_train {self.min_train} and max_draws "
-                f"{self.max_draws}; expected alpha above 0 and the others at least 1"
+                f"{self.max_draws}; expected alpha above 0, min_train at least 0 and max_draws 1"
             )
         if len(train) < self.clients * self.min_train or len(test) < self.clients:
             raise PartitionError(
@@ -112,7 +112,7 @@ class DomainDirichlet:
     Attributes:
         clients_per_domain: Number of clients in each domain.
         alpha: Concentration of the Dirichlet distribution inside a domain.
-        min_train: Fewest training images that a client may have.
+        min_train: Fewest training images that a client may have; 0 only in a private run.
         max_draws: Redraws of one domain until every client has enough, before giving up.
     """
 

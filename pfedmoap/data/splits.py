@@ -16,7 +16,8 @@ class ClientSplit:
     """The images of one client, as sorted indices into the data set.
 
     Attributes:
-        train: Training images, (n_train,), at least one.
+        train: Training images, (n_train,); a client without any is an error unless the run is
+            private, see `refuse_idle`.
         test: Test images, (n_test,), at least one.
     """
 
@@ -116,21 +117,36 @@ def largest_remainder(
 
 
 def finished(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> tuple[ClientSplit, ...]:
-    """Sort each client's indices, and refuse a client without training or test images.
+    """Sort each client's indices, and refuse a client without test images.
 
     Raises:
-        PartitionError: If a client has no training or no test image; names the clients.
+        PartitionError: If a client has no test image; names the clients.
     """
-    for division in ("train", "test"):
-        empty = [client for client, one in enumerate(splits) if not len(getattr(one, division))]
-        if empty:
-            total = sum(len(getattr(one, division)) for one in splits)
-            raise PartitionError(
-                f"{len(empty)} of {len(splits)} clients get no {division} image "
-                f"(clients {_listed(empty)}): {total} {division} images of {dataset.name!r} are "
-                f"shared out. Use fewer clients, more shots or another test fraction"
-            )
+    _refuse_empty(dataset, splits, "test")
     return tuple(ClientSplit(np.sort(one.train), np.sort(one.test)) for one in splits)
+
+
+def refuse_idle(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> None:
+    """Refuse a client without training images, in a run that keeps no numbers secret.
+
+    In a private run such a client takes part like any other: whether it has an example is what
+    one example more or less decides, and an error would tell.
+
+    Raises:
+        PartitionError: If a client has no training image; names the clients.
+    """
+    _refuse_empty(dataset, splits, "train")
+
+
+def _refuse_empty(dataset: ImageDataset, splits: Sequence[ClientSplit], division: str) -> None:
+    empty = [client for client, one in enumerate(splits) if not len(getattr(one, division))]
+    if empty:
+        total = sum(len(getattr(one, division)) for one in splits)
+        raise PartitionError(
+            f"{len(empty)} of {len(splits)} clients get no {division} image "
+            f"(clients {_listed(empty)}): {total} {division} images of {dataset.name!r} are "
+            f"shared out. Use fewer clients, more shots or another test fraction"
+        )
 
 
 def check_clients(clients: int) -> None:

@@ -45,7 +45,7 @@ from pfedmoap.blackbox.white_box import WhiteBoxModel
 from pfedmoap.blackbox.words import FIRST_WORDS, VOCABULARY, PolicyGradient, WordPrompting
 from pfedmoap.errors import ConfigError
 from pfedmoap.gradients import Mode, Privatizer
-from pfedmoap.method import ArraySpec, ClientData, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompt_tuning import average_or_keep, broadcast
 from pfedmoap.prompts import initial_context
 from pfedmoap.seeding import generator
@@ -69,7 +69,8 @@ class FedBBPT:
             the backbone's weights, all else equal.
         steps: Steps of each client in a round, public; a budget can cut them short.
         query_budget: Images that one client may have classified in all of its training; none
-            for no limit. Requests that are repeated after a failure count as well.
+            for no limit. Requests that are repeated after a failure count as well. A step counts
+            as a full batch, so that who can still take part tells nothing of a client's data.
         draws: Perturbations in a step (their q); it costs ``2 draws batch_size`` queries. For
             words: prompts in a step, at half the cost.
         momentum: Of the look-ahead step (beta).
@@ -163,10 +164,9 @@ class FedBBPT:
         """Send the parameters."""
         return broadcast({self._prompting.name: state}, cohort, round)
 
-    def declines(self, local: Arrays | None, data: ClientData) -> str | None:
-        """A client whose budget does not last for one more step sits out."""
-        cost = self._estimator.queries(min(self.setting.training.batch_size, len(data)))
-        return self._budget.refusal(local, cost)
+    def declines(self, local: Arrays | None) -> str | None:
+        """A client whose budget does not last for one more step on a full batch sits out."""
+        return self._budget.refusal(local, self._price)
 
     def impersonal(self) -> bool:
         """Every client asks with the server's parameters; no image need be paid for twice."""
@@ -203,6 +203,7 @@ class FedBBPT:
 
     def _train(self, task: ClientTask, privatizer: Privatizer) -> ClientResult:
         client, round = task.download.client, task.download.round
+        steps = self._budget.steps(task.local, self._price, self.steps)
         run = run_steps(
             task.download.arrays[self._prompting.name].to(self.setting.backbone.device),
             task.data,
@@ -210,18 +211,18 @@ class FedBBPT:
             self._prompting,
             self._estimator,
             self._gains,
-            steps=self.steps,
+            steps=steps,
             first=(round - 1) * self.steps + 1,
             momentum=self.momentum,
             left=self._budget.left(task.local),
             stream=generator(self.setting.seed, "client", client, "round", round, "perturbations"),
         )
-        if run.steps < self.steps:
+        if run.steps < self.steps and len(task.data):
             logger.warning(
                 "client %d stopped after %d of %d steps in round %d: its query budget is spent",
                 *(client, run.steps, self.steps, round),
             )
-        bill = self._budget.bill(task.local, run.usage.queries)
+        bill = self._budget.bill(task.local, run.usage.queries, steps * self._price)
         return ClientResult(
             Update(
                 round,
@@ -238,10 +239,15 @@ class FedBBPT:
     def _plan_batches(self, task: ClientTask, privatizer: Privatizer) -> BatchPlan:
         """Plan at least as many batches as there are steps, alone, whoever else is in the round."""
         size, batch_size = len(task.data), self.setting.training.batch_size
-        epochs = math.ceil(self.steps / math.ceil(size / batch_size))
+        epochs = math.ceil(self.steps / max(1, math.ceil(size / batch_size)))
         views = task.data.features["pixels"].shape[1]
         stream = Stream(self.setting.seed, task.download.client, task.download.round)
         return privatizer.batches([size], views, [stream], epochs, batch_size)
+
+    @property
+    def _price(self) -> int:
+        """Queries of a step on a full batch, which is public."""
+        return self._estimator.queries(self.setting.training.batch_size)
 
     @property
     def _budget(self) -> QueryBudget:

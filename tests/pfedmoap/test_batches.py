@@ -1,10 +1,8 @@
 """Batch plans: every example once an epoch, and padding that says that it is padding."""
 
-import pytest
 import torch
 
 from pfedmoap.batches import BatchPlan, StackedData, Stream, shuffled_epochs
-from pfedmoap.errors import DataError
 from pfedmoap.types import ClientId
 
 CPU = torch.device("cpu")
@@ -85,6 +83,12 @@ def test_batches_hold_the_planned_examples_and_no_more_columns_than_needed():
     assert batch.weight[1].tolist() == [1.0, 0.0, 0.0]
 
 
-def test_a_client_without_images_cannot_take_part():
-    with pytest.raises(DataError, match="without training images"):
-        StackedData.stack([{"x": torch.zeros(0, 1)}], [torch.zeros(0)], CPU)
+def test_a_client_without_examples_stands_still_beside_others_and_alone():
+    some, none = torch.ones(3, 2), torch.zeros(0, 2)
+    for sizes, features in (([3, 0], [some, none]), ([0, 0], [none, none])):
+        labels = [torch.zeros(size, dtype=torch.int64) for size in sizes]
+        data = StackedData.stack([{"x": own} for own in features], labels, CPU)
+        plan = shuffled_epochs(sizes, 2, streams(2), epochs=2, batch_size=2)
+        assert plan.active.sum(0).tolist() == [4 if size else 0 for size in sizes]
+        for step in range(len(plan.index)):
+            assert data.batch(plan, step).weight[1].tolist() in ([0.0], [0.0, 0.0])

@@ -6,7 +6,8 @@ import torch
 
 from pfedmoap.config import Sampling, Seeds
 from pfedmoap.data.digits import Digits
-from pfedmoap.data.partition import Dirichlet
+from pfedmoap.data.partition import IID, Dirichlet
+from pfedmoap.errors import PartitionError
 from pfedmoap.federation import Features, build_federation
 
 
@@ -69,3 +70,24 @@ def test_every_client_has_the_features_of_its_own_images(clip, tmp_path) -> None
             expected = clip.image_features(images)
             torch.testing.assert_close(data.features["image"][[0, -1], 0], expected)
             assert np.array_equal(data.labels.numpy(), dataset.labels[index])
+
+
+def test_a_client_may_be_without_training_images_only_where_numbers_are_secret(clip, tmp_path):
+    def build(idle_clients):
+        return build_federation(
+            Digits().read(),
+            IID(12),
+            clip,
+            ("image",),
+            sampling=Sampling(shots=1),
+            seeds=Seeds(),
+            features=Features(cache=str(tmp_path)),
+            idle_clients=idle_clients,
+            progress=False,
+        )
+
+    with pytest.raises(PartitionError, match="2 of 12 clients get no train image"):
+        build(False)
+    sizes = sorted(len(client.train) for client in build(True).clients.values())
+    assert sizes == [0, 0] + [1] * 10
+    assert all(client.train.features["image"].dim() == 3 for client in build(True).clients.values())

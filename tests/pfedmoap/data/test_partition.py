@@ -15,6 +15,7 @@ from pfedmoap.data.partition import (
     Pathological,
     chunk_sizes,
 )
+from pfedmoap.data.splits import refuse_idle
 from pfedmoap.errors import DataError, PartitionError
 
 ALL: list[Partition] = [
@@ -150,7 +151,7 @@ def test_a_class_without_shots_leaves_no_empty_client(dataset) -> None:
     train = few_shot(dataset, None, 0)
     without = train[dataset.labels[train] != 4]
     with pytest.raises(PartitionError, match="1 of 10 clients get no train image"):
-        Pathological(10).split(dataset, without, 0)
+        refuse_idle(dataset, Pathological(10).split(dataset, without, 0))
 
 
 @pytest.mark.parametrize(
