@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from eval.comparison_spec import Cell, Comparison, comparison
+from eval.comparison_spec import KEYS, Cell, Comparison, comparison
 from eval.experiment import Workbench, run_experiment
 from eval.generalisation import base_to_new
 from eval.results import GENERALISATION, RunResult, is_finished, read_result
 from pfedmoap.errors import PFedMoAPError, RunError
+from pfedmoap.own_files import contents_in_words, holds_nothing, refuse_link
 from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import read_json, write_bytes, write_json
 
@@ -66,10 +67,10 @@ def run_comparison(
         All results.
 
     Raises:
-        RunError: A comparison is there and ``resume`` is false, or one of its cells was run with
-            another configuration.
+        RunError: A comparison is there and ``resume`` is false, the folder holds something else,
+            or one of its cells was run with another configuration.
     """
-    if (out / SOURCE).exists() and not resume:
+    if claimed(out) and not resume:
         raise RunError(
             f"{out} holds a comparison already; continue it with --resume true, or choose another "
             "folder with --out"
@@ -86,6 +87,29 @@ def run_comparison(
         if following is None or (following.task, following.seed) != (cell.task, cell.seed):
             finished(Results(plan, by_cell))
     return Results(plan, by_cell)
+
+
+def claimed(out: Path) -> bool:
+    """Find whose a folder is, before anything is written into it.
+
+    Returns:
+        Whether a comparison is there already; otherwise the folder is absent or empty.
+
+    Raises:
+        RunError: It holds something else.
+    """
+    if holds_nothing(out):
+        return False
+    refuse_link(out / SOURCE)
+    refuse_link(out / "cells")
+    source = read_json(out / SOURCE) if (out / SOURCE).exists() else None
+    if not isinstance(source, dict) or not {"methods"} <= set(source) <= KEYS:
+        raise RunError(
+            f"{out} holds things that are no comparison of this package "
+            f"({contents_in_words(out)}); nothing was touched. Choose a folder with --out that is "
+            "absent or empty"
+        )
+    return True
 
 
 def _check_all(plan: Comparison, out: Path, bench: Workbench, advance: Advance) -> None:

@@ -1,15 +1,14 @@
 """From a configuration to a finished run: the one place where all parts are put together."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Hashable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from eval.accuracy import ClientScore, evaluate, record
+from eval.client_csv import write_client_csv
 from eval.console import progress_bar
 from eval.holdout import class_part, unseen_clients
 from pfedmoap.backbone.clip import FrozenCLIP
@@ -32,7 +31,7 @@ from pfedmoap.language.questions import Questions
 from pfedmoap.method import AnyMethod, Setting, method_classes, with_server_data
 from pfedmoap.optional import Demands
 from pfedmoap.runs import Record, RunDirectory
-from pfedmoap.storage import write_bytes, write_json
+from pfedmoap.storage import write_json
 from pfedmoap.training import NoPrivacy, Training
 from pfedmoap.types import ClientId
 from privacy.options import DPSGD, Release
@@ -297,12 +296,3 @@ def load_outcome(run: RunDirectory, bench: Workbench) -> tuple[Experiment, Feder
         raise RunError(f"{run.path} has no complete round yet; continue it with --resume true")
     state = experiment.method.from_arrays(saved.server)
     return experiment, Federated(saved.round, state, saved.locals)
-
-
-def write_client_csv(path: Path, scores: tuple[ClientScore, ...]) -> None:
-    """Write one line a client."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in fields(ClientScore)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(score) for score in scores)
-    write_bytes(path, text.getvalue().encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
-from eval.comparison import SOURCE, Advance, run_cell
+from eval.comparison import SOURCE, Advance, claimed, run_cell
 from eval.comparison_spec import Cell, Comparison, comparison
 from eval.experiment import Workbench, schema
 from eval.results import is_finished
@@ -68,8 +68,10 @@ def run_available(
         Why the other cells could not run, by their folder.
 
     Raises:
-        RunError: A cell was run before with another configuration.
+        RunError: The folder holds something else, or a cell was run before with another
+            configuration.
     """
+    claimed(out)
     write_json(out / SOURCE, plan.source)
     bench = Workbench(progress=False)
     refused: dict[str, str | None] = {}

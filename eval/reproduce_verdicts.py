@@ -1,6 +1,7 @@
 """Holding our figures of a published table against the paper's."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,13 @@ from statistics import mean, stdev
 from eval.comparison_spec import Cell, Comparison
 from eval.published import Figure, PublishedTable
 from eval.results import read_result
+from pfedmoap.storage import write_bytes
 
 AVERAGE = "average"
+_HEADINGS = (
+    *("column", "method", "ours", "ours_std", "seeds"),
+    *("published", "published_std", "verdict"),
+)
 
 
 @dataclass(frozen=True)
@@ -91,25 +97,15 @@ def without_verdict(found: Reproduction, reason: str) -> Reproduction:
 
 def write_lines(path: Path, lines: Sequence[Line]) -> None:
     """Write the table as CSV, in per cent."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            [
-                "column",
-                "method",
-                "ours",
-                "ours_std",
-                "seeds",
-                "published",
-                "published_std",
-                "verdict",
-            ]
-        )
-        for line in lines:
-            ours, paper = line.ours or Figure(float("nan"), None), line.published
-            both = [paper.mean, paper.std] if paper else [None, None]
-            row = [line.column, line.method, ours.mean, ours.std, line.seeds, *both, line.verdict]
-            writer.writerow(row)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_HEADINGS)
+    for line in lines:
+        ours, paper = line.ours or Figure(float("nan"), None), line.published
+        both = [paper.mean, paper.std] if paper else [None, None]
+        row = [line.column, line.method, ours.mean, ours.std, line.seeds, *both, line.verdict]
+        writer.writerow(row)
+    write_bytes(path, text.getvalue().encode())
 
 
 def _figures(table: PublishedTable, cell: Cell, out: Path) -> dict[str, float]:

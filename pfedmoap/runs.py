@@ -14,17 +14,22 @@ ledgers/0003.json what one client has spent of its privacy budget; never rolled 
 
 The manifest is the commit point. Files of a round are written under names of their own, then the
 round's metrics, then the manifest is replaced; a kill before that leaves the previous round, whose
-files are still there.
+files are still there. The manifest is also the first file of a run: it says whose folder this is. A
+run starts only in a folder that is absent, empty or has a manifest, and it deletes only regular
+files that bear the names of its own, in their places, never through a symbolic link.
 """
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import RunError
+from pfedmoap.manifest import Manifest, read_manifest, state_file, write_manifest
+from pfedmoap.run_folder import claimed, refuse_links, refuse_lost_manifest, sweep
 from pfedmoap.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
 from pfedmoap.types import Arrays, ClientId
 
@@ -39,11 +44,14 @@ class Checkpoint:
         round: The last complete round; 0 before the first.
         server: The server's state.
         locals: Each client's own state; clients that never took part are absent.
+        charges: How many charges each client's privacy ledger held then; a ledger that holds fewer
+            has been rolled back. Clients without a ledger are absent.
     """
 
     round: int
     server: Arrays
     locals: Mapping[ClientId, Arrays]
+    charges: Mapping[ClientId, int] = field(default_factory=dict)
 
 
 class RunDirectory:
@@ -63,7 +71,8 @@ class RunDirectory:
         """Start a run, or take one up again.
 
         Args:
-            path: The folder.
+            path: The folder. A run there that has no complete round yet is replaced where
+                ``resume`` is false.
             config: The resolved configuration.
             task: What inference needs to know of the data.
             resume: Continue a run that is there already; its configuration must be the same.
@@ -72,17 +81,19 @@ class RunDirectory:
             The run.
 
         Raises:
-            RunError: A run is there and ``resume`` is false, or it has another configuration.
+            RunError: A run with a complete round is there and ``resume`` is false, or it has
+                another configuration, or the folder holds something else. Nothing was touched.
         """
         run = cls(path)
+        manifest = claimed(run.path)
         known = run.path / "config.json"
-        if known.exists():
-            if not resume:
-                raise RunError(
-                    f"{run.path} holds a run already; continue it with --resume true, or choose "
-                    "another folder with --out"
-                )
-            differing = list(_differences(read_json(known), json.loads(json.dumps(config))))
+        if manifest is not None and manifest.round > 0 and not resume:
+            raise RunError(
+                f"{run.path} holds a run already; continue it with --resume true, or choose "
+                "another folder with --out"
+            )
+        if manifest is not None and (manifest.round > 0 or (resume and known.exists())):
+            differing = list(_differences(run.config, json.loads(json.dumps(config))))
             if differing:
                 raise RunError(
                     f"{run.path} was started with another configuration: " + "; ".join(differing)
@@ -94,6 +105,8 @@ class RunDirectory:
                     f"{run.path} was started on other data or weights (differing: {names}); its "
                     "state means nothing to these. Choose another folder with --out"
                 )
+        if manifest is None:
+            write_manifest(run.path, Manifest())
         write_json(run.path / "task.json", task)
         write_json(known, config)
         return run
@@ -111,7 +124,7 @@ class RunDirectory:
     @property
     def round(self) -> int:
         """The last complete round; 0 before the first."""
-        return int(self._manifest["round"])
+        return self._manifest.round
 
     def save(self, checkpoint: Checkpoint, trained: tuple[ClientId, ...], record: Record) -> None:
         """Commit a round.
@@ -121,24 +134,30 @@ class RunDirectory:
             trained: Clients whose state changed; only theirs is written.
             record: Its line of metrics.
         """
-        manifest = self._manifest
-        stamp = f"round-{checkpoint.round:06d}.safetensors"
-        server = f"server/{stamp}"
+        before = self._manifest
+        name = state_file(checkpoint.round)
+        server = f"server/{name}"
         write_arrays(self.path / server, checkpoint.server)
-        clients = dict(manifest["clients"])
+        clients = dict(before.clients)
         for client in trained:
-            clients[str(client)] = f"clients/{client:04d}/{stamp}"
-            write_arrays(self.path / clients[str(client)], checkpoint.locals[client])
+            clients[client] = f"clients/{client:04d}/{name}"
+            write_arrays(self.path / clients[client], checkpoint.locals[client])
         self._append(record)
-        committed = {"round": checkpoint.round, "server": server, "clients": clients}
-        write_json(self.path / "checkpoint.json", committed)
-        self._sweep(committed)
+        committed = Manifest(checkpoint.round, server, clients, checkpoint.charges)
+        write_manifest(self.path, committed)
+        sweep(self.path, committed)
 
     def resume(self) -> Checkpoint | None:
-        """Drop what a killed round left behind, and read the last complete one; see `load`."""
+        """Drop what a killed round left behind, and read the last complete one; see `load`.
+
+        Raises:
+            RunError: The manifest is lost or damaged, or a folder of the run is a link. Nothing
+                was touched.
+        """
+        refuse_links(self.path)
         manifest = self._manifest
-        self._drop_metrics_after(manifest["round"])
-        self._sweep(manifest)
+        self._drop_metrics_after(manifest.round)
+        sweep(self.path, manifest)
         return self.load()
 
     def load(self) -> Checkpoint | None:
@@ -148,15 +167,16 @@ class RunDirectory:
             The checkpoint, or ``None`` before the first complete round.
         """
         manifest = self._manifest
-        if manifest["server"] is None:
+        if manifest.server is None:
             return None
         return Checkpoint(
-            round=manifest["round"],
-            server=read_arrays(self.path / manifest["server"]),
+            round=manifest.round,
+            server=read_arrays(self.path / manifest.server),
             locals={
-                ClientId(int(client)): read_arrays(self.path / file)
-                for client, file in sorted(manifest["clients"].items(), key=lambda c: int(c[0]))
+                client: read_arrays(self.path / file)
+                for client, file in sorted(manifest.clients.items())
             },
+            charges=self._rounds_by_client() if manifest.charges is None else manifest.charges,
         )
 
     def load_server(self) -> Arrays:
@@ -165,30 +185,43 @@ class RunDirectory:
         Raises:
             RunError: No round is complete yet.
         """
-        file = self._manifest["server"]
+        file = self._manifest.server
         if file is None:
             raise RunError(f"{self.path} has no complete round yet")
         return read_arrays(self.path / file)
 
     def load_client(self, client: ClientId) -> Arrays | None:
         """Read one client's state; ``None`` for a client that never took part."""
-        file = self._manifest["clients"].get(str(client))
+        file = self._manifest.clients.get(client)
         return None if file is None else read_arrays(self.path / file)
 
     def metrics(self) -> list[Record]:
-        """Read all complete lines of metrics, in the order of rounds."""
+        """Read all complete lines of metrics, in the order of rounds.
+
+        Raises:
+            RunError: A line is damaged.
+        """
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return []
         lines = file.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [
+            _record(line, f"line {number} of {file}")
+            for number, line in enumerate(lines, 1)
+            if line.endswith("\n")
+        ]
 
     @property
-    def _manifest(self) -> Record:
-        file = self.path / "checkpoint.json"
-        if not file.exists():
-            return {"round": 0, "server": None, "clients": {}}
-        return dict(read_json(file))
+    def _manifest(self) -> Manifest:
+        found = read_manifest(self.path)
+        if found is None:
+            refuse_lost_manifest(self.path)
+        return found or Manifest()
+
+    def _rounds_by_client(self) -> dict[ClientId, int]:
+        """Count in how many rounds each client took part, where no manifest has counted charges."""
+        cohorts = (record.get("cohort", []) for record in self.metrics())
+        return dict(Counter(ClientId(client) for cohort in cohorts for client in cohort))
 
     def _append(self, record: Record) -> None:
         with (self.path / "metrics.jsonl").open("a") as file:
@@ -203,13 +236,15 @@ class RunDirectory:
         if file.exists() and file.read_text() != text:
             write_bytes(file, text.encode())
 
-    def _sweep(self, manifest: Record) -> None:
-        """Delete state files that the manifest does not name."""
-        named = {manifest["server"], *manifest["clients"].values()}
-        for folder in ("server", "clients"):
-            for file in (self.path / folder).rglob("*"):
-                if file.is_file() and str(file.relative_to(self.path).as_posix()) not in named:
-                    file.unlink()
+
+def _record(line: str, where: str) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise RunError(f"{where} is damaged ({error}); restore it from a copy") from error
+    if not isinstance(record, dict) or type(record.get("round")) is not int:
+        raise RunError(f"{where} is no record of a round; restore it from a copy")
+    return record
 
 
 def _differences(old: Record, new: Record, prefix: str = "") -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from safetensors.torch import load, save
 from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.types import Arrays
 
+_TEMPORARY_END = ".pfedmoap"
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}" + re.escape(_TEMPORARY_END))
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: readers see the old content or the new one, never a part.
@@ -22,7 +26,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         content: What it shall hold. It is on the disk when this returns.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_END
+    )
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -34,6 +40,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def target_of_temporary(name: str) -> str | None:
+    """Say which file a temporary of `write_bytes` was to become, by its name; ``None`` for others.
+
+    A process that is killed leaves such files behind.
+
+    Example:
+        >>> target_of_temporary(".config.json.k3_x9a0b.pfedmoap")
+        'config.json'
+        >>> target_of_temporary(".config.json.swp") is None
+        True
+    """
+    found = _TEMPORARY.fullmatch(name)
+    return found[1] if found else None
 
 
 def write_json(path: Path, value: object) -> None:

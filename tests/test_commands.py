@@ -170,3 +170,41 @@ def test_a_run_is_not_read_with_other_backbone_weights(run, tmp_path):
         PersonalizedClassifier.load(moved, client=0)
     with pytest.raises(SystemExit):
         evaluate.main([str(moved)])
+
+
+def test_training_into_a_project_touches_nothing_of_it(cache, tmp_path, monkeypatch, capsys):
+    """The folder names of a run are those of many projects."""
+    project, home = tmp_path / "project", tmp_path / "home"
+    for file in (project / "server/app.py", project / "clients/android/Main.kt", home / "thesis"):
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
+    monkeypatch.chdir(project)
+    for resume in ("false", "true"):
+        with pytest.raises(SystemExit) as ended:
+            train.main([*SMALL, "--features.cache", cache, "--out", ".", "--resume", resume])
+        assert ended.value.code == 1
+        assert "no run of this package" in capsys.readouterr().err
+    assert (project / "server/app.py").read_text() == "mine"
+    assert (project / "clients/android/Main.kt").read_text() == "mine"
+    assert {file.name for file in project.iterdir()} == {"server", "clients"}
+
+
+def test_a_lost_manifest_ends_the_command_and_keeps_the_state(run, cache, tmp_path, capsys):
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    (moved / "checkpoint.json").unlink()
+    before = {file: file.read_bytes() for file in moved.rglob("*") if file.is_file()}
+    with pytest.raises(SystemExit) as ended:
+        train.main([*SMALL, "--features.cache", cache, "--out", str(moved), "--resume", "true"])
+    assert ended.value.code == 1
+    assert "checkpoint.json is missing, but there are" in " ".join(capsys.readouterr().err.split())
+    assert {file: file.read_bytes() for file in moved.rglob("*") if file.is_file()} == before
+
+
+def test_a_foreign_table_is_not_overwritten(run, tmp_path, capsys):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("date,amount\n")
+    with pytest.raises(SystemExit):
+        evaluate.main([str(run), "--csv", str(mine)])
+    assert "it is left as it is" in " ".join(capsys.readouterr().err.split())
+    assert mine.read_text() == "date,amount\n"

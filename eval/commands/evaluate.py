@@ -6,10 +6,12 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from eval.accuracy import domain_means, summarise
+from eval.client_csv import BEGINNING, write_client_csv
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, figures_table, summary_table
-from eval.experiment import Workbench, load_outcome, write_client_csv
+from eval.experiment import Workbench, load_outcome
 from eval.generalisation import base_to_new
+from pfedmoap.own_files import refuse_foreign_file
 from pfedmoap.runs import RunDirectory
 
 
@@ -20,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=str, help="run directory")
     parser.add_argument("--csv", type=str | None, help="also write the table to this file")
     options = parser.parse_args(arguments)
+    if options.csv:
+        refuse_foreign_file(Path(options.csv), BEGINNING, "a table of clients")
     experiment, now = load_outcome(RunDirectory(options.run), Workbench())
     scores = experiment.test(now)
     title = f"{experiment.config.name('method')} on {experiment.federation.dataset.name}"

@@ -9,6 +9,8 @@ from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.experiment import Workbench
 from eval.report.build import build_report
+from eval.report.page import BEGINNING
+from pfedmoap.own_files import refuse_foreign_file
 from pfedmoap.storage import write_bytes
 
 
@@ -22,5 +24,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folders = [Path(run) for run in options.runs]
     out = Path(options.out) if options.out else folders[0] / "report.html"
+    refuse_foreign_file(out, BEGINNING, "a report")
     write_bytes(out, build_report(folders, Workbench(), options.title).encode())
     console.print(f"report: {out}")

@@ -8,6 +8,7 @@ from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
 from eval.experiment import Workbench, run_experiment, schema
 from eval.promise import promised, spent, spent_epsilon
+from pfedmoap.run_folder import claimed
 from pfedmoap.runs import Record, RunDirectory
 
 
@@ -23,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "quiet": (False, "show no progress bars"),
         },
     )
+    out = Path(options["out"])
+    claimed(out)  # a folder that cannot be used is refused before any image is encoded
     bench = Workbench(progress=not options["quiet"])
     experiment = bench.prepare(config)
-    out = Path(options["out"])
     statement: Record = {}
 
     def announce(promise: Record) -> None:

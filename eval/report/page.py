@@ -7,6 +7,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval.report.style import Picture
 
+BEGINNING = b"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta name="generator" content="pfedmoap">
+"""
+"""What every page begins with, so that another one is not overwritten."""
+
 
 @dataclass(frozen=True)
 class Table:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +13,11 @@ from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from safetensors.torch import save
 
 from pfedmoap.backbone.embedded import CONFIG_FILE, MERGES_FILE, WEIGHTS_FILE, read_tokenizer
+from pfedmoap.errors import RunError
+from pfedmoap.own_files import refuse_link
+from pfedmoap.storage import write_bytes
 
+_MERGES_HEAD = "#version: reduced"
 COMMON_MERGES = 512
 """CLIP's most frequent merges, kept besides those of our own words to shorten unknown words."""
 
@@ -33,6 +36,9 @@ def write_merges(folder: Path, words: Sequence[str], context_length: int) -> Sim
 
     Returns:
         The reduced tokeniser.
+
+    Raises:
+        RunError: The folder holds another model's files.
     """
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")[1 : 49152 - 256 - 2 + 1]
@@ -40,9 +46,9 @@ def write_merges(folder: Path, words: Sequence[str], context_length: int) -> Sim
     used = set(range(COMMON_MERGES))
     for word in words:
         used |= _applied(word, ranks)
-    text = "\n".join(["#version: reduced", *(lines[rank] for rank in sorted(used))])
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / MERGES_FILE, gzip.compress(text.encode(), mtime=0))
+    text = "\n".join([_MERGES_HEAD, *(lines[rank] for rank in sorted(used))])
+    _refuse_foreign(folder)
+    write_bytes(folder / MERGES_FILE, gzip.compress(text.encode(), mtime=0))
     return read_tokenizer(folder / MERGES_FILE, context_length)
 
 
@@ -58,8 +64,9 @@ def write_backbone(folder: Path, model: CLIP, config: dict[str, Any]) -> None:
         name: tensor.detach().to("cpu", torch.float16).contiguous()
         for name, tensor in model.state_dict().items()
     }
-    _replace(folder / WEIGHTS_FILE, save(tensors))
-    _replace(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+    _refuse_foreign(folder)
+    write_bytes(folder / WEIGHTS_FILE, save(tensors))
+    write_bytes(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def _applied(word: str, ranks: dict[tuple[str, ...], int]) -> set[int]:
@@ -80,8 +87,21 @@ def _applied(word: str, ranks: dict[tuple[str, ...], int]) -> set[int]:
         pieces = merged
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step, so that a reader sees either the old one or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to overwrite the configuration or weights of a model that is not ours."""
+    files = [folder / name for name in (CONFIG_FILE, WEIGHTS_FILE, MERGES_FILE)]
+    for file in files:
+        refuse_link(file)
+    if any(file.exists() for file in files) and not _has_our_merges(folder / MERGES_FILE):
+        raise RunError(
+            f"{folder} holds another model's files; they are left as they are. Choose another "
+            "folder with --out"
+        )
+
+
+def _has_our_merges(file: Path) -> bool:
+    try:
+        with gzip.open(file, "rt", encoding="utf-8") as content:
+            return content.readline().strip() == _MERGES_HEAD
+    except (OSError, EOFError, UnicodeDecodeError):
+        return False

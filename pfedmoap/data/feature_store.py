@@ -4,7 +4,7 @@ import errno
 import json
 import logging
 import os
-import shutil
+import re
 import time
 import uuid
 import zlib
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfedmoap.errors import DataError
+from pfedmoap.own_files import contents_in_words, real_folders, refuse_link, remove_files
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ FloatArray = NDArray[np.float32]
 MappedArray = np.memmap[tuple[int, ...], np.dtype[np.float32]]
 
 ARRAY, DESCRIPTION = "features.npy", "entry.json"
+UNFINISHED = re.compile(r"unfinished-[0-9a-f]{32}")
 SAMPLED_ROWS = 64
 ABANDONED_SECONDS = 7 * 24 * 3600
 PUBLISH_ATTEMPTS = 10
@@ -103,7 +105,7 @@ class EntryWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._array = None
-        shutil.rmtree(self._unfinished, ignore_errors=True)
+        _remove(self._unfinished)
 
     def write(
         self, images: NDArray[np.int64], views: NDArray[np.int64], values: FloatArray
@@ -183,15 +185,34 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> MappedArray:
 
 
 def _set_aside(folder: Path) -> None:
-    """Remove a damaged entry in one step, since another run may be doing the same."""
+    """Remove a damaged entry in one step, since another run may be doing the same.
+
+    Raises:
+        RunError: The entry is a link.
+        DataError: There is more in it than an entry has.
+    """
+    refuse_link(folder)
+    if folder.is_dir() and {path.name for path in folder.iterdir()} - {ARRAY, DESCRIPTION}:
+        raise DataError(
+            f"{folder} holds more than stored features ({contents_in_words(folder)}); it is left "
+            "as it is. Choose another folder with --features.cache"
+        )
     rubbish = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
         folder.rename(rubbish)
-    shutil.rmtree(rubbish, ignore_errors=True)
+    _remove(rubbish)
+
+
+def _remove(folder: Path) -> None:
+    """Remove an entry's own two files, and its folder where nothing else is in it."""
+    with suppress(OSError):
+        remove_files(folder.parent, (folder.name,), lambda name: name in (ARRAY, DESCRIPTION))
+        folder.rmdir()
 
 
 def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob("unfinished-*"):
+    """Remove what killed processes left, recognised by its exact name; see `_remove`."""
+    for name in real_folders(parent, (), lambda name: UNFINISHED.fullmatch(name) is not None):
         with suppress(FileNotFoundError):
-            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            if time.time() - (parent / name).stat().st_mtime > ABANDONED_SECONDS:
+                _remove(parent / name)

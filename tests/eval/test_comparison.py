@@ -11,6 +11,7 @@ from eval.comparison import Results, read_results, run_comparison
 from eval.comparison_spec import Cell, Comparison, comparison
 from eval.experiment import Workbench
 from eval.figures_of_merit import table_rows
+from eval.reproduce import run_available
 from eval.tables import (
     clients_csv,
     curves_csv,
@@ -93,6 +94,34 @@ def test_a_comparison_may_grow_but_not_change(cache: Path, tmp_path: Path):
     )
     with pytest.raises(RunError, match=r"method\.template"):
         run_comparison(changed, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"table.csv": "mine"},
+        {"comparison.json": '{"methods": ["mine"], "prices": []}'},
+        {"comparison.json": "[]"},
+        {"cells/app.py": "mine"},
+    ],
+    ids=str,
+)
+def test_a_folder_of_other_things_is_refused_and_left_as_it_is(cache, tmp_path, files, resume):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    plan = comparison({"base": small(cache), "methods": {"promptfl": {"method": "promptfl"}}})
+    with pytest.raises(RunError, match="no comparison of this package"):
+        run_comparison(plan, tmp_path, resume=resume)
+    with pytest.raises(RunError, match="no comparison of this package"):
+        run_available(plan, tmp_path)
+    found = {
+        str(file.relative_to(tmp_path)): file.read_text()
+        for file in tmp_path.rglob("*")
+        if file.is_file()
+    }
+    assert found == files
 
 
 def test_a_mistake_in_the_last_cell_is_known_before_the_first_runs(cache: Path, tmp_path: Path):

@@ -65,6 +65,18 @@ def test_command_writes_the_page(finished_run: Path, tmp_path: Path):
     assert "<title>A &lt;b&gt; title</title>" in html
 
 
+def test_another_page_is_not_overwritten(finished_run: Path, tmp_path: Path):
+    page, link = tmp_path / "index.html", tmp_path / "link.html"
+    page.write_text("<!DOCTYPE html>\n<p>mine")
+    link.symlink_to(page)
+    for out in (page, link):
+        with pytest.raises(SystemExit):
+            main([str(finished_run), "--out", str(out)])
+    assert page.read_text() == "<!DOCTYPE html>\n<p>mine"
+    for _ in range(2):  # our own page is replaced
+        main([str(finished_run), "--out", str(tmp_path / "page.html")])
+
+
 def test_folder_that_is_no_run(tmp_path: Path, bench: Workbench):
     with pytest.raises(RunError, match="run directory"):
         build_report([tmp_path], bench)

@@ -20,6 +20,7 @@ from pfedmoap.backbone.pretraining import (
     encode_short_text,
     pretrain,
 )
+from pfedmoap.errors import RunError
 from pfedmoap.scenes.captions import vocabulary_words
 from pfedmoap.scenes.sampling import in_style, sample
 
@@ -55,6 +56,15 @@ def test_what_is_written_is_what_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(read(["a red circle."]), tokenizer(["a red circle."]))
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "merges.txt.gz"])
+def test_another_models_files_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(RunError, match="another model's files"):
+        write_merges(tmp_path, vocabulary_words(), 32)
+    assert (tmp_path / name).read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_short_texts_encode_as_in_full_length(tokenizer: SimpleTokenizer) -> None:

@@ -135,13 +135,45 @@ def test_interrupted_write_leaves_nothing_behind(make_dataset, tmp_path) -> None
 
 
 def test_what_a_killed_run_left_is_never_read(make_dataset, tmp_path) -> None:
-    left = tmp_path / "unfinished-0123"
+    left = tmp_path / ("unfinished-" + "0" * 32)
     left.mkdir()
     (left / "features.npy").write_bytes(b"partial")
     backbone = TinyBackbone()
     cached_features(make_dataset(), backbone, tmp_path)
     assert backbone.encoded == 36
     assert len(entries(tmp_path)) == 2
+
+
+def test_only_our_abandoned_folders_are_removed(make_dataset, tmp_path) -> None:
+    """Also from a folder that people use for other things, and never through a link."""
+    old = 1e9  # years ago
+    ours = tmp_path / ("unfinished-" + "a" * 32)
+    mixed = tmp_path / ("unfinished-" + "b" * 32)
+    thesis = tmp_path / "unfinished-thesis"
+    home = tmp_path / "home"
+    linked = tmp_path / ("unfinished-" + "c" * 32)
+    for file in (ours / "features.npy", mixed / "notes.txt", thesis / "a.tex", home / "entry.json"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x")
+    linked.symlink_to(home)
+    for folder in (ours, mixed, thesis, home):
+        os.utime(folder, (old, old))
+    cached_features(make_dataset(), TinyBackbone(), tmp_path)
+    assert not ours.exists()
+    assert (mixed / "notes.txt").exists()
+    assert (thesis / "a.tex").exists()
+    assert (home / "entry.json").exists()
+    assert linked.is_symlink()
+
+
+def test_an_entry_with_other_peoples_files_is_left_as_it_is(make_dataset, tmp_path) -> None:
+    cached_features(make_dataset(), TinyBackbone(), tmp_path)
+    for entry in entries(tmp_path):
+        (entry / "features.npy").write_bytes(b"damaged")
+        (entry / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match="holds more than stored features"):
+        cached_features(make_dataset(), TinyBackbone(), tmp_path)
+    assert all((entry / "notes.txt").exists() for entry in entries(tmp_path))
 
 
 def truncate(entry: Path) -> None:

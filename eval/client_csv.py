@@ -1,0 +1,21 @@
+"""The table of clients as a file: one line a client."""
+
+import csv
+import io
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from eval.accuracy import ClientScore
+from pfedmoap.storage import write_bytes
+
+BEGINNING = b"client,domain,train_images,"
+"""What the table begins with in every version."""
+
+
+def write_client_csv(path: Path, scores: tuple[ClientScore, ...]) -> None:
+    """Write one line a client."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in fields(ClientScore)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(score) for score in scores)
+    write_bytes(path, text.getvalue().encode())
