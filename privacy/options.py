@@ -10,7 +10,7 @@ from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import Analysed, Mode, PlannedTraining
 from privacy import statements
 from privacy.accounting import (
-    Accountant,
+    check_accountant,
     check_budget,
     gaussian_epsilon,
     gaussian_noise,
@@ -24,6 +24,7 @@ from privacy.sgd import Counts, StepPrivacy
 from privacy.upload import UploadPrivacy
 
 logger = logging.getLogger(__name__)
+_WORRYING_DELTA = 1e-2  # whatever the number of units
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class DPSGD:
         mode: ``joint`` noises prompt and gate; ``decoupled`` noises the prompt, trained apart, and
             the gate stays home; none takes decoupled where the method has a part that stays home.
         sample_rate: Public probability of each example to be in a step.
-        accountant: ``rdp`` or ``prv`` (tighter) hold; ``gdp`` approximates and can understate.
+        accountant: ``pld`` is tight; ``rdp`` and ``prv`` check it, and hold, too.
         noise_multiplier: Noise in multiples of the clipping norm; none takes the least that lasts
             for the whole run. With less than that, clients sit out once ``epsilon`` is spent.
         counts: Whether uploads state the number of examples: ``withheld`` or declared ``public``.
@@ -53,7 +54,7 @@ class DPSGD:
     max_grad_norm: float = 1.0
     mode: Literal["joint", "decoupled"] | None = None
     sample_rate: float = 0.25
-    accountant: Accountant = "rdp"
+    accountant: str = "pld"  # not a Literal, so that the one that was removed gets an answer
     noise_multiplier: float | None = None
     counts: Counts = "withheld"
     memory_bytes: int = 2**30
@@ -61,6 +62,7 @@ class DPSGD:
 
     def __post_init__(self) -> None:
         _check(self.epsilon, self.delta, self.noise_multiplier, self.max_grad_norm)
+        check_accountant(self.accountant)
         if not 0 < self.sample_rate <= 1:
             raise PrivacyError(f"privacy.sample_rate must be in (0, 1], got {self.sample_rate}")
         if self.memory_bytes < 1:
@@ -70,11 +72,13 @@ class DPSGD:
         self, method: object, planned: PlannedTraining, ledgers: Path | None
     ) -> StepPrivacy:
         """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`."""
-        mode = self._mode(method)
+        mode, accountant = self._mode(method), check_accountant(self.accountant)
+        # What the options imply of a client's size; its true size is private, or may be.
+        _warn_of_delta(self.delta, planned.batch_size / self.sample_rate, "examples in a client")
         steps = math.ceil(planned.epochs / self.sample_rate - 1e-9)
         if self.noise_multiplier is None:
             noise = sampled_gaussian_noise(
-                *(self.accountant, self.epsilon, self.delta, self.sample_rate),
+                *(accountant, self.epsilon, self.delta, self.sample_rate),
                 steps * planned.rounds,
             )
         else:
@@ -89,9 +93,7 @@ class DPSGD:
         }
 
         def spent(units: int) -> float:
-            return sampled_gaussian_epsilon(
-                self.accountant, noise, self.sample_rate, units, self.delta
-            )
+            return sampled_gaussian_epsilon(accountant, noise, self.sample_rate, units, self.delta)
 
         budget = Budget(self.epsilon, mechanism, spent, steps)
         _warn_where_short(budget, planned.rounds)
@@ -150,6 +152,7 @@ class Release:
     ) -> UploadPrivacy:
         """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`."""
         permitted(method, "release")
+        _warn_of_delta(self.delta, 1, "clients")
         if self.noise_multiplier is None:
             noise = gaussian_noise(self.epsilon, self.delta, planned.rounds)
         else:
@@ -203,6 +206,16 @@ def _check(epsilon: float, delta: float, noise_multiplier: float | None, norm: f
         raise PrivacyError(
             f"privacy.noise_multiplier must be positive, got {noise_multiplier}: without noise "
             "there is no privacy; use `--privacy none` and say so"
+        )
+
+
+def _warn_of_delta(delta: float, units: float, what: str) -> None:
+    """Warn of a delta that lets one unit in every so many be published; all of it is public."""
+    if delta >= min(_WORRYING_DELTA, 1 / units):
+        logger.warning(
+            "privacy.delta %g is large: a mechanism that publishes one in %.0f of what it protects "
+            "would pass. Choose one well below one over the number of %s, such as 1e-5",
+            *(delta, 1 / delta, what),
         )
 
 

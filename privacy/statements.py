@@ -73,14 +73,9 @@ def _common(budget: Budget, rounds: int, counts: str, seed: int | None) -> dict[
         "mechanism": dict(budget.mechanism),
         "not_covered": [*_NOT_COVERED, *([size] if counts == "public" else [])],
         "is_private": seed is None,
-        "caveats": _caveats(budget, seed),
+        "caveats": _caveats(seed),
     }
 
 
-def _caveats(budget: Budget, seed: int | None) -> list[str]:
-    found = []
-    if seed is not None:
-        found.append("noise comes from a known seed: this run is NOT private")
-    if budget.mechanism.get("accountant") == "gdp":
-        found.append("GDP is a central limit approximation: the true epsilon can be larger")
-    return found
+def _caveats(seed: int | None) -> list[str]:
+    return [] if seed is None else ["noise comes from a known seed: this run is NOT private"]

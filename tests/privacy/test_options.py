@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from eval.experiment import schema
 from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import Analysed, NoPrivacy, PlannedTraining
 from pfedmoap.method import method_class, method_classes
@@ -70,6 +71,8 @@ def test_a_method_that_nobody_analysed_is_refused():
         ({"epsilon": float("inf")}, "finite"),
         ({"delta": 0.0}, "delta"),
         ({"delta": 1.0}, "delta"),
+        ({"delta": 0.5}, "everything may be given away"),
+        ({"accountant": "gdp"}, "removed"),
         ({"sample_rate": 0.0}, "sample_rate"),
         ({"sample_rate": 1.5}, "sample_rate"),
     ],
@@ -79,7 +82,7 @@ def test_options_that_void_the_guarantee_are_refused(options, message):
         DPSGD(**options)
 
 
-@pytest.mark.parametrize(("accountant", "epsilon"), [("rdp", 1.0), ("rdp", 8.0), ("gdp", 8.0)])
+@pytest.mark.parametrize(("accountant", "epsilon"), [("pld", 1.0), ("pld", 8.0), ("rdp", 8.0)])
 def test_the_budget_lasts_exactly_for_the_planned_rounds(setting, accountant, epsilon):
     options = DPSGD(epsilon=epsilon, accountant=accountant, sample_rate=0.5)
     privacy = options.privatizer(made("promptfl", setting), PLAN, None)
@@ -130,5 +133,39 @@ def test_the_statement_names_unit_neighbours_and_what_is_not_covered(setting):
     assert steps["epsilon_planned"] <= steps["epsilon_budget"] == 8.0
     uploads = Release().privatizer(method, PLAN, None).describe()
     assert uploads["unit"] == "all data of one client"
-    approximate = DPSGD(accountant="gdp").privatizer(method, PLAN, None).describe()
-    assert "larger" in approximate["caveats"][0]
+
+
+def test_losses_are_accounted_by_their_distributions_unless_asked_otherwise(setting):
+    privacy = DPSGD().privatizer(made("promptfl", setting), PLAN, None)
+    assert privacy.describe()["mechanism"]["accountant"] == "pld"
+
+
+def test_a_run_that_was_accounted_by_gdp_is_not_taken_up_again():
+    with pytest.raises(PrivacyError, match=r"`gdp` was removed.*understates"):
+        schema().resolve({"privacy": {"name": "dpsgd", "accountant": "gdp"}}).build("privacy")
+
+
+@pytest.mark.parametrize(("delta", "warned"), [(1e-5, False), (0.02, True), (1 / 90, True)])
+def test_a_large_delta_is_warned_of_by_what_is_public(setting, caplog, delta, warned):
+    method = made("promptfl", setting)
+    for options in (DPSGD(delta=delta), Release(delta=delta)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            options.privatizer(method, PLAN, None)
+        assert ("would pass" in caplog.text) == warned
+
+
+def test_delta_is_compared_with_the_size_that_the_options_imply(setting, caplog):
+    planned = PlannedTraining(rounds=1, epochs=1, batch_size=100)  # at rate 1/4: 400 examples
+    with caplog.at_level(logging.WARNING):
+        DPSGD(delta=1 / 401).privatizer(made("promptfl", setting), planned, None)
+        assert "would pass" not in caplog.text
+        DPSGD(delta=1 / 400).privatizer(made("promptfl", setting), planned, None)
+    assert "examples in a client" in caplog.text
+
+
+@pytest.mark.parametrize("epsilon", [1e-4, 0.01, 700.0, 1e6])
+def test_every_budget_gets_its_noise(setting, epsilon):
+    for options in (DPSGD(epsilon=epsilon), Release(epsilon=epsilon)):
+        statement = options.privatizer(made("promptfl", setting), PLAN, None).describe()
+        assert 0.98 * epsilon <= statement["epsilon_planned"] <= epsilon
