@@ -32,8 +32,12 @@ class Problem(Protocol):
         ...
 
     def penalty(self, params: Arrays) -> Tensor:
-        """Compute each client's regulariser, (K,); it must not depend on the data."""
-        ...
+        """Compute each client's regulariser, (K,), which must not depend on the data.
+
+        It is zero unless a problem says otherwise.
+        """
+        first = next(iter(params.values()))
+        return first.new_zeros(len(first))
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from pfedmoap.backbone.clip import PromptEncoder
+from pfedmoap.gradients import Problem
 from pfedmoap.prompt_tuning import cosine_logits, cross_entropy
 from pfedmoap.types import Arrays
 
@@ -44,7 +45,7 @@ class Mixture:
 
 
 @dataclass(frozen=True)
-class MixtureProblem:
+class MixtureProblem(Problem):
     """Cross-entropy of K clients' mixtures.
 
     Attributes:
@@ -66,13 +67,9 @@ class MixtureProblem:
         text = torch.cat([shared["text"].unsqueeze(1), self.experts], dim=1)  # (K, 1 + k, C, D)
         return _mixture_losses(self.mixture, params, text, features, labels)
 
-    def penalty(self, params: Arrays) -> Tensor:
-        """No regulariser."""
-        return params["context"].new_zeros(len(params["context"]))
-
 
 @dataclass(frozen=True)
-class GateProblem:
+class GateProblem(Problem):
     """Cross-entropy of K clients' mixtures as a function of the gates alone.
 
     Attributes:
@@ -92,11 +89,6 @@ class GateProblem:
         """Cross-entropy over all classes, (K, B)."""
         del shared
         return _mixture_losses(self.mixture, params, self.text, features, labels)
-
-    def penalty(self, params: Arrays) -> Tensor:
-        """No regulariser."""
-        del params
-        return self.text.new_zeros(len(self.text))
 
 
 def _mixture_losses(

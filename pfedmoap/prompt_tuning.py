@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pfedmoap.aggregation import Weighting, average
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import client_batches, stack_arrays, stack_data, streams, unstack
+from pfedmoap.cohorts import client_batches, stack_data, streams, unstack
 from pfedmoap.gradients import Privatizer, Problem
 from pfedmoap.method import ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.optimisers import Optimiser
@@ -79,37 +79,53 @@ def average_or_keep(
     return average(updates, name, weighting) if updates else state
 
 
+def whole_prompt(params: Arrays) -> Tensor:
+    """The prompt of a client that trains it in one piece, (K, L, W)."""
+    return params["context"]
+
+
 @dataclass(frozen=True)
-class PromptProblem:
+class PromptProblem(Problem):
     """Cross-entropy of each client's prompt, optionally pulled towards an anchor (FedProx).
 
     Attributes:
-        encoder: From contexts (K, L, W) to class features (K, C, D).
+        encoder: From contexts (E, L, W) to class features (E, C, D).
         scale: Logit scale.
+        compose: Assembles the prompts from their parts, (K, L, W), or (K, P, L, W) for P a client.
         proximal: Weight mu of ``mu / 2 ||P - anchor||^2`` (FedProx, arXiv 1812.06127, eq. 2).
-        anchor: What the prompts are pulled to, (K, L, W); ``None`` for no pull.
+        anchor: What the parts named ``context`` are pulled to, (K, L, W); ``None`` for no pull.
     """
 
     encoder: PromptEncoder
     scale: float
+    compose: Callable[[Arrays], Tensor] = whole_prompt
     proximal: float = 0.0
     anchor: Tensor | None = None
 
+    def encode(self, params: Arrays) -> Tensor:
+        """Class features of the prompts, (K, C, D) or (K, P, C, D)."""
+        prompts = self.compose(params)
+        encoded: Tensor = self.encoder(prompts.flatten(0, -3)).unflatten(0, prompts.shape[:-2])
+        return encoded
+
     def represent(self, params: Arrays) -> Arrays:
         """Encode the prompts."""
-        return {"text": self.encoder(params["context"])}
+        return {"text": self.encode(params)}
+
+    def logits(self, text: Tensor, features: Arrays) -> Tensor:
+        """Classify images: class features (..., C, D) and features by kind, to (..., B, C)."""
+        return cosine_logits(features["image"], text, self.scale)
 
     def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
         """Cross-entropy over all classes, (K, B)."""
         del params
-        return cross_entropy(cosine_logits(features["image"], shared["text"], self.scale), labels)
+        return cross_entropy(self.logits(shared["text"], features), labels)
 
     def penalty(self, params: Arrays) -> Tensor:
         """The proximal term, (K,); its gradient flows into the prompt."""
-        context = params["context"]
         if self.anchor is None:
-            return context.new_zeros(len(context))
-        return self.proximal / 2 * (context - self.anchor).pow(2).flatten(1).sum(1)
+            return super().penalty(params)
+        return self.proximal / 2 * (params["context"] - self.anchor).pow(2).flatten(1).sum(1)
 
 
 def train_tasks(
@@ -221,36 +237,6 @@ def tune(
         losses, steps = trained.loss.tolist(), trained.steps.tolist()
         tuned += [Tuned(*client) for client in zip(batch, own, losses, steps, strict=True)]
     return sorted(tuned, key=lambda client: client.task.download.client)
-
-
-def tune_sent(
-    tasks: Sequence[ClientTask],
-    setting: Setting,
-    privatizer: Privatizer,
-    encoder: PromptEncoder,
-    *,
-    proximal: float = 0.0,
-) -> list[Tuned]:
-    """Train the one prompt that each client was sent as its ``context``, (L, W).
-
-    Args:
-        tasks: The round's tasks in any order.
-        setting: Training options and seed.
-        privatizer: How gradients are formed.
-        encoder: From contexts (K, L, W) to class features (K, C, D).
-        proximal: Weight of the pull towards what was sent; see `PromptProblem`.
-
-    Returns:
-        The trained clients, in the order of their ids.
-    """
-
-    def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
-        backbone = setting.backbone
-        sent = stack_arrays(batch, "context", backbone.device)
-        anchor = sent if proximal else None
-        return PromptProblem(encoder, backbone.logit_scale, proximal, anchor), {"context": sent}
-
-    return tune(tasks, setting, privatizer, begin)
 
 
 def upload_all(tuned: Sequence[Tuned]) -> list[ClientResult]:

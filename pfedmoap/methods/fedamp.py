@@ -18,55 +18,37 @@ at u_i, not at w_i. A client without a prompt on the server gets the plain mean,
 initial prompt before there are any.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from pfedmoap.backbone.clip import PromptEncoder
+from pfedmoap.aggregation import Weighting
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.method import ClientResult, Prediction
+from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.pool import ExpertPool
-from pfedmoap.prompt_tuning import classify, tune_sent
-from pfedmoap.prompts import initial_context
+from pfedmoap.prompt_tuning import PromptProblem, Tuned
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
-
-@dataclass(frozen=True)
-class ServerState:
-    """What the server knows.
-
-    Attributes:
-        initial: The prompt that everybody starts from, (L, W).
-        prompts: Everybody's last prompt.
-    """
-
-    initial: Tensor
-    prompts: ExpertPool
+INITIAL = "initial"  # the prompt that everybody starts from; beside it the server has the pool
 
 
 @dataclass(frozen=True)
-class FedAMP:
+class FedAMP(AveragedPrompt):
     """The method with its hyperparameters.
 
     Attributes:
-        setting: The task.
         sigma: Reach of similarity, in units of the mean squared distance between clients.
         step: How far a cloud prompt goes from the client's own towards the others', in (0, 1].
         proximal: Weight of the pull towards the cloud prompt.
-        context_length: Context vectors L.
-        context_init: Words to start the context from; none draws it at random.
     """
 
-    setting: Setting
+    weighting: Weighting = field(default="uniform", init=False)  # no option: similarity weighs
     sigma: float = 1.0
     step: float = 1.0
     proximal: float = 1.0
-    context_length: int = 16
-    context_init: str | None = None
 
     def __post_init__(self) -> None:
         if self.sigma <= 0 or not 0 < self.step <= 1 or self.proximal < 0:
@@ -75,83 +57,52 @@ class FedAMP:
                 f"step {self.step} and proximal {self.proximal}"
             )
 
-    @property
-    def trains(self) -> bool:
-        """Learns in rounds."""
-        return True
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Needs one global feature an image."""
-        return ("image",)
-
-    def privacy_gap(self, mode: Mode) -> str | None:
-        """The prompt is all it trains."""
-        return gap_of_one_phase(mode)
-
-    @property
-    def uploads(self) -> Mapping[str, ArraySpec]:
-        """The prompt is uploaded."""
-        return {"context": ArraySpec((self.context_length, self.setting.backbone.text_width))}
-
-    def init(self) -> ServerState:
+    def init(self) -> Arrays:
         """Start from one prompt and nobody's."""
-        context = initial_context(
-            self.setting.backbone, self.context_length, self.context_init, seed=self.setting.seed
-        )
-        return ServerState(context.cpu(), ExpertPool())
+        return {INITIAL: self.initial_context}
 
-    def plan(self, state: ServerState, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send each client its cloud prompt."""
-        cloud = self._cloud(state)
-        newcomers = state.initial
-        if len(state.prompts):
-            everybody = torch.stack([state.prompts[client] for client in state.prompts.clients])
-            newcomers = everybody.double().mean(0).to(everybody.dtype)
+    def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        """Send each client its cloud prompt; a newcomer the plain mean, or the initial prompt."""
+        clients, prompts = everybody(state)
+        cloud: dict[ClientId, Tensor] = {}
+        newcomers = state[INITIAL]
+        if clients:
+            flat = prompts.flatten(1).double()  # (N, L W)
+            mixed = (message_weights(flat, self.sigma, self.step) @ flat).to(prompts.dtype)
+            cloud = dict(zip(clients, mixed.view_as(prompts), strict=True))
+            newcomers = prompts.double().mean(0).to(prompts.dtype)
         return [
             Download(round, client, {"context": cloud.get(client, newcomers)})
             for client in sorted(cohort)
         ]
 
-    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Tune the cloud prompt on the client's images, pulled back to where it came from."""
-        tuned = tune_sent(tasks, self.setting, privatizer, self._encoder, proximal=self.proximal)
-        return [client.result(client.params, keeps=client.params) for client in tuned]
+    def problem(self, start: Arrays) -> PromptProblem:
+        """Pull the prompt back to the cloud prompt that it came from."""
+        return replace(super().problem(start), proximal=self.proximal, anchor=start["context"])
 
-    def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
+    def result(self, client: Tuned) -> ClientResult:
+        """Upload the prompt, and keep it to classify with."""
+        return client.result(client.params, keeps=client.params)
+
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Remember the prompts."""
         prompts = {update.client: update.arrays["context"] for update in updates}
-        return ServerState(state.initial, state.prompts.put(prompts))
+        pool = ExpertPool.from_arrays(state).put(prompts)
+        return {INITIAL: state[INITIAL], **pool.to_arrays()}
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the client's own prompt; a newcomer uses what it is sent."""
-        context = download.arrays["context"] if local is None else local["context"]
-        return classify(self._encoder, context, self.setting, features["image"])
+        return self.classify(download.arrays if local is None else local, features)
 
-    def predict_global(self, state: ServerState, features: Arrays) -> None:
+    def predict_global(self, state: Arrays, features: Arrays) -> None:
         """There is no global model."""
 
-    def to_arrays(self, state: ServerState) -> Arrays:
-        """The initial prompt and everybody's."""
-        return {"initial": state.initial, **state.prompts.to_arrays()}
 
-    def from_arrays(self, arrays: Arrays) -> ServerState:
-        """Inverse of `to_arrays`."""
-        return ServerState(arrays["initial"], ExpertPool.from_arrays(arrays))
-
-    def _cloud(self, state: ServerState) -> dict[ClientId, Tensor]:
-        """The cloud prompt of each client that has one, (L, W)."""
-        clients = state.prompts.clients
-        if not clients:
-            return {}
-        prompts = torch.stack([state.prompts[client] for client in clients])
-        flat = prompts.flatten(1).double()  # (N, L W)
-        mixed = message_weights(flat, self.sigma, self.step) @ flat
-        return dict(zip(clients, mixed.to(prompts.dtype).view_as(prompts), strict=True))
-
-    @cached_property
-    def _encoder(self) -> PromptEncoder:
-        return self.setting.backbone.prompt_encoder(self.setting.class_names, self.context_length)
+def everybody(state: Arrays) -> tuple[tuple[ClientId, ...], Tensor]:
+    """Whose prompts the server has, in the order of ids, and the prompts (N, L, W)."""
+    pool = ExpertPool.from_arrays(state)
+    prompts = [pool[client] for client in pool.clients]
+    return pool.clients, torch.stack(prompts) if prompts else torch.empty(0)
 
 
 def message_weights(prompts: Tensor, sigma: float, step: float) -> Tensor:

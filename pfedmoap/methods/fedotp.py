@@ -14,23 +14,18 @@ Where we depart: the iterations are always as many as asked for, where the relea
 a whole batch has converged, which would let an image's result depend on the others in its batch.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from pfedmoap.aggregation import Weighting
-from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import stack_arrays
-from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.optimal_transport import transport_plan
-from pfedmoap.prompt_tuning import average_or_keep, broadcast, cross_entropy, tune
+from pfedmoap.prompt_tuning import PromptProblem
 from pfedmoap.prompts import initial_context
 from pfedmoap.seeding import derive_seed
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.types import Arrays
 
 
 @dataclass(frozen=True)
@@ -67,148 +62,63 @@ class Transport:
 
 
 @dataclass(frozen=True)
-class TransportProblem:
+class TransportProblem(PromptProblem):
     """Cross-entropy of the transported cosines of K clients' two prompts.
 
     Attributes:
-        encoder: From contexts (E, L, W) to class features (E, C, D).
-        scale: Logit scale.
         transport: The matching.
     """
 
-    encoder: PromptEncoder
-    scale: float
-    transport: Transport
+    transport: Transport = field(kw_only=True)
 
-    def represent(self, params: Arrays) -> Arrays:
-        """Encode both prompts of each client in one pass, to (K, 2, C, D)."""
-        contexts = torch.stack([params["context"], params["own"]], dim=1)  # (K, 2, L, W)
-        return {"text": self.encoder(contexts.flatten(0, 1)).unflatten(0, (-1, 2))}
-
-    def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
-        """Cross-entropy over all classes, (K, B)."""
-        scores = self.transport.scores(features["patches"], shared["text"])
-        return cross_entropy(self.scale * scores, labels)
-
-    def penalty(self, params: Arrays) -> Tensor:
-        """No regulariser."""
-        return params["context"].new_zeros(len(params["context"]))
+    def logits(self, text: Tensor, features: Arrays) -> Tensor:
+        """Match patches (..., B, M, D) to both prompts' class features (..., 2, C, D)."""
+        return self.scale * self.transport.scores(features["patches"], text)
 
 
 @dataclass(frozen=True)
-class FedOTP:
+class FedOTP(AveragedPrompt):
     """The method with its hyperparameters; defaults are the paper's.
 
     Attributes:
-        setting: The task.
+        context_length: Context vectors L of each of the two prompts.
+        context_init: Words to start both contexts from; none draws each at random.
         mass: How much of an image is matched (their gamma).
         entropy: Weight of the entropy in the transport problem (their lambda).
         iterations: Rounds of scaling that solve it.
-        context_length: Context vectors L of each of the two prompts.
-        context_init: Words to start both contexts from; none draws each at random.
-        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
     """
 
-    setting: Setting
     mass: float = 0.8
     entropy: float = 0.1
     iterations: int = 100
-    context_length: int = 16
-    context_init: str | None = None
-    weighting: Weighting = "examples"
 
     def __post_init__(self) -> None:
         self.setting.backbone.require_features(self.features)
         transport_plan(torch.zeros(1, 1), self.mass, self.entropy, self.iterations)
 
     @property
-    def trains(self) -> bool:
-        """Learns in rounds."""
-        return True
-
-    @property
     def features(self) -> tuple[str, ...]:
         """Needs the local features of an image."""
         return ("patches",)
 
-    def privacy_gap(self, mode: Mode) -> str | None:
-        """Both contexts are in the private step."""
-        return gap_of_one_phase(mode)
-
-    @property
-    def uploads(self) -> Mapping[str, ArraySpec]:
-        """Only the global context is uploaded."""
-        return {"context": ArraySpec((self.context_length, self.setting.backbone.text_width))}
-
-    def init(self) -> Tensor:
-        """Start from one global context (L, W)."""
-        return self._initial(self.setting.seed).cpu()
-
-    def plan(self, state: Tensor, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send the global context."""
-        return broadcast({"context": state}, cohort, round)
-
-    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Tune both contexts; upload the global one and keep the other."""
-
-        def begin(batch: list[ClientTask]) -> tuple[TransportProblem, Arrays]:
-            device = self.setting.backbone.device
-            context = stack_arrays(batch, "context", device)
-            own = torch.stack([self._own(task.local).to(device) for task in batch])
-            return self._problem, {"context": context, "own": own}
-
-        return [
-            client.result(
-                {"context": client.params["context"]}, keeps={"own": client.params["own"]}
-            )
-            for client in tune(tasks, self.setting, privatizer, begin)
-        ]
-
-    def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
-        """Average the global contexts."""
-        return average_or_keep(state, updates, "context", self.weighting)
-
-    @torch.no_grad()
-    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
-        """Classify with the global context as it is now and the client's own."""
-        device = self.setting.backbone.device
-        context = {"context": download.arrays["context"], "own": self._own(local)}
-        problem = self._problem
-        text = problem.represent({name: value[None].to(device) for name, value in context.items()})
-        scores = problem.transport.scores(features["patches"].to(device), text["text"][0])
-        return Prediction(problem.scale * scores)
-
-    def predict_global(self, state: Tensor, features: Arrays) -> None:
-        """There is no global model: without an own prompt there is nothing to match."""
-
-    def to_arrays(self, state: Tensor) -> Arrays:
-        """The global context."""
-        return {"context": state}
-
-    def from_arrays(self, arrays: Arrays) -> Tensor:
-        """Inverse of `to_arrays`."""
-        return arrays["context"]
-
-    def _own(self, local: Arrays | None) -> Tensor:
-        return self._initial_own if local is None else local["own"]
-
-    def _initial(self, seed: int) -> Tensor:
-        return initial_context(
+    @cached_property
+    def own(self) -> Arrays:
+        """The local context, (L, W)."""
+        seed = derive_seed(self.setting.seed, "own context")
+        context = initial_context(
             self.setting.backbone, self.context_length, self.context_init, seed=seed
         )
+        return {"own": context.cpu()}
 
-    @cached_property
-    def _initial_own(self) -> Tensor:
-        return self._initial(derive_seed(self.setting.seed, "own context"))
+    def compose(self, params: Arrays) -> Tensor:
+        """Both prompts side by side, (K, 2, L, W)."""
+        return torch.stack([params["context"], params["own"]], dim=1)
 
-    @cached_property
-    def _problem(self) -> TransportProblem:
-        backbone = self.setting.backbone
-        return TransportProblem(
-            backbone.prompt_encoder(self.setting.class_names, self.context_length),
-            backbone.logit_scale,
-            Transport(self.mass, self.entropy, self.iterations),
-        )
+    def problem(self, start: Arrays) -> TransportProblem:
+        """Match patches to both prompts."""
+        transport = Transport(self.mass, self.entropy, self.iterations)
+        scale = self.setting.backbone.logit_scale
+        return TransportProblem(self.encoder, scale, self.compose, transport=transport)
 
 
 METHOD = FedOTP

@@ -7,9 +7,9 @@ serves a stage that trains the one, the other, or both.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from pfedmoap.gradients import Problem
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
 from pfedmoap.protected.naming import part_of
 from pfedmoap.types import Arrays
@@ -17,14 +17,8 @@ from pfedmoap.types import Arrays
 PREFIX, AUXILIARY = "prefix", "auxiliary"
 
 
-def none_of(params: Arrays) -> Tensor:
-    """No penalty for any of K clients, (K,)."""
-    first = next(iter(params.values()))
-    return torch.zeros(len(first), device=first.device)
-
-
 @dataclass(frozen=True)
-class AuxiliaryProblem:
+class AuxiliaryProblem(Problem):
     """One stage of K clients.
 
     Attributes:
@@ -46,13 +40,9 @@ class AuxiliaryProblem:
         weights, prefix = part_of(AUXILIARY, everything), part_of(PREFIX, everything)
         return self.model.losses(weights, prefix, shared, features, labels)
 
-    def penalty(self, params: Arrays) -> Tensor:
-        """None, (K,)."""
-        return none_of(params)
-
 
 @dataclass(frozen=True)
-class ServerProblem:
+class ServerProblem(Problem):
     """The server's step: the same prefix inside the full model.
 
     Attributes:
@@ -68,7 +58,3 @@ class ServerProblem:
     def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
         """One loss an example, (1, B)."""
         return self.model.losses(part_of(PREFIX, params), shared, features, labels)
-
-    def penalty(self, params: Arrays) -> Tensor:
-        """None, (1,)."""
-        return none_of(params)

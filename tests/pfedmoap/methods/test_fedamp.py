@@ -95,7 +95,7 @@ def test_newcomer_gets_the_plain_mean(small, setting):
 def test_proximal_pull_has_a_gradient(small, setting):
     _, free, _ = small(FedAMP(setting, proximal=0.0)).rounds(1)
     _, held, _ = small(FedAMP(setting, proximal=20.0)).rounds(1)
-    start = FedAMP(setting).init().initial
+    start = FedAMP(setting).init()["initial"]
     for client in free:
         far = (free[client]["context"] - start).norm()
         near = (held[client]["context"] - start).norm()

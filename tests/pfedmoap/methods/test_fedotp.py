@@ -52,7 +52,7 @@ def test_own_context_is_trained_and_stays(small, setting):
     own = torch.stack([local["own"] for local in locals.values()])
     assert float((own - own.mean(0)).norm()) > 1e-3
     assert all(set(result.update.arrays) == {"context"} for result in results)
-    assert not torch.allclose(method._initial_own, method.init(), atol=1e-3)
+    assert not torch.allclose(method.own["own"], method.init()["context"], atol=1e-3)
 
 
 def test_evaluation_uses_the_new_average_with_the_own_context(small, setting, data):
@@ -61,8 +61,8 @@ def test_evaluation_uses_the_new_average_with_the_own_context(small, setting, da
     me = ClientId(4)
     (download,) = method.plan(state, [me], 2)
     view = data[me].view()
-    text = method._problem.encoder(torch.stack([state, locals[me]["own"]]))
-    truth = method._problem.transport.scores(view["patches"], text)
+    text = method.encoder(torch.stack([state["context"], locals[me]["own"]]))
+    truth = Transport(0.8, 0.1, 100).scores(view["patches"], text)
     logits = method.predict(download, locals[me], view).logits
     assert torch.allclose(logits, setting.backbone.logit_scale * truth, atol=1e-4)
 

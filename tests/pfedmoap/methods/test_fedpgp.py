@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.fedpgp import FedPGP, ResidualProblem
+from pfedmoap.methods.fedpgp import FedPGP
 from pfedmoap.prompt_tuning import template_features
 from pfedmoap.types import ClientId
 
@@ -27,13 +27,13 @@ def test_both_factors_are_trained(small, setting):
     method = FedPGP(setting)
     _, locals, _ = small(method).rounds(1)
     for name in ("u", "v"):
-        moved = locals[ClientId(4)][name] - method._initial_residual[name]
+        moved = locals[ClientId(4)][name] - method.own[name]
         assert float(moved.norm()) > 1e-5
 
 
 def test_loss_equals_the_papers_equation_written_out(setting, data):
     method = FedPGP(setting, mu=0.7, temperature=0.3)
-    encoder, scale = method._encoder, setting.backbone.logit_scale
+    encoder, scale = method.encoder, setting.backbone.logit_scale
     written = template_features(setting)
     stream = torch.Generator().manual_seed(2)
     params = {
@@ -41,7 +41,7 @@ def test_loss_equals_the_papers_equation_written_out(setting, data):
         "u": torch.randn(2, 16, 4, generator=stream),
         "v": torch.randn(2, 4, 32, generator=stream),
     }
-    problem = ResidualProblem(encoder, scale, written, 0.7, 0.3)
+    problem = method.problem(params)
     image = torch.stack([data[ClientId(4)].view()["image"][:3]] * 2)
     labels = torch.tensor([[0, 1, 2], [2, 1, 0]])
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_contrast_draws_the_global_prompt_to_the_written_one(small, setting):
     def agreement(mu):
         method = FedPGP(setting, mu=mu)
         state, _, _ = small(method).rounds(3)
-        return float((method._encoder(state[None])[0] * written).sum(-1).mean())
+        return float((method.encoder(state["context"][None])[0] * written).sum(-1).mean())
 
     assert agreement(30.0) > agreement(0.0)
 
@@ -75,7 +75,7 @@ def test_newcomer_predicts_with_the_common_initial_residual(small, setting, data
     state, _, _ = small(method).rounds(1, [ClientId(0)])
     (download,) = method.plan(state, [ClientId(7)], 2)
     given = method.predict(download, None, data[ClientId(7)].view()).logits
-    same = method.predict(download, method._initial_residual, data[ClientId(7)].view()).logits
+    same = method.predict(download, method.own, data[ClientId(7)].view()).logits
     assert torch.equal(given, same)
 
 

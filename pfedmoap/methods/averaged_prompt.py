@@ -1,0 +1,145 @@
+"""What methods share whose server averages a prompt: PromptFL's round, every step replaceable.
+
+The round is that of FedAvg (McMahan et al., AISTATS 2017, arXiv 1602.05629, Algorithm 1) on the
+context vectors of CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pfedmoap.aggregation import Weighting
+from pfedmoap.backbone.clip import PromptEncoder
+from pfedmoap.cohorts import stack
+from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
+from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.prompt_tuning import PromptProblem, Tuned, average_or_keep, broadcast, tune
+from pfedmoap.prompts import initial_context
+from pfedmoap.types import Arrays, ClientId, Download, Update
+
+
+@dataclass(frozen=True)
+class AveragedPrompt:
+    """A prompt that clients train from the server's values, and that the server averages.
+
+    The server's state is named tensors. Clients are sent those that ``uploads`` names, train them
+    together with those that ``own`` names, upload the former and keep the latter.
+
+    Attributes:
+        setting: The task.
+        context_length: Context vectors L.
+        context_init: Words to start the context from; none draws it at random.
+        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
+    """
+
+    setting: Setting
+    context_length: int = 16
+    context_init: str | None = None
+    weighting: Weighting = "examples"
+
+    @property
+    def trains(self) -> bool:
+        """Learns in rounds."""
+        return True
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Needs one global feature an image."""
+        return ("image",)
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """All that a client trains is in the private step."""
+        return gap_of_one_phase(mode)
+
+    @property
+    def uploads(self) -> dict[str, ArraySpec]:
+        """The prompt is uploaded."""
+        return {"context": ArraySpec((self.context_length, self.setting.backbone.text_width))}
+
+    @property
+    def own(self) -> Arrays:
+        """What stays on a client, by name, as one that never took part has it; on the CPU."""
+        return {}
+
+    def compose(self, params: Arrays) -> Tensor:
+        """Assemble K clients' prompts from their parts: (K, L, W), or (K, P, L, W) for P each."""
+        return params["context"]
+
+    def problem(self, start: Arrays) -> PromptProblem:
+        """What K clients minimise, who train from ``start``, each (K, ...)."""
+        return PromptProblem(self.encoder, self.setting.backbone.logit_scale, self.compose)
+
+    def init(self) -> Arrays:
+        """Start from one prompt (L, W)."""
+        return {"context": self.initial_context}
+
+    def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        """Send everybody the same."""
+        return broadcast({name: state[name] for name in self.uploads}, cohort, round)
+
+    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
+        """Tune what was sent together with what the client keeps."""
+
+        def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
+            parts = [self.parts(task.download, task.local) for task in batch]
+            start = stack(parts, self.setting.backbone.device)
+            return self.problem(start), start
+
+        return [self.result(each) for each in tune(tasks, self.setting, privatizer, begin)]
+
+    def parts(self, download: Download, local: Arrays | None) -> dict[str, Tensor]:
+        """What a client's prompt is made of: what it was sent, and what it kept or starts with."""
+        kept = self.own if local is None else local
+        sent = {name: download.arrays[name] for name in self.uploads}
+        return sent | {name: kept[name] for name in self.own}
+
+    def result(self, client: Tuned) -> ClientResult:
+        """Divide what a client trained into what it uploads and what it keeps."""
+        uploads = {name: client.params[name] for name in self.uploads}
+        return client.result(uploads, keeps={name: client.params[name] for name in self.own})
+
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        """Average what was uploaded."""
+        return {
+            name: average_or_keep(old, updates, name, self.weighting) for name, old in state.items()
+        }
+
+    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+        """Classify with what the server would send now and what the client keeps."""
+        return self.classify(self.parts(download, local), features)
+
+    def predict_global(self, state: Arrays, features: Arrays) -> Prediction | None:
+        """Classify with the server's prompt; it is none without the clients' own parts."""
+        return None if self.own else self.classify(state, features)
+
+    def to_arrays(self, state: Arrays) -> Arrays:
+        """The server's state."""
+        return dict(state)
+
+    def from_arrays(self, arrays: Arrays) -> Arrays:
+        """Inverse of `to_arrays`."""
+        return dict(arrays)
+
+    @torch.no_grad()
+    def classify(self, parts: Arrays, features: Arrays) -> Prediction:
+        """Classify images, by kind (B, ...), with one prompt's parts."""
+        device = self.setting.backbone.device
+        one = {name: value[None].to(device) for name, value in parts.items()}
+        problem = self.problem(one)
+        images = {kind: features[kind].to(device) for kind in self.features}
+        return Prediction(problem.logits(problem.encode(one)[0], images))
+
+    @cached_property
+    def initial_context(self) -> Tensor:
+        """The context that everybody starts from, (L, W) on the CPU."""
+        return initial_context(
+            self.setting.backbone, self.context_length, self.context_init, seed=self.setting.seed
+        ).cpu()
+
+    @cached_property
+    def encoder(self) -> PromptEncoder:
+        """From contexts (K, L, W) to class features (K, C, D)."""
+        return self.setting.backbone.prompt_encoder(self.setting.class_names, self.context_length)
