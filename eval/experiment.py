@@ -15,6 +15,7 @@ from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.backbone.loading import BackboneOptions
 from pfedmoap.config import Config, Sampling, Schema, Seeds
 from pfedmoap.data.clusters import Clusters
+from pfedmoap.data.csv_table import CSVTable
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.digits import Digits
 from pfedmoap.data.dirichlet import Dirichlet, DomainDirichlet
@@ -52,7 +53,7 @@ def schema() -> Schema:
             "seeds": Seeds,
         },
         choices={
-            "data": {"digits": Digits, "scenes": Scenes, "folder": ImageFolder}
+            "data": {"digits": Digits, "scenes": Scenes, "folder": ImageFolder, "csv": CSVTable}
             | {"questions": Questions}
             | dict(READERS),
             "partition": {
@@ -113,7 +114,9 @@ class Experiment:
             PrivacyError: The method has no guarantee under the chosen options.
         """
         training, rounds = self.config.build("training"), self.config.build("rounds")
-        planned = PlannedTraining(rounds.rounds, training.epochs, training.batch_size)
+        planned = PlannedTraining(
+            *(rounds.rounds, training.epochs, training.batch_size), groups=self.federation.groups
+        )
         return self.privacy.privatizer(self.method, planned, ledgers)
 
 

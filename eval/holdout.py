@@ -49,6 +49,7 @@ def class_part(dataset: ImageDataset, part: Part) -> ImageDataset:
         domain_names=dataset.domain_names,
         templates=dataset.templates,
         unreadable=dataset.unreadable,
+        groups=None if dataset.groups is None else dataset.groups[index],
     )
 
 

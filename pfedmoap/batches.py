@@ -38,12 +38,15 @@ class Batch:
         labels: (K, B) int64.
         weight: Weight of each example in its client's loss, (K, B); 0 marks padding.
         streams: The clients' random streams; also says whose examples these are.
+        owner: Which person of its client each example belongs to, (K, B), counted from 0 in each
+            step, so that it is below B; ``None`` where each example stands for itself.
     """
 
     features: Arrays
     labels: Tensor
     weight: Tensor
     streams: tuple[Stream, ...]
+    owner: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class BatchPlan:
         active: Whether a client takes a step, (S, K).
         widths: Examples of the client with most of them, by step; S integers. The rest is padding.
         streams: The K clients' random streams.
+        owner: See `Batch.owner`, (S, K, B).
     """
 
     index: Tensor
@@ -65,33 +69,42 @@ class BatchPlan:
     active: Tensor
     widths: tuple[int, ...]
     streams: tuple[Stream, ...]
+    owner: Tensor | None = None
 
     @classmethod
     def stack(
-        cls, plans: Sequence[tuple[Tensor, Tensor, Tensor]], streams: Sequence[Stream]
+        cls,
+        plans: Sequence[tuple[Tensor, Tensor, Tensor]],
+        streams: Sequence[Stream],
+        owners: Sequence[Tensor] | None = None,
     ) -> "BatchPlan":
         """Put clients' plans side by side.
 
         Args:
             plans: Index, view and weight of each client, (S_k, B_k), padding behind the examples.
             streams: The clients' random streams.
+            owners: Whose each of these examples is, (S_k, B_k) for each client.
 
         Returns:
             The plan; a client takes all of its S_k steps, even one without examples.
         """
         width = max(1, *(index.shape[1] for index, _, _ in plans))
-        index, view, weight = (
-            pad_sequence([F.pad(plan[i], (0, width - plan[i].shape[1])) for plan in plans])
-            for i in range(3)
-        )
+
+        def pad(tensors: Sequence[Tensor]) -> Tensor:
+            return pad_sequence([F.pad(one, (0, width - one.shape[1])) for one in tensors])
+
+        index, view, weight = (pad([plan[i] for plan in plans]) for i in range(3))
+        owner = None if owners is None else pad(owners)
         steps = torch.tensor([len(index) for index, _, _ in plans])
         active = torch.arange(len(index))[:, None] < steps
         widths = (weight > 0).sum(2).amax(1).clamp(min=1).tolist()
-        return cls(index, view, weight, active, tuple(widths), tuple(streams))
+        return cls(index, view, weight, active, tuple(widths), tuple(streams), owner)
 
     def to(self, device: torch.device) -> "BatchPlan":
         """Move the plan to a device."""
         moved = {name: getattr(self, name).to(device) for name in _PLAN_TENSORS}
+        if self.owner is not None:
+            moved["owner"] = self.owner.to(device)
         return replace(self, **moved)
 
 
@@ -133,7 +146,8 @@ class StackedData:
         index, view, weight = (t[step, :, :width] for t in (plan.index, plan.view, plan.weight))
         client = torch.arange(len(index), device=index.device)[:, None]
         features = {kind: views[client, index, view] for kind, views in self.features.items()}
-        return Batch(features, self.labels[client, index], weight, plan.streams)
+        owner = None if plan.owner is None else plan.owner[step, :, :width]
+        return Batch(features, self.labels[client, index], weight, plan.streams, owner)
 
 
 def _one_row(empty: Tensor) -> Tensor:

@@ -50,12 +50,15 @@ class Sampling:
         unseen_clients: Clients held out from all training, to test what newcomers get.
         server_shots: Training images for each class (and domain) that are the server's own, and
             no client's; for methods whose server trains.
+        groups: Where the data say whose each image is: ``together`` gives all training images of
+            a person to one client, ``split`` leaves them where the partition puts them.
     """
 
     shots: int | None = None
     classes: Literal["all", "base"] = "all"
     unseen_clients: int = 0
     server_shots: int = 0
+    groups: Literal["together", "split"] = "together"
 
 
 @dataclass(frozen=True)

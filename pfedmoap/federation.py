@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.config import Sampling, Seeds
 from pfedmoap.data.dataset import ImageDataset, IntArray, chosen_images
 from pfedmoap.data.features import cached_features
 from pfedmoap.data.few_shot import draw_images
+from pfedmoap.data.persons import report_shared, together
 from pfedmoap.data.splits import ClientSplit, Partition, refuse_idle
 from pfedmoap.language.encoding import check_modality, question_features
 from pfedmoap.language.model import FrozenLM
@@ -72,6 +74,20 @@ class Federation:
     def training_data(self) -> dict[ClientId, ClientData]:
         """Training data by client."""
         return {client: own.train for client, own in self.clients.items()}
+
+    @property
+    def groups(self) -> dict[ClientId, Tensor] | None:
+        """Whose image each client's training examples are, (n,) by client; private.
+
+        ``None`` where the data do not say.
+        """
+        owners = self.dataset.groups
+        if owners is None:
+            return None
+        return {
+            client: torch.from_numpy(owners[own.split.train].astype(np.int64))
+            for client, own in self.clients.items()
+        }
 
     def describe(self) -> dict[str, object]:
         """All that inference and reports need to know of the data, as JSON."""
@@ -163,6 +179,9 @@ def build_federation(
     shared = dataset.shared_out
     shots, kept = draw_images(shared, sampling.shots, sampling.server_shots, seeds.few_shot)
     splits = partition.split(shared, shots, seeds.partition)
+    if dataset.groups is not None:
+        splits = together(shared, splits) if sampling.groups == "together" else splits
+        report_shared(shared, splits)
     if not idle_clients:
         refuse_idle(shared, splits)
     used = np.sort(np.concatenate([kept, *(split.train for split in splits)]))

@@ -56,17 +56,20 @@ class BatchWide(Protocol):
 
 @dataclass(frozen=True)
 class PlannedTraining:
-    """What a privacy budget has to last for; all of it is public.
+    """What a privacy budget has to last for; all of it is public but for the groups.
 
     Attributes:
         rounds: Rounds that one client can take part in at most.
         epochs: Local epochs in a round.
         batch_size: Examples in a step, as planned.
+        groups: Whose each training example is, (n,) by client, for a guarantee for people; ``None``
+            where nobody knows. It decides who is drawn with whom, and nothing else.
     """
 
     rounds: int
     epochs: int
     batch_size: int
+    groups: Mapping[ClientId, Tensor] | None = None
 
 
 @dataclass(frozen=True)

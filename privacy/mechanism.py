@@ -10,6 +10,7 @@ from torch import Tensor
 from pfedmoap.batches import Batch
 from pfedmoap.gradients import Problem
 from pfedmoap.types import Arrays
+from privacy.groups import GroupMeans
 from privacy.noisy_sum import NoisySum
 from privacy.per_example import per_example_gradients
 from privacy.randomness import SecureStream
@@ -36,9 +37,11 @@ class Mechanism(Protocol):
 class SampledGaussian:
     """The Gaussian mechanism of DP-SGD (Abadi et al., CCS 2016, Algorithm 1) with Opacus.
 
-    **Unit**: one training example of one client. **Neighbours**: add or remove it. The sum of a
-    client's clipped gradients changes by at most ``max_grad_norm`` in l2, over *all* of its
-    parameters together; the noise's standard deviation is ``noise_multiplier`` times that.
+    **Unit**: one training example of one client, or, where the batch says whose its examples are,
+    all training examples of one person at one client. **Neighbours**: add or remove it. The sum of
+    a client's clipped gradients, of a person's mean gradients there, changes by at most
+    ``max_grad_norm`` in l2, over *all* of its parameters together; the noise's standard deviation
+    is ``noise_multiplier`` times that.
 
     **Not covered**: how many examples the step has (only timing shows it), and everything outside
     the gradients, such as the losses that are returned beside them.
@@ -74,18 +77,29 @@ class SampledGaussian:
         ]
         losses = []
         start = 0
+        people = None if batch.owner is None else GroupMeans(batch.owner, batch.weight > 0)
         for samples, each in per_example_gradients(problem, params, batch, self.memory_bytes):
             present = batch.weight[:, start : start + each.shape[1]] > 0  # (K, b)
-            start += each.shape[1]
             kept = _contributing(samples, present)
             losses.append(each * present)
-            for row, client in enumerate(sums):
-                client.add({name: value[row] for name, value in kept.items()})
+            if people is None:
+                _add(sums, kept)
+            else:
+                people.add(start, kept)
+            start += each.shape[1]
+        if people is not None:
+            _add(sums, people.means())
         rows = [client.finish() for client in sums]
         found = {name: torch.stack([row[name] for row in rows]) for name in params}
         present = batch.weight > 0
         loss = torch.cat(losses, dim=1).sum(1) / present.sum(1).clamp(min=1)
         return with_penalty(problem, params, found), loss
+
+
+def _add(sums: Sequence[NoisySum], vectors: Arrays) -> None:
+    """Add each client's vectors, (K, n, ...), to its sum, each of them clipped."""
+    for row, client in enumerate(sums):
+        client.add({name: value[row] for name, value in vectors.items()})
 
 
 def _contributing(samples: Arrays, present: Tensor) -> dict[str, Tensor]:

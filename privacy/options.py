@@ -17,6 +17,7 @@ from privacy.accounting import (
     sampled_gaussian_epsilon,
     sampled_gaussian_noise,
 )
+from privacy.groups import Unit, groups_of
 from privacy.ledger import Budget, Ledgers
 from privacy.mechanism import SampledGaussian
 from privacy.randomness import Randomness
@@ -31,7 +32,8 @@ _WORRYING_DELTA = 1e-2  # whatever the number of units
 class DPSGD:
     """Private gradient steps: each example is clipped and noise is added in every step.
 
-    **Unit**: one training example of one client. **Neighbours**: add or remove it. A client takes
+    **Unit**: one training example of one client, or with ``unit`` ``group`` all training examples
+    of one person at one client. **Neighbours**: add or remove it. A client takes
     ``epochs / sample_rate`` steps a round and divides by ``training.batch_size``, whatever it has.
 
     Attributes:
@@ -45,6 +47,10 @@ class DPSGD:
         noise_multiplier: Noise in multiples of the clipping norm; none takes the least that lasts
             for the whole run. With less than that, clients sit out once ``epsilon`` is spent.
         counts: Whether uploads state the number of examples: ``withheld`` or declared ``public``.
+        unit: What is drawn, clipped and protected as one: an ``example``, or a ``group``: all
+            training images of one person at one client; the data must say whose each image is.
+        max_per_group: Most images of one person that train at a client, the first ones in the
+            order of the data; none takes all. The guarantee holds for any number.
         memory_bytes: Bound on the memory of per-example gradients.
         insecure_seed: Seed of samples and noise, for tests: the result is then NOT private.
     """
@@ -57,6 +63,8 @@ class DPSGD:
     accountant: str = "pld"  # not a Literal, so that the one that was removed gets an answer
     noise_multiplier: float | None = None
     counts: Counts = "withheld"
+    unit: Unit = "example"
+    max_per_group: int | None = None
     memory_bytes: int = 2**30
     insecure_seed: int | None = None
 
@@ -65,6 +73,11 @@ class DPSGD:
         check_accountant(self.accountant)
         if not 0 < self.sample_rate <= 1:
             raise PrivacyError(f"privacy.sample_rate must be in (0, 1], got {self.sample_rate}")
+        if self.max_per_group is not None and (self.unit != "group" or self.max_per_group < 1):
+            raise PrivacyError(
+                f"privacy.max_per_group is {self.max_per_group} with privacy.unit {self.unit!r}: "
+                "it must be at least 1, and needs --privacy.unit group"
+            )
         if self.memory_bytes < 1:
             raise PrivacyError(f"privacy.memory_bytes must be positive, got {self.memory_bytes}")
 
@@ -73,8 +86,10 @@ class DPSGD:
     ) -> StepPrivacy:
         """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`."""
         mode, accountant = self._mode(method), check_accountant(self.accountant)
+        groups = groups_of(self.unit, self.max_per_group, planned.groups)
         # What the options imply of a client's size; its true size is private, or may be.
-        _warn_of_delta(self.delta, planned.batch_size / self.sample_rate, "examples in a client")
+        implied = planned.batch_size / self.sample_rate
+        _warn_of_delta(self.delta, implied, f"{self.unit}s in a client")
         steps = math.ceil(planned.epochs / self.sample_rate - 1e-9)
         if self.noise_multiplier is None:
             noise = sampled_gaussian_noise(
@@ -89,6 +104,8 @@ class DPSGD:
             "max_grad_norm": self.max_grad_norm,
             "noise_multiplier": noise,
             "sample_rate": self.sample_rate,
+            "unit": self.unit,
+            "max_per_group": self.max_per_group,
             "accountant": self.accountant,
         }
 
@@ -107,6 +124,7 @@ class DPSGD:
             decoupled=mode == "decoupled",
             counts=self.counts,
             randomness=_randomness(self.insecure_seed),
+            groups=groups,
             statement=statements.of_steps(
                 budget, planned.rounds, mode, self.counts, self.insecure_seed, method
             ),

@@ -11,6 +11,7 @@ from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import Authorisation, Problem
 from pfedmoap.types import Arrays, ClientId, Download, Update
 from privacy.admittance import charge_cohort
+from privacy.groups import Groups
 from privacy.ledger import Ledgers
 from privacy.mechanism import Mechanism
 from privacy.randomness import Randomness, SecureStream
@@ -23,7 +24,8 @@ Counts = Literal["withheld", "public"]
 class StepPrivacy:
     """Clips and noises every gradient step of what is uploaded.
 
-    **Unit**: one training example of one client. **Neighbours**: add or remove it. **Private**:
+    **Unit**: one training example of one client, or all of one person (``groups``). **Neighbours**:
+    add or remove it. **Private**:
     the sequence of everything that the client uploads in the whole run. **Not covered**: accuracy
     figures, timing, and the number of examples where it is declared public.
 
@@ -36,6 +38,7 @@ class StepPrivacy:
         counts: Whether uploads state the number of examples.
         randomness: Where samples and noise come from.
         statement: The guarantee in words and figures.
+        groups: Whose the examples are, where the unit is a person; ``None`` protects examples.
     """
 
     mechanism: Mechanism
@@ -46,6 +49,7 @@ class StepPrivacy:
     counts: Counts
     randomness: Randomness
     statement: dict[str, Any]  # JSON of any shape
+    groups: Groups | None = None
     _steps_left: dict[tuple[ClientId, int], int] = field(default_factory=dict)
 
     def authorise(
@@ -75,6 +79,7 @@ class StepPrivacy:
             rate=self.sample_rate,
             normaliser=self.normaliser,
             randomness=self.randomness,
+            units=self.groups,
         )
 
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:

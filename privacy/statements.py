@@ -15,6 +15,19 @@ _NOT_COVERED = [
 ]
 
 
+_UNITS = {
+    "example": {
+        "unit": "one training example of one client",
+        "neighbours": "add or remove one example",
+    },
+    "group": {
+        "unit": "one person: all training examples of one group at one client",
+        "neighbours": "add or remove all examples of one group",
+    },
+}
+_SPREAD = "people with examples at several clients: the budgets of these clients add up for them"
+
+
 def of_steps(
     budget: Budget, rounds: int, mode: str, counts: str, seed: int | None, method: object
 ) -> dict[str, Any]:
@@ -32,8 +45,7 @@ def of_steps(
         JSON.
     """
     return {
-        "unit": "one training example of one client",
-        "neighbours": "add or remove one example",
+        **_UNITS[str(budget.mechanism.get("unit", "example"))],
         "private": "the sequence of all uploads of a client"
         + (", and all else that its rounds train" if mode == "joint" else "")
         + "".join(
@@ -71,7 +83,11 @@ def _common(budget: Budget, rounds: int, counts: str, seed: int | None) -> dict[
         "rounds_planned": rounds,
         "epsilon_planned": budget.spent(rounds * budget.units),
         "mechanism": dict(budget.mechanism),
-        "not_covered": [*_NOT_COVERED, *([size] if counts == "public" else [])],
+        "not_covered": [
+            *_NOT_COVERED,
+            *([_SPREAD] if budget.mechanism.get("unit") == "group" else []),
+            *([size] if counts == "public" else []),
+        ],
         "is_private": seed is None,
         "caveats": _caveats(seed),
     }

@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     claim = experiment.privacy
     if not isinstance(claim, DPSGD):
         raise ConfigError("audit needs `--privacy dpsgd`; it audits the release mode beside it")
+    if claim.unit != "example":
+        raise ConfigError("audit draws and removes single images: use `--privacy.unit example`")
     training, rounds = config.build("training"), config.build("rounds").rounds
     draws = Randomness(options["audit_seed"])
     parts = {

@@ -47,6 +47,7 @@ class ImageDataset:
         templates: Hand-written prompts for zero-shot classification, each with one ``{}``.
         unreadable: Files that were found but could not be read, each with the reason.
         grouping: Other classes to share the items out by; ``None`` shares out by label.
+        groups: Whose image each is, (n,), e.g. a patient's number; ``None`` where nothing says.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ImageDataset:
     templates: tuple[str, ...] = ("a photo of a {}.",)
     unreadable: tuple[str, ...] = ()
     grouping: Grouping | None = None
+    groups: IntArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -80,6 +82,11 @@ class ImageDataset:
             raise DataError(
                 f"domains of {self.name!r} must have shape ({n},) and ids below "
                 f"{len(self.domain_names)}, the number of domain names"
+            )
+
+        if self.groups is not None and self.groups.shape != (n,):
+            raise DataError(
+                f"groups of {self.name!r} have shape {self.groups.shape}, expected ({n},)"
             )
 
     def __len__(self) -> int:
@@ -114,6 +121,7 @@ def chosen_images(dataset: ImageDataset, indices: IntArray) -> ImageDataset:
         domains=None if dataset.domains is None else dataset.domains[indices],
         grouping=dataset.grouping
         and Grouping(dataset.grouping.names, dataset.grouping.numbers[indices]),
+        groups=None if dataset.groups is None else dataset.groups[indices],
     )
 
 

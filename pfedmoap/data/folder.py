@@ -1,28 +1,15 @@
 """Images in folders: a folder for each class, perhaps below one for each domain or division."""
 
-import hashlib
-import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from PIL import Image
-
-from pfedmoap.data.dataset import BoolArray, ImageDataset, IntArray
-from pfedmoap.data.division import strata_of, stratified_test_mask
-from pfedmoap.data.images import CheckedFile, check, decode
-from pfedmoap.data.tree import ImageFile, scan
+from pfedmoap.data.dataset import ImageDataset
+from pfedmoap.data.image_files import read_files
+from pfedmoap.data.tree import scan
 from pfedmoap.errors import DataError
-
-logger = logging.getLogger(__name__)
-
-NAMED_IN_WARNINGS = 10
-"""Unreadable files that the warning names; all of them are in ``ImageDataset.unreadable``."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +31,9 @@ class ImageFolder:
         class_names: Better names for class folders, by folder name. Other folders are named by
             themselves, without a leading number and full stop, with spaces for underscores;
             hyphens stay (``t-shirt``).
+        groups: ``subfolder`` where each class folder holds a folder for each person, as in
+            ``root/class/person/*``; the same name is the same person wherever it stands. For
+            ``--privacy.unit group``.
     """
 
     root: str
@@ -51,6 +41,7 @@ class ImageFolder:
     test_fraction: float = 0.3
     seed: int = 0
     class_names: Mapping[str, str] | None = None
+    groups: Literal["none", "subfolder"] = "none"
 
     def read(self) -> ImageDataset:
         """Read the tree.
@@ -64,28 +55,13 @@ class ImageFolder:
             DataError: If the tree has another form, no usable image, or no common class.
         """
         root = Path(self.root).expanduser()
-        files, checks, unreadable = _usable(root, scan(root, self.layout))
-        _check_common_classes(root, files)
-        folders, labels = _numbered([file.class_folder for file in files])
-        in_domains = [file.domain for file in files if file.domain is not None]
-        domain_names, numbers = _numbered(in_domains)
-        domains = numbers if in_domains else None
-        if files[0].division is None:
-            strata = strata_of(labels, domains)
-            is_test = stratified_test_mask(strata, self.test_fraction, self.seed)
-        else:
-            is_test = np.array([file.division == "test" for file in files])
-        _report_duplicates(root, checks, is_test)
-        return ImageDataset(
-            name=root.resolve().name,
-            class_names=self._names(folders),
-            labels=labels,
-            is_test=is_test,
-            load=_Files(tuple(root / file.path for file in files)),
-            fingerprint=_fingerprint(files, checks),
-            domains=domains,
-            domain_names=domain_names,
-            unreadable=unreadable,
+        return read_files(
+            root,
+            root.resolve().name,
+            scan(root, self.layout, persons=self.groups == "subfolder"),
+            self._names,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
         )
 
     def _names(self, folders: Sequence[str]) -> tuple[str, ...]:
@@ -110,77 +86,3 @@ def human_name(folder: str) -> str:
     """
     stripped = re.sub(r"^\d+\.\s*", "", folder)
     return " ".join(stripped.replace("_", " ").split()) or folder
-
-
-@dataclass(frozen=True)
-class _Files:
-    """Decodes image ``i`` from its file."""
-
-    paths: tuple[Path, ...]
-
-    def __call__(self, index: int) -> Image.Image:
-        return decode(self.paths[index])
-
-
-def _usable(
-    root: Path, found: Sequence[ImageFile]
-) -> tuple[list[ImageFile], list[CheckedFile], tuple[str, ...]]:
-    """Part the files that decode, with what their check told, from the others, with the reason."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = list(pool.map(lambda file: check(root / file.path), found))
-    pairs = list(zip(found, checked, strict=True))
-    unreadable = tuple(f"{file.path}: {one.problem}" for file, one in pairs if one.problem)
-    if unreadable:
-        shown = "\n  ".join(unreadable[:NAMED_IN_WARNINGS])
-        more = "\n  ..." if len(unreadable) > NAMED_IN_WARNINGS else ""
-        summary = f"{root}: {len(unreadable)} of {len(found)} image files cannot be read"
-        if len(unreadable) == len(found):
-            raise DataError(f"{summary}:\n  {shown}{more}")
-        logger.warning("%s and are left out:\n  %s%s", summary, shown, more)
-    usable = [(file, one) for file, one in pairs if one.problem is None]
-    lost = {file.class_folder for file in found} - {file.class_folder for file, _ in usable}
-    if lost:
-        raise DataError(f"{root}: no image of {sorted(lost)} can be read; remove the folder")
-    return [file for file, _ in usable], [one for _, one in usable], unreadable
-
-
-def _numbered(names: Sequence[str]) -> tuple[tuple[str, ...], IntArray]:
-    """Number names by their sorted order; returns the order and each name's number."""
-    order = tuple(sorted(set(names)))
-    numbers = {name: number for number, name in enumerate(order)}
-    return order, np.array([numbers[name] for name in names], dtype=np.int64)
-
-
-def _check_common_classes(root: Path, files: Sequence[ImageFile]) -> None:
-    """Warn where parts of the tree differ in classes; refuse where they have none in common."""
-    held: dict[str, set[str]] = {}
-    for file in files:
-        held.setdefault(file.domain or file.division or "", set()).add(file.class_folder)
-    common, union = set.intersection(*held.values()), set.union(*held.values())
-    if not common:
-        counts = ", ".join(f"{part}: {len(classes)}" for part, classes in sorted(held.items()))
-        raise DataError(
-            f"{root}: no class folder is common to all of its parts ({counts} classes); if these "
-            f"are classes and not domains, the tree is one level too deep"
-        )
-    for part, classes in sorted(held.items()):
-        if missing := sorted(union - classes):
-            logger.warning("%s: %s has no image of the classes %s", root, part, missing)
-
-
-def _report_duplicates(root: Path, checks: Sequence[CheckedFile], is_test: BoolArray) -> None:
-    pairs = list(zip(checks, is_test, strict=True))
-    seen = {one.digest for one, test in pairs if not test}
-    if count := sum(one.digest in seen for one, test in pairs if test):
-        logger.warning(
-            "%s: %d of %d test images are byte for byte the same as a training image",
-            *(root, count, int(is_test.sum())),
-        )
-
-
-def _fingerprint(files: Sequence[ImageFile], checks: Sequence[CheckedFile]) -> str:
-    """Hash of every file's path below the root, size and content, in order."""
-    total = hashlib.sha256(b"image folder 1")
-    for file, one in zip(files, checks, strict=True):
-        total.update(f"\0{file.path}\0{one.size_bytes}\0{one.digest}".encode())
-    return total.hexdigest()

@@ -4,10 +4,11 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from pfedmoap.data.image_files import ImageFile
 from pfedmoap.data.images import SUFFIXES
 from pfedmoap.errors import DataError
 
@@ -17,24 +18,9 @@ DEEPEST = 4
 UNUSED_DIVISIONS = frozenset(("val", "valid", "validation"))
 
 
-@dataclass(frozen=True)
-class ImageFile:
-    """One file with the suffix of an image, and what its place in the tree says about it.
-
-    Attributes:
-        path: Path below the root, with forward slashes.
-        class_folder: Name of the folder it lies in.
-        domain: Folder of its domain, or ``None`` where the tree has no domains.
-        division: ``train`` or ``test``, or ``None`` where the tree does not say.
-    """
-
-    path: str
-    class_folder: str
-    domain: str | None = None
-    division: str | None = None
-
-
-def scan(root: Path, layout: Literal["auto", "classes", "domains"]) -> list[ImageFile]:
+def scan(
+    root: Path, layout: Literal["auto", "classes", "domains"], *, persons: bool = False
+) -> list[ImageFile]:
     """Find the image files below a folder.
 
     Hidden files and folders, and files without an image's suffix, are passed over.
@@ -43,6 +29,7 @@ def scan(root: Path, layout: Literal["auto", "classes", "domains"]) -> list[Imag
         root: The folder.
         layout: ``classes`` for ``root/class/*`` or ``root/{train,test}/class/*``, ``domains`` for
             ``root/domain/class/*``, or ``auto``.
+        persons: Whether each class folder holds a folder for each person, and these the images.
 
     Returns:
         The files in sorted order of their paths, the same on every machine. Images that lie
@@ -54,19 +41,21 @@ def scan(root: Path, layout: Literal["auto", "classes", "domains"]) -> list[Imag
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
     paths = sorted(_walk(root), key=lambda path: path.parts)
-    shallow = [path for path in paths if len(path.parts) == 2]
-    deep = [path for path in paths if len(path.parts) == 3]
+    places = {path: _without_person(path) if persons else path for path in paths}
+    shallow = [path for path, place in places.items() if len(place.parts) == 2]
+    deep = [path for path, place in places.items() if len(place.parts) == 3]
+    below = "/person" if persons else ""
     if not shallow and not deep:
         raise DataError(
-            f"{root} holds no images as class/image or domain/class/image "
+            f"{root} holds no images as class{below}/image or domain/class{below}/image "
             f"({len(paths)} images elsewhere below it)"
         )
     divided = {"train", "test"} <= {path.parts[0].lower() for path in deep}
     if layout == "auto" and shallow and deep:
         raise DataError(
-            f"{root} mixes {len(shallow)} images as class/image (such as {shallow[0]}) with "
-            f"{len(deep)} as folder/class/image (such as {deep[0]}): choose the layout, classes or "
-            f"domains, or tidy the tree"
+            f"{root} mixes {len(shallow)} images as class{below}/image (such as {shallow[0]}) with "
+            f"{len(deep)} as folder/class{below}/image (such as {deep[0]}): choose the layout, "
+            f"classes or domains, or tidy the tree"
         )
     if layout != "domains" and divided and not shallow:
         files = _divided(root, deep)
@@ -77,7 +66,14 @@ def scan(root: Path, layout: Literal["auto", "classes", "domains"]) -> list[Imag
     _check_layout(root, files)
     kept = {file.path for file in files}
     _report_misplaced(root, [path for path in paths if str(path) not in kept])
+    if persons:
+        files = [replace(file, group=PurePosixPath(file.path).parts[-2]) for file in files]
     return files
+
+
+def _without_person(path: PurePosixPath) -> PurePosixPath:
+    """The place that a file would have without its person's folder."""
+    return PurePosixPath(*path.parts[:-2], path.name)
 
 
 def _walk(root: Path) -> Iterator[PurePosixPath]:

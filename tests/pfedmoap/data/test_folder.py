@@ -65,6 +65,27 @@ def test_domains(tmp_path) -> None:
             assert (cell.sum(), data.is_test[cell].sum()) == (4, 1)
 
 
+def test_subfolders_of_classes_may_be_people(tmp_path, caplog) -> None:
+    """The same name is the same person, in whatever class or domain it stands."""
+    write(tmp_path / "a", *cells("cat/ann", "cat/bob", "cat/eve", "dog/ann"), "dog/stray.png")
+    data = ImageFolder(str(tmp_path / "a"), groups="subfolder").read()
+    assert data.class_names == ("cat", "dog")
+    assert data.groups.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [0] * 4
+    assert not set(data.groups[data.is_test]) & set(data.groups[~data.is_test])
+    assert "1 images lie at another depth" in caplog.text
+    write(tmp_path / "b", *cells("east/cat/ann", "west/cat/bob"))
+    data = ImageFolder(str(tmp_path / "b"), groups="subfolder").read()
+    assert data.domain_names == ("east", "west")
+    assert data.groups.tolist() == [0] * 4 + [1] * 4
+    write(tmp_path / "c", *cells("train/cat/ann", "test/cat/ann", "test/cat/bob"))
+    caplog.clear()
+    data = ImageFolder(str(tmp_path / "c"), groups="subfolder").read()
+    assert data.is_test.tolist() == [True] * 8 + [False] * 4
+    assert "1 of 2 groups have images for training and for testing" in caplog.text
+    with pytest.raises(DataError, match="no images as class/person/image"):
+        ImageFolder(str(tmp_path / "c" / "train" / "cat"), groups="subfolder").read()
+
+
 def test_train_and_test_may_be_domains_if_asked(tmp_path) -> None:
     write(tmp_path, *cells("train/a", "test/a"))
     assert ImageFolder(str(tmp_path), layout="domains").read().domain_names == ("test", "train")

@@ -1,0 +1,126 @@
+"""Images listed in a CSV file, with their labels and perhaps their division, domain and person."""
+
+import csv
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pfedmoap.data.dataset import ImageDataset
+from pfedmoap.data.image_files import ImageFile, read_files
+from pfedmoap.data.tree import UNUSED_DIVISIONS
+from pfedmoap.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+REQUIRED = ("image", "label")
+DOMAIN = ("domain", "site")  # two names for the same thing
+OPTIONAL = ("split", *DOMAIN, "group")
+
+
+@dataclass(frozen=True)
+class CSVTable:
+    """Images listed in a CSV file, one a row, under a first row of column names.
+
+    The columns ``image`` (a path, relative to the CSV's folder) and ``label`` (the name of the
+    class) must be there. ``split`` (``train`` or ``test``; rows of a ``val`` are not used),
+    ``domain`` or ``site``, and ``group`` (whose image it is, for ``--privacy.unit group``) may be;
+    such a column is filled in every row. Other columns are left alone. Without a ``split`` the test
+    images are drawn from every class, and domain, alike; with groups, whole groups are drawn.
+
+    Attributes:
+        file: The CSV file, in UTF-8.
+        test_fraction: Part of each class (and domain) held out, where no column says.
+        seed: Seed of that division.
+    """
+
+    file: str
+    test_fraction: float = 0.3
+    seed: int = 0
+
+    def read(self) -> ImageDataset:
+        """Read the table and check every image.
+
+        Returns:
+            The data set; classes and domains are in sorted order.
+
+        Raises:
+            DataError: If the file is missing or no such table, a row lacks something or repeats an
+                image, or no image is usable.
+        """
+        file = Path(self.file).expanduser()
+        return read_files(
+            file.parent,
+            file.stem,
+            list(_rows(file)),
+            tuple,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+        )
+
+
+def _rows(file: Path) -> Iterable[ImageFile]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            reader = csv.DictReader(text, strict=True)
+            columns = _columns(file, reader.fieldnames or ())
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file} cannot be read as a CSV file: {error}") from error
+    if not rows:
+        raise DataError(f"{file} lists no image: expected a row for each below the column names")
+    first: dict[str, int] = {}
+    unused = 0
+    for line, row in rows:
+        cells = _cells(file, line, row, columns)
+        image = cells["image"]
+        if image in first:
+            raise DataError(f"{file}, line {line}: {image} is in line {first[image]} already")
+        first[image] = line
+        division = _division(file, line, cells.get("split"))
+        if division in UNUSED_DIVISIONS:
+            unused += 1
+            continue
+        domain = cells.get("domain", cells.get("site"))
+        yield ImageFile(image, cells["label"], domain, division, cells.get("group"))
+    if unused:
+        logger.warning("%s: %d rows of a validation split are not used", file, unused)
+
+
+def _columns(file: Path, found: Sequence[str]) -> list[str]:
+    """Which of our columns the table has."""
+    names = [name.strip() for name in found]
+    if missing := [name for name in REQUIRED if name not in names]:
+        raise DataError(
+            f"{file} has no column {' and no column '.join(missing)}: its first row is "
+            f"{', '.join(names) or 'empty'}; expected image, label and perhaps "
+            f"{', '.join(OPTIONAL)}"
+        )
+    known = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
+    if doubles := sorted({name for name in known if names.count(name) > 1}):
+        raise DataError(f"{file} has the columns {doubles} twice")
+    if set(DOMAIN) <= set(known):
+        raise DataError(f"{file} has a column domain and a column site: keep one of them")
+    if others := [name for name in names if name not in known]:
+        logger.warning("%s: the columns %s are not used", file, ", ".join(others))
+    return known
+
+
+def _cells(
+    file: Path, line: int, row: Mapping[str | None, str | list[str] | None], columns: Sequence[str]
+) -> dict[str, str]:
+    if None in row or None in row.values():
+        raise DataError(f"{file}, line {line} has another number of cells than there are columns")
+    cells = {str(name).strip(): str(cell).strip() for name, cell in row.items()}
+    if empty := [name for name in columns if not cells[name]]:
+        raise DataError(f"{file}, line {line}: {' and '.join(empty)} must not be empty")
+    return {name: cells[name] for name in columns}
+
+
+def _division(file: Path, line: int, given: str | None) -> str | None:
+    if given is None:
+        return None
+    division = given.lower()
+    if division not in ("train", "test", *UNUSED_DIVISIONS):
+        raise DataError(f"{file}, line {line}: split is {given!r}, expected train or test")
+    return division
