@@ -11,7 +11,7 @@ from torch import Tensor
 from pfedmoap.batches import Batch
 from pfedmoap.cohorts import stack_arrays
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
+from pfedmoap.gradients import Mode, Privatizer, Problem, gap_of_one_phase
 from pfedmoap.method import ArraySpec, ClientTask, Prediction, Setting
 from pfedmoap.optimisers import SGD, Adam, Optimiser
 from pfedmoap.prompt_selection import Rule, Selection, cosine
@@ -31,7 +31,7 @@ _IMAGES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class PromptSetProblem:
+class PromptSetProblem(Problem):
     """Cross-entropy of K clients' prompt sets, with the terms that methods add.
 
     The loss of an image is ``CE + similarity_weight * sum_j cos(query, key_j)`` over its chosen
@@ -101,6 +101,44 @@ class PromptSetProblem:
 
 
 @dataclass(frozen=True)
+class SetOptions:
+    """How sets of prompts are made, chosen from and trained.
+
+    Attributes:
+        modality: ``visual`` tokens or ``text`` contexts; see `VisualTokens` and `TextContexts`.
+        initial: Where visual tokens start.
+        context_length: Context vectors of a text context.
+        context_init: Words that text contexts start from; ``None`` for none.
+        selection: Who chooses the prompts of an image; see `Selection`.
+        chosen: How many are chosen.
+        similarity_weight: See `PromptSetProblem`.
+        optimiser: The clients': PFPT's ``adam``, ``sgd`` with the training's momentum, or any.
+        head: What classifies an image of visual tokens; see `VisualTokens`.
+        projection: Whether its query goes through a trained matrix.
+    """
+
+    modality: Modality = "visual"
+    initial: Initial = "class_token"
+    context_length: int = 4
+    context_init: str | None = None
+    selection: Rule = "all"
+    chosen: int = 10
+    similarity_weight: float = 0.01
+    optimiser: OptimiserName | Optimiser = "adam"
+    head: Literal["text", "trained"] = "text"
+    projection: bool = False
+
+    def __post_init__(self) -> None:
+        if self.modality == "text" and (self.head == "trained" or self.projection):
+            raise ConfigError(
+                "the trained head and projection belong to modality 'visual': text contexts act "
+                "through the class features alone"
+            )
+        if self.projection and self.selection == "all":
+            raise ConfigError("selection 'all' compares nothing: it has no use for a projection")
+
+
+@dataclass(frozen=True)
 class PromptSets:
     """Everything about prompt sets that does not depend on how a server merges them.
 
@@ -120,43 +158,32 @@ class PromptSets:
     optimiser: Optimiser
 
     @classmethod
-    def make(
-        cls,
-        setting: Setting,
-        modality: Modality,
-        *,
-        rule: Rule,
-        chosen: int,
-        similarity_weight: float,
-        optimiser: OptimiserName | Optimiser,
-        context_length: int,
-        context_init: str | None,
-        initial: Initial,
-        head: Literal["text", "trained"] = "text",
-        projection: bool = False,
-    ) -> "PromptSets":
-        """Put the parts together from options; see the methods for their meaning.
+    def make(cls, setting: Setting, options: SetOptions) -> "PromptSets":
+        """Put the parts together.
 
         Raises:
-            ConfigError: The options contradict each other.
             BackboneError: The backbone has no place for the prompts.
         """
-        if modality == "text" and (head == "trained" or projection):
-            raise ConfigError(
-                "the trained head and projection belong to modality 'visual': text contexts act "
-                "through the class features alone"
-            )
-        if projection and rule == "all":
-            raise ConfigError("selection 'all' compares nothing: it has no use for a projection")
         elements: Elements = (
-            VisualTokens(setting, initial, head=head, projection=projection)
-            if modality == "visual"
-            else TextContexts(setting, context_length, context_init)
+            VisualTokens(setting, options.initial, head=options.head, projection=options.projection)
+            if options.modality == "visual"
+            else TextContexts(setting, options.context_length, options.context_init)
         )
         setting.backbone.require_features(elements.features)
         named: dict[str, Optimiser] = {"adam": Adam(), "sgd": SGD(setting.training.momentum)}
-        steps = named[optimiser] if isinstance(optimiser, str) else optimiser
-        return cls(setting, elements, Selection(rule, chosen), similarity_weight, steps)
+        chosen = options.optimiser
+        return cls(
+            setting,
+            elements,
+            Selection(options.selection, options.chosen),
+            options.similarity_weight,
+            named[chosen] if isinstance(chosen, str) else chosen,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a client trains, by name: the set, and what is beside it."""
+        return (PROMPTS, *self.elements.extras)
 
     def uploads(
         self, spec: Callable[[tuple[int, ...]], ArraySpec], most: int
@@ -187,8 +214,7 @@ class PromptSets:
 
         def begin(batch: list[ClientTask]) -> tuple[PromptSetProblem, Arrays]:
             device = self.setting.backbone.device
-            names = (PROMPTS, *self.elements.extras)
-            params = {name: stack_arrays(batch, name, device) for name in names}
+            params = {name: stack_arrays(batch, name, device) for name in self.names}
             problem = PromptSetProblem(
                 self.elements,
                 self.selection,
@@ -217,8 +243,7 @@ class PromptSets:
             features: By kind, (B, ...).
         """
         device = self.setting.backbone.device
-        names = (PROMPTS, *self.elements.extras)
-        params = {name: arrays[name][None].to(device) for name in names}
+        params = {name: arrays[name][None].to(device) for name in self.names}
         total = len(features[self.elements.features[0]])
         parts = [
             self._problem.logits(

@@ -239,11 +239,6 @@ def tune(
     return sorted(tuned, key=lambda client: client.task.download.client)
 
 
-def upload_all(tuned: Sequence[Tuned]) -> list[ClientResult]:
-    """Let clients upload all that they trained and keep nothing."""
-    return [client.result(client.params, keeps={}) for client in tuned]
-
-
 @torch.no_grad()
 def encode_unique(
     encoder: PromptEncoder, contexts: Sequence[Tensor], at_most: int, device: torch.device

@@ -1,4 +1,4 @@
-"""What methods share whose server averages a prompt: PromptFL's round, every step replaceable.
+"""What methods share whose server averages a prompt: PromptFL's round, step by step.
 
 The round is that of FedAvg (McMahan et al., AISTATS 2017, arXiv 1602.05629, Algorithm 1) on the
 context vectors of CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134).
@@ -88,7 +88,7 @@ class AveragedPrompt:
             start = stack(parts, self.setting.backbone.device)
             return self.problem(start), start
 
-        return [self.result(each) for each in tune(tasks, self.setting, privatizer, begin)]
+        return [self.divide(each) for each in tune(tasks, self.setting, privatizer, begin)]
 
     def parts(self, download: Download, local: Arrays | None) -> dict[str, Tensor]:
         """What a client's prompt is made of: what it was sent, and what it kept or starts with."""
@@ -96,7 +96,7 @@ class AveragedPrompt:
         sent = {name: download.arrays[name] for name in self.uploads}
         return sent | {name: kept[name] for name in self.own}
 
-    def result(self, client: Tuned) -> ClientResult:
+    def divide(self, client: Tuned) -> ClientResult:
         """Divide what a client trained into what it uploads and what it keeps."""
         uploads = {name: client.params[name] for name in self.uploads}
         return client.result(uploads, keeps={name: client.params[name] for name in self.own})

@@ -80,7 +80,7 @@ class FedAMP(AveragedPrompt):
         """Pull the prompt back to the cloud prompt that it came from."""
         return replace(super().problem(start), proximal=self.proximal, anchor=start["context"])
 
-    def result(self, client: Tuned) -> ClientResult:
+    def divide(self, client: Tuned) -> ClientResult:
         """Upload the prompt, and keep it to classify with."""
         return client.result(client.params, keeps=client.params)
 

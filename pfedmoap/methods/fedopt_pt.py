@@ -12,76 +12,35 @@ more. With the paper's decays, 0.9 and 0.99, the first step is then of the size 
 size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-from torch import Tensor
 
-from pfedmoap.aggregation import Weighting, average
+from pfedmoap.aggregation import average
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import Mode, Privatizer
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_selection import Rule
-from pfedmoap.prompt_sets import OptimiserName, PromptSets
-from pfedmoap.prompt_tuning import broadcast, upload_all
-from pfedmoap.set_elements import PROMPTS, Initial, Modality
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.methods.prompt_set import PromptSet
+from pfedmoap.set_elements import PROMPTS
+from pfedmoap.types import Arrays, Update
+
+FIRST, SECOND = "first", "second"  # decayed means of the average moves and of their squares
 
 
 @dataclass(frozen=True)
-class ServerState:
-    """What the server knows.
-
-    Attributes:
-        prompts: The global set, (n, ...).
-        first: Decayed mean of the clients' average moves, (n, ...).
-        second: Decayed mean of their squares, (n, ...).
-    """
-
-    prompts: Tensor
-    first: Tensor
-    second: Tensor
-
-
-@dataclass(frozen=True)
-class FedOptPT:
+class FedOptPT(PromptSet):
     """The method with its hyperparameters.
 
     Attributes:
-        setting: The task.
         server_learning_rate: The server's step size.
         first_decay: Decay of the mean move (their beta_1).
         second_decay: Decay of the mean squared move (their beta_2).
         adaptivity: What keeps the denominator away from zero (their tau).
-        prompts: Prompts in the set.
-        modality: ``visual`` tokens in a ViT, or whole ``text`` contexts for any backbone.
-        initial: Where visual tokens start: around the ``class_token``, or at ``random``.
-        context_length: Context vectors of one text context.
-        context_init: Words to start text contexts from; none starts at random.
-        selection: ``all`` uses all prompts for every image; ``batch`` and ``sample`` as in PFPT.
-        chosen: Prompts that an image is classified with, unless all are.
-        similarity_weight: Weight of the similarity in the loss, unless all prompts are used.
-        optimiser: The clients' ``adam``, or ``sgd`` with the training's momentum.
-        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
     """
 
-    setting: Setting
     server_learning_rate: float = 0.01
     first_decay: float = 0.9
     second_decay: float = 0.99
     adaptivity: float = 1e-3
-    prompts: int = 20
-    modality: Modality = "visual"
-    initial: Initial = "class_token"
-    context_length: int = 4
-    context_init: str | None = None
-    selection: Rule = "all"
-    chosen: int = 10
-    similarity_weight: float = 0.01
-    optimiser: OptimiserName = "adam"
-    weighting: Weighting = "examples"
 
     def __post_init__(self) -> None:
         if self.server_learning_rate <= 0 or self.adaptivity <= 0:
@@ -94,79 +53,22 @@ class FedOptPT:
                 "fedopt_pt needs decays of at least 0 and below 1, got "
                 f"{self.first_decay} and {self.second_decay}"
             )
-        self._sets  # noqa: B018  # raises what is wrong with the options before any work
+        super().__post_init__()
 
-    @property
-    def trains(self) -> bool:
-        """Learns in rounds."""
-        return True
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Needs a ViT's tokens and class token, or one global feature an image."""
-        return self._sets.elements.features
-
-    def privacy_gap(self, mode: Mode) -> str | None:
-        """Images that vote for prompts have no gradient of their own."""
-        return self._sets.privacy_gap(mode)
-
-    @property
-    def uploads(self) -> Mapping[str, ArraySpec]:
-        """The set is uploaded."""
-        return self._sets.uploads(ArraySpec, self.prompts)
-
-    def init(self) -> ServerState:
+    def init(self) -> Arrays:
         """Start from one random set, at rest."""
-        prompts = self._sets.elements.initial(self.prompts)[PROMPTS]
-        return ServerState(prompts, torch.zeros_like(prompts), torch.zeros_like(prompts))
+        start = super().init()
+        return {**start, **{name: torch.zeros_like(start[PROMPTS]) for name in (FIRST, SECOND)}}
 
-    def plan(self, state: ServerState, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send the set."""
-        return broadcast({PROMPTS: state.prompts}, cohort, round)
-
-    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Train the set on the client's images; keep nothing."""
-        return upload_all(self._sets.train(tasks, privatizer))
-
-    def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Take one step of Adam along the average move (Algorithm 2, FedAdam)."""
         if not updates:
             return state
-        move = average(updates, PROMPTS, self.weighting) - state.prompts
-        first = state.first.lerp(move, 1 - self.first_decay)
-        second = state.second.lerp(move.square(), 1 - self.second_decay)
+        move = average(updates, PROMPTS, self.weighting) - state[PROMPTS]
+        first = state[FIRST].lerp(move, 1 - self.first_decay)
+        second = state[SECOND].lerp(move.square(), 1 - self.second_decay)
         step = self.server_learning_rate * first / (second.sqrt() + self.adaptivity)
-        return ServerState(state.prompts + step, first, second)
-
-    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
-        """Classify with the global set, the same for every client."""
-        return self._sets.classify(download.arrays, features)
-
-    def predict_global(self, state: ServerState, features: Arrays) -> Prediction:
-        """Classify with the global set."""
-        return self._sets.classify({PROMPTS: state.prompts}, features)
-
-    def to_arrays(self, state: ServerState) -> Arrays:
-        """The global set and the server's moments."""
-        return {PROMPTS: state.prompts, "first": state.first, "second": state.second}
-
-    def from_arrays(self, arrays: Arrays) -> ServerState:
-        """Inverse of `to_arrays`."""
-        return ServerState(arrays[PROMPTS], arrays["first"], arrays["second"])
-
-    @cached_property
-    def _sets(self) -> PromptSets:
-        return PromptSets.make(
-            self.setting,
-            self.modality,
-            rule=self.selection,
-            chosen=self.chosen,
-            similarity_weight=self.similarity_weight,
-            optimiser=self.optimiser,
-            context_length=self.context_length,
-            context_init=self.context_init,
-            initial=self.initial,
-        )
+        return {PROMPTS: state[PROMPTS] + step, FIRST: first, SECOND: second}
 
 
 METHOD = FedOptPT

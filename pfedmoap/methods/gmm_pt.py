@@ -10,55 +10,31 @@ priors, fitted to its maximum a posteriori by EM from the present set (`mixture_
 that loses all its prompts stays where it was.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
+from pfedmoap.aggregation import Weighting
 from pfedmoap.errors import ConfigError
 from pfedmoap.gaussian_mixture import mixture_means
-from pfedmoap.gradients import Mode, Privatizer
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_selection import Rule
-from pfedmoap.prompt_sets import OptimiserName, PromptSets
-from pfedmoap.prompt_tuning import broadcast, upload_all
-from pfedmoap.set_elements import PROMPTS, Initial, Modality
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.methods.prompt_set import PromptSet
+from pfedmoap.set_elements import PROMPTS
+from pfedmoap.types import Arrays, Update
 
 
 @dataclass(frozen=True)
-class GMMPT:
+class GMMPT(PromptSet):
     """The method with its hyperparameters.
 
     Attributes:
-        setting: The task.
         concentration: How many prompts' worth of prior each component's weight has.
         iterations: EM steps.
-        prompts: Prompts in the set.
-        modality: ``visual`` tokens in a ViT, or whole ``text`` contexts for any backbone.
-        initial: Where visual tokens start: around the ``class_token``, or at ``random``.
-        context_length: Context vectors of one text context.
-        context_init: Words to start text contexts from; none starts at random.
-        selection: ``all`` uses all prompts for every image; ``batch`` and ``sample`` as in PFPT.
-        chosen: Prompts that an image is classified with, unless all are.
-        similarity_weight: Weight of the similarity in the loss, unless all prompts are used.
-        optimiser: The clients' ``adam``, or ``sgd`` with the training's momentum.
     """
 
-    setting: Setting
+    weighting: Weighting = field(default="uniform", init=False)  # no option: a prompt is a prompt
     concentration: float = 1.0
     iterations: int = 50
-    prompts: int = 20
-    modality: Modality = "visual"
-    initial: Initial = "class_token"
-    context_length: int = 4
-    context_init: str | None = None
-    selection: Rule = "all"
-    chosen: int = 10
-    similarity_weight: float = 0.01
-    optimiser: OptimiserName = "adam"
 
     def __post_init__(self) -> None:
         if self.concentration <= 0 or self.iterations < 1:
@@ -66,77 +42,17 @@ class GMMPT:
                 "gmm_pt needs concentration > 0 and iterations >= 1, got "
                 f"{self.concentration} and {self.iterations}"
             )
-        self._sets  # noqa: B018  # raises what is wrong with the options before any work
+        super().__post_init__()
 
-    @property
-    def trains(self) -> bool:
-        """Learns in rounds."""
-        return True
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Needs a ViT's tokens and class token, or one global feature an image."""
-        return self._sets.elements.features
-
-    def privacy_gap(self, mode: Mode) -> str | None:
-        """Images that vote for prompts have no gradient of their own."""
-        return self._sets.privacy_gap(mode)
-
-    @property
-    def uploads(self) -> Mapping[str, ArraySpec]:
-        """The set is uploaded."""
-        return self._sets.uploads(ArraySpec, self.prompts)
-
-    def init(self) -> Tensor:
-        """Start from one random set (n, ...)."""
-        return self._sets.elements.initial(self.prompts)[PROMPTS]
-
-    def plan(self, state: Tensor, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send the set."""
-        return broadcast({PROMPTS: state}, cohort, round)
-
-    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Train the set on the client's images; keep nothing."""
-        return upload_all(self._sets.train(tasks, privatizer))
-
-    def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Fit a mixture to all prompts; its means are the new set."""
         if not updates:
             return state
         ordered = sorted(updates, key=lambda update: update.client)
         prompts = torch.cat([update.arrays[PROMPTS].flatten(1) for update in ordered])
-        means = mixture_means(prompts, state.flatten(1), self.concentration, self.iterations)
-        return means.view_as(state)
-
-    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
-        """Classify with the global set, the same for every client."""
-        return self._sets.classify(download.arrays, features)
-
-    def predict_global(self, state: Tensor, features: Arrays) -> Prediction:
-        """Classify with the global set."""
-        return self._sets.classify({PROMPTS: state}, features)
-
-    def to_arrays(self, state: Tensor) -> Arrays:
-        """The global set."""
-        return {PROMPTS: state}
-
-    def from_arrays(self, arrays: Arrays) -> Tensor:
-        """Inverse of `to_arrays`."""
-        return arrays[PROMPTS]
-
-    @cached_property
-    def _sets(self) -> PromptSets:
-        return PromptSets.make(
-            self.setting,
-            self.modality,
-            rule=self.selection,
-            chosen=self.chosen,
-            similarity_weight=self.similarity_weight,
-            optimiser=self.optimiser,
-            context_length=self.context_length,
-            context_init=self.context_init,
-            initial=self.initial,
-        )
+        old = state[PROMPTS]
+        means = mixture_means(prompts, old.flatten(1), self.concentration, self.iterations)
+        return {PROMPTS: means.view_as(old)}
 
 
 METHOD = GMMPT

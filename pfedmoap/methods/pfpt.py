@@ -24,46 +24,40 @@ not touch; ``upload: all`` does not say what was touched. ``modality: text`` mak
 whole text context. `probabilistic_aggregation.merge` lists the departures of the merge.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pfedmoap.aggregation import average
+from pfedmoap.aggregation import Weighting, average
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import Mode, Privatizer
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.gradients import Mode
+from pfedmoap.method import ArraySpec, ClientResult
+from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.probabilistic_aggregation import Merging, Result, Start, merge
 from pfedmoap.prompt_model import Spread, Usage
 from pfedmoap.prompt_selection import Rule
-from pfedmoap.prompt_sets import OptimiserName, PromptSets, moved_rows
-from pfedmoap.prompt_tuning import Tuned, broadcast
+from pfedmoap.prompt_sets import SetOptions, moved_rows
+from pfedmoap.prompt_tuning import Tuned
 from pfedmoap.seeding import derive_seed
-from pfedmoap.set_elements import PROMPTS, Initial, Modality
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.set_elements import PROMPTS
+from pfedmoap.types import Arrays, Update
 
 USED = "used"
 
 
 @dataclass(frozen=True)
-class PFPT:
+class PFPT(PromptSet):
     """The method with its hyperparameters; defaults are the paper's where it has one.
 
     Attributes:
-        setting: The task.
         prompts: Prompts in the pool at the start.
-        most_prompts: Most that it may grow to; of more, those with most clients stay.
-        chosen: Prompts that an image is classified with.
-        modality: ``visual`` tokens in a ViT, or whole ``text`` contexts for any backbone.
-        initial: Where visual tokens start: around the ``class_token``, or at ``random``.
-        context_length: Context vectors of one text context.
-        context_init: Words to start text contexts from; none starts at random.
         selection: Who chooses in training: the ``batch`` or each ``sample``; ``all`` uses all.
         similarity_weight: Weight of the similarity in the loss; negative turns its sign.
-        optimiser: ``adam`` as in the paper, or ``sgd`` with the training's momentum.
+        most_prompts: Most that the pool may grow to; of more, those with most clients stay.
         head: ``text`` features of the class names, or a ``trained`` network.
         projection: Train a projection of the query.
         upload: ``union`` sends the whole pool and which of it was used, ``own`` only what the
@@ -77,17 +71,9 @@ class PFPT:
         result: The merge's ``means`` or its ``candidates``; see `Merging`.
     """
 
-    setting: Setting
-    prompts: int = 20
-    most_prompts: int = 100
-    chosen: int = 10
-    modality: Modality = "visual"
-    initial: Initial = "class_token"
-    context_length: int = 4
-    context_init: str | None = None
     selection: Rule = "batch"
-    similarity_weight: float = 0.01
-    optimiser: OptimiserName = "adam"
+    weighting: Weighting = field(default="examples", init=False)  # no option
+    most_prompts: int = 100
     head: Literal["text", "trained"] = "text"
     projection: bool = False
     upload: Literal["union", "own", "all"] = "union"
@@ -105,25 +91,16 @@ class PFPT:
                 "pfpt needs 1 <= chosen <= prompts <= most_prompts, got "
                 f"{self.chosen}, {self.prompts} and {self.most_prompts}"
             )
-        self._sets, self._merging  # noqa: B018  # raises what is wrong with them before any work
+        super().__post_init__()
+        self._merging  # noqa: B018  # raises what is wrong with its options before any work
 
     @property
-    def trains(self) -> bool:
-        """Learns in rounds."""
-        return True
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Needs a ViT's tokens and class token, or one global feature an image."""
-        return self._sets.elements.features
-
-    @property
-    def uploads(self) -> Mapping[str, ArraySpec]:
+    def uploads(self) -> dict[str, ArraySpec]:
         """The set, which of it was used, and a trained head and projection."""
         spec = partial(ArraySpec, rows_of=PROMPTS)
         prompts = partial(spec, fewer_rows=self.upload == "own")
         used = spec((self.most_prompts,), dtype=torch.bool)
-        uploads = self._sets.uploads(prompts, self.most_prompts)
+        uploads = self.sets.uploads(prompts, self.most_prompts)
         return {**uploads, USED: used} if self.upload == "union" else uploads
 
     def privacy_gap(self, mode: Mode) -> str | None:
@@ -133,19 +110,7 @@ class PFPT:
                 f"with upload {self.upload!r} the client also says which prompts its images chose, "
                 "and no noise covers that; use upload 'all'"
             )
-        return self._sets.privacy_gap(mode)
-
-    def init(self) -> Arrays:
-        """Start from one random pool."""
-        return self._sets.elements.initial(self.prompts)
-
-    def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send the pool, and a trained head and projection."""
-        return broadcast(state, cohort, round)
-
-    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Train the pool on the client's images; keep nothing."""
-        return [self._result(client) for client in self._sets.train(tasks, privatizer)]
+        return super().privacy_gap(mode)
 
     def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Merge the sets; average what is beside them."""
@@ -156,28 +121,12 @@ class PFPT:
         seed = derive_seed(self.setting.seed, "merge", updates[0].round)
         merged = merge([one.flatten(1) for one in sets], self._merging, seed)
         most = merged.support.argsort(descending=True, stable=True)[: self.most_prompts]
-        pool = merged.prompts[most.sort().values].unflatten(1, self._sets.elements.shape)
+        pool = merged.prompts[most.sort().values].unflatten(1, self.sets.elements.shape)
         return {PROMPTS: pool} | {
-            name: average(updates, name) for name in self._sets.elements.extras
+            name: average(updates, name, self.weighting) for name in self.sets.elements.extras
         }
 
-    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
-        """Classify with the global pool, the same for every client."""
-        return self._sets.classify(download.arrays, features)
-
-    def predict_global(self, state: Arrays, features: Arrays) -> Prediction:
-        """Classify with the global pool: the figure that the paper reports."""
-        return self._sets.classify(state, features)
-
-    def to_arrays(self, state: Arrays) -> Arrays:
-        """The pool and what is beside it."""
-        return dict(state)
-
-    def from_arrays(self, arrays: Arrays) -> Arrays:
-        """Inverse of `to_arrays`."""
-        return dict(arrays)
-
-    def _result(self, client: Tuned) -> ClientResult:
+    def divide(self, client: Tuned) -> ClientResult:
         """Upload the set in the chosen form."""
         used = moved_rows(client.task.download.arrays[PROMPTS], client.params[PROMPTS])
         uploads = dict(client.params)
@@ -207,21 +156,10 @@ class PFPT:
             result=self.result,
         )
 
-    @cached_property
-    def _sets(self) -> PromptSets:
-        return PromptSets.make(
-            self.setting,
-            self.modality,
-            rule=self.selection,
-            chosen=self.chosen,
-            similarity_weight=self.similarity_weight,
-            optimiser=self.optimiser,
-            context_length=self.context_length,
-            context_init=self.context_init,
-            initial=self.initial,
-            head=self.head,
-            projection=self.projection,
-        )
+    @property
+    def options(self) -> SetOptions:
+        """How sets are made, with a trained head and projection where asked for."""
+        return replace(super().options, head=self.head, projection=self.projection)
 
 
 METHOD = PFPT

@@ -15,88 +15,32 @@ clients; a server need not know how many more there are. Prompts are weighted by
 like those of the other methods here, where the paper's mean is plain (``weighting="uniform"``).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from pfedmoap.aggregation import Weighting, average
+from pfedmoap.aggregation import average
 from pfedmoap.gradients import Mode, Privatizer
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.method import ArraySpec, ClientResult, ClientTask
+from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.optimisers import SGD
-from pfedmoap.prompt_selection import Rule
-from pfedmoap.prompt_sets import PromptSets
+from pfedmoap.prompt_sets import OptimiserName, SetOptions
 from pfedmoap.prompt_tuning import Tuned, broadcast
-from pfedmoap.set_elements import PROMPTS, Initial, Modality
+from pfedmoap.set_elements import PROMPTS
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
 CONTROL = "control"  # the server's on the wire; a client's own where it keeps it
 CHANGE = "control_change"
-CLIENTS = "clients"
+TOTAL, CLIENTS = "total", "clients"  # the sum of all control variates, and whose they are
 
 
 @dataclass(frozen=True)
-class ServerState:
-    """What the server knows.
+class ScaffoldPT(PromptSet):
+    """The method with its hyperparameters; see `PromptSet`."""
 
-    Attributes:
-        prompts: The global set, (n, ...).
-        total: Sum of all clients' control variates, (n, ...).
-        clients: Ids of the clients that have one, ascending, (N,) int64.
-    """
-
-    prompts: Tensor
-    total: Tensor
-    clients: Tensor
-
-    @property
-    def control(self) -> Tensor:
-        """The server's control variate, their mean, (n, ...)."""
-        return self.total / max(1, len(self.clients))
-
-
-@dataclass(frozen=True)
-class ScaffoldPT:
-    """The method with its hyperparameters.
-
-    Attributes:
-        setting: The task.
-        prompts: Prompts in the set.
-        modality: ``visual`` tokens in a ViT, or whole ``text`` contexts for any backbone.
-        initial: Where visual tokens start: around the ``class_token``, or at ``random``.
-        context_length: Context vectors of one text context.
-        context_init: Words to start text contexts from; none starts at random.
-        selection: ``all`` uses all prompts for every image; ``batch`` and ``sample`` as in PFPT.
-        chosen: Prompts that an image is classified with, unless all are.
-        similarity_weight: Weight of the similarity in the loss, unless all prompts are used.
-        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
-    """
-
-    setting: Setting
-    prompts: int = 20
-    modality: Modality = "visual"
-    initial: Initial = "class_token"
-    context_length: int = 4
-    context_init: str | None = None
-    selection: Rule = "all"
-    chosen: int = 10
-    similarity_weight: float = 0.01
-    weighting: Weighting = "examples"
-
-    def __post_init__(self) -> None:
-        self._sets  # noqa: B018  # raises what is wrong with the options before any work
-
-    @property
-    def trains(self) -> bool:
-        """Learns in rounds."""
-        return True
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """Needs a ViT's tokens and class token, or one global feature an image."""
-        return self._sets.elements.features
+    optimiser: OptimiserName = field(default="sgd", init=False)  # no option: plain steps alone
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """The change of a control variate starts from what only the client knows."""
@@ -105,81 +49,62 @@ class ScaffoldPT:
                 "the change of a control variate has no public starting point that a move could "
                 "be clipped around. Use mode joint"
             )
-        return self._sets.privacy_gap(mode)
+        return super().privacy_gap(mode)
 
     @property
-    def uploads(self) -> Mapping[str, ArraySpec]:
+    def uploads(self) -> dict[str, ArraySpec]:
         """The set and the change of the client's control variate are uploaded."""
-        prompts = self._sets.uploads(ArraySpec, self.prompts)
+        prompts = super().uploads
         return {**prompts, CHANGE: prompts[PROMPTS]}
 
-    def init(self) -> ServerState:
-        """Start from one random set, without corrections."""
-        prompts = self._sets.elements.initial(self.prompts)[PROMPTS]
-        return ServerState(prompts, torch.zeros_like(prompts), torch.zeros(0, dtype=torch.int64))
+    @property
+    def options(self) -> SetOptions:
+        """The formula for control variates holds for steps without momentum."""
+        return replace(super().options, optimiser=SGD(momentum=0.0))
 
-    def plan(self, state: ServerState, cohort: Sequence[ClientId], round: int) -> list[Download]:
+    def init(self) -> Arrays:
+        """Start from one random set, without corrections."""
+        start = super().init()
+        nobody = torch.zeros(0, dtype=torch.int64)
+        return {**start, TOTAL: torch.zeros_like(start[PROMPTS]), CLIENTS: nobody}
+
+    def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the set and the server's control variate."""
-        return broadcast({PROMPTS: state.prompts, CONTROL: state.control}, cohort, round)
+        return broadcast({PROMPTS: state[PROMPTS], CONTROL: control(state)}, cohort, round)
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Train with corrected gradients; keep the new control variate (option II)."""
+        """Train with corrected gradients."""
 
         def correction(task: ClientTask) -> Tensor:
             return task.download.arrays[CONTROL] - own_control(task)
 
-        tuned = self._sets.train(tasks, privatizer, correction=correction)
-        return [self._result(client) for client in tuned]
+        tuned = self.sets.train(tasks, privatizer, correction=correction)
+        return [self.divide(client) for client in tuned]
 
-    def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
+    def divide(self, client: Tuned) -> ClientResult:
+        """Upload the set and the control variate's change (eq. 4, option II); keep the new one."""
+        sent, old = client.task.download.arrays, own_control(client.task)
+        length = max(1, client.steps) * self.setting.training.learning_rate
+        moved = (sent[PROMPTS] - client.params[PROMPTS]) / length
+        new = old - sent[CONTROL] + moved
+        return client.result({**client.params, CHANGE: new - old}, keeps={CONTROL: new})
+
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Average the sets, and add up the changes of control variates."""
         if not updates:
             return state
         changes = average(updates, CHANGE, "uniform") * len(updates)
-        known = {*state.clients.tolist(), *(update.client for update in updates)}
-        return ServerState(
-            average(updates, PROMPTS, self.weighting),
-            state.total + changes,
-            torch.tensor(sorted(known), dtype=torch.int64),
-        )
+        known = {*state[CLIENTS].tolist(), *(update.client for update in updates)}
+        return {
+            PROMPTS: average(updates, PROMPTS, self.weighting),
+            TOTAL: state[TOTAL] + changes,
+            CLIENTS: torch.tensor(sorted(known), dtype=torch.int64),
+        }
 
-    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
-        """Classify with the global set, the same for every client."""
-        return self._sets.classify(download.arrays, features)
 
-    def predict_global(self, state: ServerState, features: Arrays) -> Prediction:
-        """Classify with the global set."""
-        return self._sets.classify({PROMPTS: state.prompts}, features)
-
-    def to_arrays(self, state: ServerState) -> Arrays:
-        """The global set and the control variates' sum."""
-        return {PROMPTS: state.prompts, "total": state.total, CLIENTS: state.clients}
-
-    def from_arrays(self, arrays: Arrays) -> ServerState:
-        """Inverse of `to_arrays`."""
-        return ServerState(arrays[PROMPTS], arrays["total"], arrays[CLIENTS])
-
-    def _result(self, client: Tuned) -> ClientResult:
-        """Upload the set and the control variate's change (eq. 4, option II)."""
-        sent, control = client.task.download.arrays, own_control(client.task)
-        length = max(1, client.steps) * self.setting.training.learning_rate
-        moved = (sent[PROMPTS] - client.params[PROMPTS]) / length
-        new = control - sent[CONTROL] + moved
-        return client.result({**client.params, CHANGE: new - control}, keeps={CONTROL: new})
-
-    @cached_property
-    def _sets(self) -> PromptSets:
-        return PromptSets.make(
-            self.setting,
-            self.modality,
-            rule=self.selection,
-            chosen=self.chosen,
-            similarity_weight=self.similarity_weight,
-            optimiser=SGD(momentum=0.0),
-            context_length=self.context_length,
-            context_init=self.context_init,
-            initial=self.initial,
-        )
+def control(state: Arrays) -> Tensor:
+    """The server's control variate, the mean of the clients', (n, ...)."""
+    return state[TOTAL] / max(1, len(state[CLIENTS]))
 
 
 def own_control(task: ClientTask) -> Tensor:

@@ -12,7 +12,7 @@ from pfedmoap.errors import BackboneError, ConfigError
 from pfedmoap.gradients import BatchWide, NoPrivacy
 from pfedmoap.method import Setting
 from pfedmoap.prompt_selection import Selection
-from pfedmoap.prompt_sets import PromptSetProblem, PromptSets, moved_rows
+from pfedmoap.prompt_sets import PromptSetProblem, PromptSets, SetOptions, moved_rows
 from pfedmoap.prompt_tuning import template_features
 from pfedmoap.set_elements import PROMPTS, TextContexts, VisualTokens
 from pfedmoap.training import Training
@@ -149,39 +149,25 @@ def test_per_example_gradients_are_exact_where_images_choose_for_themselves(
 
 
 def test_only_a_vote_stands_in_the_way_of_private_steps(setting):
-    options = {
-        "chosen": 2,
-        "similarity_weight": 0.01,
-        "optimiser": "adam",
-        "context_length": 3,
-        "context_init": None,
-        "initial": "class_token",
-    }
-    voting = PromptSets.make(setting, "visual", rule="batch", **options)
-    assert "vote" in (voting.privacy_gap("joint") or "")
-    for rule in ("sample", "all"):
-        assert PromptSets.make(setting, "visual", rule=rule, **options).privacy_gap("joint") is None
+    def gap(rule):
+        return PromptSets.make(setting, SetOptions(selection=rule, chosen=2)).privacy_gap("joint")
+
+    assert "vote" in (gap("batch") or "")
+    assert gap("sample") is None
+    assert gap("all") is None
     with pytest.raises(ConfigError, match="no use for a projection"):
-        PromptSets.make(setting, "visual", rule="all", projection=True, **options)
+        SetOptions(selection="all", projection=True)
     with pytest.raises(ConfigError, match="modality 'visual'"):
-        PromptSets.make(setting, "text", rule="batch", head="trained", **options)
+        SetOptions(modality="text", head="trained")
 
 
 def test_a_resnet_takes_text_contexts_and_refuses_tokens_before_any_work():
     clip: FrozenCLIP = tiny_clip("resnet")
     setting = Setting(clip, CLASSES, Training(), seed=3)
-    options = {
-        "rule": "batch",
-        "chosen": 2,
-        "similarity_weight": 0.01,
-        "optimiser": "sgd",
-        "context_length": 3,
-        "context_init": None,
-        "initial": "random",
-    }
+    options = SetOptions(initial="random", selection="batch", chosen=2, optimiser="sgd")
     with pytest.raises(BackboneError, match="ModifiedResNet"):
-        PromptSets.make(setting, "visual", **options)
-    sets = PromptSets.make(setting, "text", **options)
+        PromptSets.make(setting, options)
+    sets = PromptSets.make(setting, replace(options, modality="text", context_length=3))
     image = F.normalize(torch.randn(300, clip.embed_dim), dim=-1)
     prediction = sets.classify(sets.elements.initial(4), {"image": image})
     assert prediction.logits.shape == (300, 3)

@@ -1,0 +1,131 @@
+"""What methods share whose server holds a set of prompts: FedAvg-PT's round, step by step.
+
+The sets are those of PFPT (Weng et al., NeurIPS 2024, arXiv 2502.19752); its baselines differ in
+what the server makes of the clients' sets.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pfedmoap.aggregation import Weighting
+from pfedmoap.gradients import Mode, Privatizer
+from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.prompt_selection import Rule
+from pfedmoap.prompt_sets import OptimiserName, PromptSets, SetOptions
+from pfedmoap.prompt_tuning import Tuned, average_or_keep, broadcast
+from pfedmoap.set_elements import Initial, Modality
+from pfedmoap.types import Arrays, ClientId, Download, Update
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """A set of prompts that clients train whole and that the server averages by position.
+
+    The server's state is named tensors: the set, ``prompts`` (n, ...), what is trained beside it,
+    and whatever a method adds. Everybody classifies with the server's set.
+
+    Attributes:
+        setting: The task.
+        prompts: Prompts in the set.
+        modality: ``visual`` tokens in a ViT, or whole ``text`` contexts for any backbone.
+        initial: Where visual tokens start: around the ``class_token``, or at ``random``.
+        context_length: Context vectors of one text context.
+        context_init: Words to start text contexts from; none starts at random.
+        selection: ``all`` uses all prompts for every image; ``batch`` and ``sample`` as in PFPT.
+        chosen: Prompts that an image is classified with, unless all are.
+        similarity_weight: Weight of the similarity in the loss, unless all prompts are used.
+        optimiser: The clients' ``adam``, or ``sgd`` with the training's momentum.
+        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
+    """
+
+    setting: Setting
+    prompts: int = 20
+    modality: Modality = "visual"
+    initial: Initial = "class_token"
+    context_length: int = 4
+    context_init: str | None = None
+    selection: Rule = "all"
+    chosen: int = 10
+    similarity_weight: float = 0.01
+    optimiser: OptimiserName = "adam"
+    weighting: Weighting = "examples"
+
+    def __post_init__(self) -> None:
+        self.sets  # noqa: B018  # raises what is wrong with the options before any work
+
+    @property
+    def trains(self) -> bool:
+        """Learns in rounds."""
+        return True
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Needs a ViT's tokens and class token, or one global feature an image."""
+        return self.sets.elements.features
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Images that vote for prompts have no gradient of their own."""
+        return self.sets.privacy_gap(mode)
+
+    @property
+    def uploads(self) -> dict[str, ArraySpec]:
+        """The set is uploaded, and what is trained beside it."""
+        return self.sets.uploads(ArraySpec, self.prompts)
+
+    def init(self) -> Arrays:
+        """Start from one random set (n, ...)."""
+        return self.sets.elements.initial(self.prompts)
+
+    def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        """Send everybody the set, and what is trained beside it."""
+        return broadcast({name: state[name] for name in self.sets.names}, cohort, round)
+
+    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
+        """Train the set on the client's images."""
+        return [self.divide(client) for client in self.sets.train(tasks, privatizer)]
+
+    def divide(self, client: Tuned) -> ClientResult:
+        """Upload what a client trained; keep nothing."""
+        return client.result(client.params, keeps={})
+
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        """Average the sets, prompt by prompt."""
+        return {
+            name: average_or_keep(old, updates, name, self.weighting) for name, old in state.items()
+        }
+
+    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+        """Classify with the global set, the same for every client."""
+        return self.sets.classify(download.arrays, features)
+
+    def predict_global(self, state: Arrays, features: Arrays) -> Prediction:
+        """Classify with the global set."""
+        return self.sets.classify(state, features)
+
+    def to_arrays(self, state: Arrays) -> Arrays:
+        """The server's state."""
+        return dict(state)
+
+    def from_arrays(self, arrays: Arrays) -> Arrays:
+        """Inverse of `to_arrays`."""
+        return dict(arrays)
+
+    @property
+    def options(self) -> SetOptions:
+        """How sets are made, chosen from and trained."""
+        return SetOptions(
+            modality=self.modality,
+            initial=self.initial,
+            context_length=self.context_length,
+            context_init=self.context_init,
+            selection=self.selection,
+            chosen=self.chosen,
+            similarity_weight=self.similarity_weight,
+            optimiser=self.optimiser,
+        )
+
+    @cached_property
+    def sets(self) -> PromptSets:
+        """Training and using such sets."""
+        return PromptSets.make(self.setting, self.options)
