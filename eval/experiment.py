@@ -29,7 +29,7 @@ from pfedmoap.federation import Features, Federation, build_federation
 from pfedmoap.gradients import PlannedTraining, PrivacyOptions, Privatizer
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.questions import Questions
-from pfedmoap.method import AnyMethod, Setting, method_classes, with_server_data
+from pfedmoap.method import AnyMethod, ClientData, Setting, method_classes, with_server_data
 from pfedmoap.optional import Demands
 from pfedmoap.runs import Record, RunDirectory
 from pfedmoap.storage import write_json
@@ -104,8 +104,14 @@ class Experiment:
         """
         return evaluate(self.method, now, self.federation, unseen=self.unseen)
 
+    @property
+    def trainers(self) -> dict[ClientId, ClientData]:
+        """Training data of the clients that train: all but the unseen ones."""
+        data = self.federation.training_data
+        return {client: own for client, own in data.items() if client not in self.unseen}
+
     def privatizer(self, ledgers: Path | None) -> Privatizer:
-        """Make the privatizer, its noise calibrated for the whole run.
+        """Make the privatizer, its noise calibrated for the rounds that a client can take part in.
 
         Args:
             ledgers: Folder where each client keeps its ledger; ``None`` keeps them in memory.
@@ -114,8 +120,12 @@ class Experiment:
             PrivacyError: The method has no guarantee under the chosen options.
         """
         training, rounds = self.config.build("training"), self.config.build("rounds")
+        clients, seed = tuple(sorted(self.trainers)), self.config.build("seeds").training
         planned = PlannedTraining(
-            *(rounds.rounds, training.epochs, training.batch_size), groups=self.federation.groups
+            *(rounds.rounds, training.epochs, training.batch_size),
+            groups=self.federation.groups,
+            rounds_of_a_client=rounds.most_of_one_client(clients, seed),
+            clients=clients,
         )
         return self.privacy.privatizer(self.method, planned, ledgers)
 
@@ -253,7 +263,6 @@ def run_experiment(
         write_json(run.path / "privacy.json", privatizer.describe())
     announce(privatizer.describe())
     shown = progress and watch is None
-    training = federation.training_data
     tested: dict[int, tuple[ClientScore, ...]] = {}
 
     def observe(now: Federated[Any]) -> dict[str, Any]:
@@ -264,7 +273,7 @@ def run_experiment(
     with progress_bar(config.name("method"), shown=shown) as advance:
         federated = run_federation(
             method,
-            {client: data for client, data in training.items() if client not in experiment.unseen},
+            experiment.trainers,
             config.build("rounds"),
             config.build("seeds").training,
             privatizer,

@@ -1,6 +1,7 @@
 """The in-process engine: rounds from the last checkpoint to the last round."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, Literal, TypeVar
@@ -37,6 +38,25 @@ class Rounds:
             raise ConfigError("rounds and evaluate_every must be at least 1")
         if not 0 < self.participation <= 1:
             raise ConfigError(f"participation must be in (0, 1], got {self.participation}")
+
+    def cohort(self, clients: Iterable[ClientId], round: int, seed: int) -> tuple[ClientId, ...]:
+        """Draw who takes part in a round; with the seed, everybody can. See `draw_cohort`."""
+        return draw_cohort(sorted(clients), self.participation, round, seed)
+
+    def most_of_one_client(self, clients: Iterable[ClientId], seed: int) -> int:
+        """Count the rounds of the client that this schedule draws most often.
+
+        Args:
+            clients: All clients that train.
+            seed: The training seed.
+        """
+        everybody = tuple(clients)
+        drawn = Counter(
+            client
+            for round in range(1, self.rounds + 1)
+            for client in self.cohort(everybody, round, seed)
+        )
+        return max(drawn.values())
 
 
 @dataclass(frozen=True)
@@ -97,7 +117,7 @@ def run_federation(
     transport = InProcess(rounds.wire)
     progress(now.round, last)
     for round in range(now.round + 1, last + 1):
-        cohort = draw_cohort(sorted(data), rounds.participation, round, seed)
+        cohort = rounds.cohort(data, round, seed)
         result = run_round(
             method, now.state, cohort, round, data, now.locals, transport, privatizer
         )

@@ -59,17 +59,22 @@ class PlannedTraining:
     """What a privacy budget has to last for; all of it is public but for the groups.
 
     Attributes:
-        rounds: Rounds that one client can take part in at most.
+        rounds: Rounds of the run.
         epochs: Local epochs in a round.
         batch_size: Examples in a step, as planned.
         groups: Whose each training example is, (n,) by client, for a guarantee for people; ``None``
             where nobody knows. It decides who is drawn with whom, and nothing else.
+        rounds_of_a_client: Rounds of the client that the schedule of cohorts draws most often;
+            none where that is not known, and may be every round.
+        clients: Who can be drawn for a round; empty where that is not known.
     """
 
     rounds: int
     epochs: int
     batch_size: int
     groups: Mapping[ClientId, Tensor] | None = None
+    rounds_of_a_client: int | None = None
+    clients: tuple[ClientId, ...] = ()
 
 
 @dataclass(frozen=True)

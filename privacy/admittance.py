@@ -23,7 +23,7 @@ def charge_cohort(
         known: Clients that took part in an earlier round.
 
     Returns:
-        Who may train; the others' budgets do not suffice.
+        Who may train; the others' budgets do not suffice, or they took part often enough.
 
     Raises:
         PrivacyError: A ledger is damaged or foreign, or a client that took part has none.
@@ -38,6 +38,12 @@ def charge_cohort(
     spent: dict[ClientId, float] = {}
     sat_out: dict[ClientId, str] = {}
     for client in sorted(cohort):
+        if budget.rounds is not None and len(ledgers.charges(client)) >= budget.rounds:
+            sat_out[client] = (
+                f"privacy.max_rounds_per_client is {budget.rounds}, and its ledger holds as many"
+            )
+            logger.info("round %d: client %d sits out: %s", round, client, sat_out[client])
+            continue
         after = ledgers.charge(client, round)
         if after is None:
             so_far = ledgers.spent(client)

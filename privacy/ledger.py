@@ -20,12 +20,14 @@ class Budget:
         mechanism: All that the guarantee depends on, as JSON; a ledger of another one is refused.
         spent: Epsilon of a number of charged units.
         units: Units that one round charges: noisy steps, or releases.
+        rounds: Charges after which a client sits out, whatever is left; none sets no limit.
     """
 
     epsilon: float
     mechanism: Mapping[str, Any]  # JSON of any shape
     spent: Callable[[int], float]
     units: int
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)

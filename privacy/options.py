@@ -20,6 +20,7 @@ from privacy.accounting import (
 from privacy.groups import Unit, groups_of
 from privacy.ledger import Budget, Ledgers
 from privacy.mechanism import SampledGaussian
+from privacy.plan import check_cap, client_rounds
 from privacy.randomness import Randomness
 from privacy.sgd import Counts, StepPrivacy
 from privacy.upload import UploadPrivacy
@@ -45,13 +46,16 @@ class DPSGD:
         sample_rate: Public probability of each example to be in a step.
         accountant: ``pld`` is tight; ``rdp`` and ``prv`` check it, and hold, too.
         noise_multiplier: Noise in multiples of the clipping norm; none takes the least that lasts
-            for the whole run. With less than that, clients sit out once ``epsilon`` is spent.
+            for all rounds that a client can take part in. With less than that, clients sit out
+            once ``epsilon`` is spent.
         counts: Whether uploads state the number of examples: ``withheld`` or declared ``public``.
         unit: What is drawn, clipped and protected as one: an ``example``, or a ``group``: all
             training images of one person at one client; the data must say whose each image is.
         max_per_group: Most images of one person that train at a client, the first ones in the
             order of the data; none takes all. The guarantee holds for any number.
         memory_bytes: Bound on the memory of per-example gradients.
+        max_rounds_per_client: Rounds after which a client sits out; none lets it take part whenever
+            it is drawn. Fewer rounds need less noise.
         insecure_seed: Seed of samples and noise, for tests: the result is then NOT private.
     """
 
@@ -66,11 +70,13 @@ class DPSGD:
     unit: Unit = "example"
     max_per_group: int | None = None
     memory_bytes: int = 2**30
+    max_rounds_per_client: int | None = None
     insecure_seed: int | None = None
 
     def __post_init__(self) -> None:
         _check(self.epsilon, self.delta, self.noise_multiplier, self.max_grad_norm)
         check_accountant(self.accountant)
+        check_cap(self.max_rounds_per_client)
         if not 0 < self.sample_rate <= 1:
             raise PrivacyError(f"privacy.sample_rate must be in (0, 1], got {self.sample_rate}")
         if self.max_per_group is not None and (self.unit != "group" or self.max_per_group < 1):
@@ -91,10 +97,11 @@ class DPSGD:
         implied = planned.batch_size / self.sample_rate
         _warn_of_delta(self.delta, implied, f"{self.unit}s in a client")
         steps = math.ceil(planned.epochs / self.sample_rate - 1e-9)
+        rounds = client_rounds(planned, self.max_rounds_per_client)
         if self.noise_multiplier is None:
             noise = sampled_gaussian_noise(
                 *(accountant, self.epsilon, self.delta, self.sample_rate),
-                steps * planned.rounds,
+                steps * rounds.count,
             )
         else:
             noise = self.noise_multiplier
@@ -112,8 +119,8 @@ class DPSGD:
         def spent(units: int) -> float:
             return sampled_gaussian_epsilon(accountant, noise, self.sample_rate, units, self.delta)
 
-        budget = Budget(self.epsilon, mechanism, spent, steps)
-        _warn_where_short(budget, planned.rounds)
+        budget = Budget(self.epsilon, mechanism, spent, steps, self.max_rounds_per_client)
+        _warn_where_short(budget, rounds.count)
         return StepPrivacy(
             mechanism=SampledGaussian(
                 noise, self.max_grad_norm, planned.batch_size, self.memory_bytes
@@ -126,7 +133,7 @@ class DPSGD:
             randomness=_randomness(self.insecure_seed),
             groups=groups,
             statement=statements.of_steps(
-                budget, planned.rounds, mode, self.counts, self.insecure_seed, method
+                budget, rounds, mode, self.counts, self.insecure_seed, method
             ),
         )
 
@@ -150,8 +157,10 @@ class Release:
         delta: Delta of the guarantee.
         max_update_norm: Clipping norm of the move; two data sets differ by at most twice that.
         noise_multiplier: Noise in multiples of twice the clipping norm; none takes the least that
-            lasts for the whole run.
+            lasts for all rounds that a client can take part in.
         counts: Whether uploads state the number of examples: ``withheld`` or declared ``public``.
+        max_rounds_per_client: Rounds after which a client sits out; none lets it take part whenever
+            it is drawn. Fewer rounds need less noise.
         insecure_seed: Seed of the noise, for tests: the result is then NOT private.
     """
 
@@ -160,19 +169,22 @@ class Release:
     max_update_norm: float = 0.1
     noise_multiplier: float | None = None
     counts: Counts = "withheld"
+    max_rounds_per_client: int | None = None
     insecure_seed: int | None = None
 
     def __post_init__(self) -> None:
         _check(self.epsilon, self.delta, self.noise_multiplier, self.max_update_norm)
+        check_cap(self.max_rounds_per_client)
 
     def privatizer(
         self, method: object, planned: PlannedTraining, ledgers: Path | None
     ) -> UploadPrivacy:
         """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`."""
         permitted(method, "release")
-        _warn_of_delta(self.delta, 1, "clients")
+        _warn_of_delta(self.delta, max(1, len(planned.clients)), "clients")
+        rounds = client_rounds(planned, self.max_rounds_per_client)
         if self.noise_multiplier is None:
-            noise = gaussian_noise(self.epsilon, self.delta, planned.rounds)
+            noise = gaussian_noise(self.epsilon, self.delta, rounds.count)
         else:
             noise = self.noise_multiplier
         mechanism = {
@@ -181,19 +193,19 @@ class Release:
             "max_update_norm": self.max_update_norm,
             "noise_multiplier": noise,
         }
-        budget = Budget(
-            self.epsilon, mechanism, lambda units: gaussian_epsilon(noise, units, self.delta), 1
-        )
-        _warn_where_short(budget, planned.rounds)
+
+        def spent(units: int) -> float:
+            return gaussian_epsilon(noise, units, self.delta)
+
+        budget = Budget(self.epsilon, mechanism, spent, 1, self.max_rounds_per_client)
+        _warn_where_short(budget, rounds.count)
         return UploadPrivacy(
             ledgers=Ledgers(budget, ledgers),
             noise_multiplier=noise,
             max_update_norm=self.max_update_norm,
             counts=self.counts,
             randomness=_randomness(self.insecure_seed),
-            statement=statements.of_uploads(
-                budget, planned.rounds, self.counts, self.insecure_seed
-            ),
+            statement=statements.of_uploads(budget, rounds, self.counts, self.insecure_seed),
         )
 
 
@@ -250,7 +262,7 @@ def _warn_where_short(budget: Budget, rounds: int) -> None:
     planned = budget.spent(rounds * budget.units)
     if planned > budget.epsilon:
         logger.warning(
-            "the noise multiplier suffices for epsilon %.3g over all rounds, but the budget is "
+            "the noise multiplier comes to epsilon %.3g over all planned rounds, but the budget is "
             "%.3g: clients will sit out once it is spent",
             *(planned, budget.epsilon),
         )

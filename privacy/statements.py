@@ -4,6 +4,7 @@ from typing import Any
 
 from pfedmoap.optional import Personalises
 from privacy.ledger import Budget
+from privacy.plan import ClientRounds
 
 _NOT_COVERED = [
     "accuracy figures and all other results of evaluation",
@@ -29,13 +30,13 @@ _SPREAD = "people with examples at several clients: the budgets of these clients
 
 
 def of_steps(
-    budget: Budget, rounds: int, mode: str, counts: str, seed: int | None, method: object
+    budget: Budget, rounds: ClientRounds, mode: str, counts: str, seed: int | None, method: object
 ) -> dict[str, Any]:
     """State the guarantee of private gradient steps.
 
     Args:
         budget: Each client's budget.
-        rounds: Rounds that a client can take part in at most.
+        rounds: Rounds that a client can take part in at most, and why.
         mode: ``joint`` or ``decoupled``.
         counts: ``withheld`` or ``public``.
         seed: The insecure seed, if any.
@@ -56,7 +57,9 @@ def of_steps(
     }
 
 
-def of_uploads(budget: Budget, rounds: int, counts: str, seed: int | None) -> dict[str, Any]:
+def of_uploads(
+    budget: Budget, rounds: ClientRounds, counts: str, seed: int | None
+) -> dict[str, Any]:
     """State the guarantee of noised uploads; see `of_steps`."""
     return {
         "unit": "all data of one client",
@@ -76,12 +79,13 @@ def _unnoised(mode: str, method: object) -> list[str]:
     return found
 
 
-def _common(budget: Budget, rounds: int, counts: str, seed: int | None) -> dict[str, Any]:
+def _common(budget: Budget, rounds: ClientRounds, counts: str, seed: int | None) -> dict[str, Any]:
     size = "the number of a client's examples, which is declared public"
     return {
         "epsilon_budget": budget.epsilon,
-        "rounds_planned": rounds,
-        "epsilon_planned": budget.spent(rounds * budget.units),
+        "rounds_planned": rounds.count,
+        "rounds_planned_because": rounds.why,
+        "epsilon_planned": budget.spent(rounds.count * budget.units),
         "mechanism": dict(budget.mechanism),
         "not_covered": [
             *_NOT_COVERED,

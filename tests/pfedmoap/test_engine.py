@@ -13,6 +13,7 @@ from pfedmoap.method import Setting, method_class
 from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import read_arrays, write_arrays
 from pfedmoap.training import NoPrivacy, Training
+from pfedmoap.types import ClientId
 from tests.conftest import CLASS_NAMES, random_data
 
 ROUNDS = Rounds(rounds=3, participation=0.5)
@@ -183,3 +184,11 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
     RunDirectory.create(tmp_path, {}, {"class_names": ["cat", "dog"]}, resume=False)
     with pytest.raises(RunError, match=r"other data or weights .differing: class_names"):
         RunDirectory.create(tmp_path, {}, {"class_names": ["dog", "cat"]}, resume=True)
+
+
+def test_the_schedule_counts_the_rounds_of_whoever_is_drawn_most():
+    rounds, clients = Rounds(7, participation=0.4), [ClientId(i) for i in (4, 0, 9, 2, 5)]
+    drawn = [client for round in range(1, 8) for client in rounds.cohort(clients, round, seed=3)]
+    assert rounds.most_of_one_client(clients, seed=3) == max(map(drawn.count, clients)) < 7
+    assert rounds.most_of_one_client(reversed(clients), seed=3) == max(map(drawn.count, clients))
+    assert Rounds(7).most_of_one_client(clients, seed=3) == 7
