@@ -35,6 +35,7 @@ from pfedmoap.runs import Record, RunDirectory
 from pfedmoap.storage import write_json
 from pfedmoap.training import NoPrivacy, Training
 from pfedmoap.types import ClientId
+from privacy.central_options import Central
 from privacy.options import DPSGD, Release
 
 T = TypeVar("T")
@@ -64,7 +65,12 @@ def schema() -> Schema:
                 "clusters": Clusters,
             },
             "method": dict(method_classes()),
-            "privacy": {"none": NoPrivacy, "dpsgd": DPSGD, "release": Release},
+            "privacy": {
+                "none": NoPrivacy,
+                "dpsgd": DPSGD,
+                "release": Release,
+                "central": Central,
+            },
         },
         defaults={
             "data": "digits",
@@ -126,6 +132,7 @@ class Experiment:
             groups=self.federation.groups,
             rounds_of_a_client=rounds.most_of_one_client(clients, seed),
             clients=clients,
+            participation=rounds.participation,
         )
         return self.privacy.privatizer(self.method, planned, ledgers)
 

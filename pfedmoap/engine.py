@@ -74,6 +74,10 @@ class Federated(Generic[S]):
     locals: Mapping[ClientId, Arrays]
 
 
+# What a round's record says of single participants: it goes to the private log, and leaves an empty
+# value behind, where a privatizer has to keep secret who took part.
+_OF_PARTICIPANTS = ("cohort", "sat_out", "train_loss", "costs", "rejected", "served", "traffic")
+
 Observer = Callable[[Federated[S]], Record]
 Progress = Callable[[int, int], None]
 
@@ -113,21 +117,25 @@ def run_federation(
         now = Federated(0, method.init(), {})
     else:
         now = Federated(saved.round, method.from_arrays(saved.server), saved.locals)
+        privatizer.server.restore(saved.privacy)
     last = rounds.rounds if method.trains else 1
     transport = InProcess(rounds.wire)
     progress(now.round, last)
     for round in range(now.round + 1, last + 1):
-        cohort = rounds.cohort(data, round, seed)
+        scheduled = rounds.cohort(data, round, seed)
+        cohort = privatizer.server.draw(sorted(data), round, scheduled)
         result = run_round(
             method, now.state, cohort, round, data, now.locals, transport, privatizer
         )
         now = Federated(round, result.state, {**now.locals, **result.locals})
         record = _record(round, result) | {"train_seconds": perf_counter() - began}
+        privacy = dict(privatizer.server.state())
+        record, private = _divided(record, result, privacy, privatizer.server.secret_cohort)
         if round % rounds.evaluate_every == 0 or round == last:
             record |= observe(now)
         if run:
-            checkpoint = Checkpoint(round, method.to_arrays(now.state), now.locals)
-            run.save(checkpoint, tuple(result.locals), record)
+            checkpoint = Checkpoint(round, method.to_arrays(now.state), now.locals, privacy=privacy)
+            run.save(checkpoint, tuple(result.locals), record, private)
         progress(round, last)
         began = perf_counter()
     return now
@@ -145,6 +153,24 @@ def _record(round: int, result: RoundResult[S]) -> Record:
         "served": {str(client): list(experts) for client, experts in result.served.items()},
         "traffic": [_traffic_record(traffic) for traffic in result.traffic],
     }
+
+
+def _divided(
+    record: Record, result: RoundResult[S], privacy: Mapping[str, float], secret: bool
+) -> tuple[Record, Record]:
+    """Divide a round's record into what may be shown to anybody and what only the operator reads.
+
+    What a privatizer counts without noise is private always.
+    """
+    private: Record = {}
+    if result.clipped:
+        private["clipped"] = {str(client): share for client, share in result.clipped.items()}
+    if privacy:
+        record = record | {"privacy": dict(privacy)}
+    if secret:
+        private |= {name: record[name] for name in _OF_PARTICIPANTS}
+        record = record | {name: type(record[name])() for name in _OF_PARTICIPANTS}
+    return record, private
 
 
 def _traffic_record(traffic: Traffic) -> Record:

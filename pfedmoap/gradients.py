@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pfedmoap.batches import Batch, BatchPlan, Stream, shuffled_epochs
+from pfedmoap.server_side import PlainServer, ServerSide
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
-Mode = Literal["joint", "decoupled", "release"]
+Mode = Literal["joint", "decoupled", "release", "central"]
 
 
 class Problem(Protocol):
@@ -67,6 +68,7 @@ class PlannedTraining:
         rounds_of_a_client: Rounds of the client that the schedule of cohorts draws most often;
             none where that is not known, and may be every round.
         clients: Who can be drawn for a round; empty where that is not known.
+        participation: Fraction of the clients that takes part in a round.
     """
 
     rounds: int
@@ -75,6 +77,7 @@ class PlannedTraining:
     groups: Mapping[ClientId, Tensor] | None = None
     rounds_of_a_client: int | None = None
     clients: tuple[ClientId, ...] = ()
+    participation: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Privatizer(Protocol):
         The part that stays at home is then trained with `NoPrivacy`, after the other part and
         without an influence on it.
         """
+        ...
+
+    @property
+    def server(self) -> ServerSide:
+        """Its part at the server."""
         ...
 
     def authorise(
@@ -150,6 +158,14 @@ class Privatizer(Protocol):
         """
         ...
 
+    def clipped(self) -> Mapping[ClientId, float]:
+        """Tell which share of a client's clipped vectors was longer than the clipping norm.
+
+        Counted from private data **without noise**: for the private log, never for an upload.
+        Reading it begins the count anew; it is empty where nothing was clipped.
+        """
+        ...
+
     def describe(self) -> dict[str, Any]:
         """State the guarantee, as JSON of any shape; empty where there is none."""
         ...
@@ -168,14 +184,30 @@ def gap_of_one_phase(mode: Mode) -> str | None:
     """Answer `Analysed.privacy_gap` for methods that train all their parameters together.
 
     Every parameter is then in the private step, so that ``joint`` covers whatever is uploaded, and
-    ``release`` covers it where the server sends each array's starting point.
+    ``release`` covers it where the server sends each array's starting point. What the server does
+    with uploads is the method's to say; see `gap_of_averaging`.
     """
+    if mode == "central":
+        return (
+            "its server uses uploads otherwise than through their plain average, so that noise on "
+            "the average does not cover what it makes of them. Use `--privacy release`, or a "
+            "method that averages, e.g. promptfl"
+        )
     if mode == "decoupled":
         return (
             "it trains all of its parameters together; no part of them stays at home and could be "
             "trained apart without noise. Use mode joint"
         )
     return None
+
+
+def gap_of_averaging(mode: Mode) -> str | None:
+    """Answer `Analysed.privacy_gap` for methods of one phase whose server averages.
+
+    Their ``aggregate`` sees uploads through the mean of each array alone, whoever sent them, and
+    what goes down to clients comes from the aggregate alone: noise on the mean covers it all.
+    """
+    return None if mode == "central" else gap_of_one_phase(mode)
 
 
 class NoPrivacy:
@@ -192,6 +224,11 @@ class NoPrivacy:
     def decoupled(self) -> bool:
         """All parameters are trained together."""
         return False
+
+    @property
+    def server(self) -> ServerSide:
+        """The server does as the method says."""
+        return PlainServer()
 
     def authorise(
         self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
@@ -227,6 +264,10 @@ class NoPrivacy:
         """Upload as it is."""
         del download
         return update
+
+    def clipped(self) -> Mapping[ClientId, float]:
+        """Clip nothing."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """Promise nothing."""

@@ -13,7 +13,7 @@ from typing import Any
 from pfedmoap.errors import RunError
 from pfedmoap.own_files import refuse_link
 from pfedmoap.storage import write_json
-from pfedmoap.strict_json import fields, integer, read_strict
+from pfedmoap.strict_json import fields, integer, number, read_strict
 from pfedmoap.types import ClientId
 
 FILE = "checkpoint.json"
@@ -31,12 +31,14 @@ class Manifest:
         clients: File of each client's state; clients without a state are absent.
         charges: How many charges each client's privacy ledger held at that time; ``None`` in runs
             of versions that did not write it.
+        privacy: What a privatizer's part at the server carries on, by name.
     """
 
     round: int = 0
     server: str | None = None
     clients: Mapping[ClientId, str] = field(default_factory=dict)
     charges: Mapping[ClientId, int] | None = field(default_factory=dict)
+    privacy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def files(self) -> frozenset[str]:
@@ -79,11 +81,13 @@ def write_manifest(run: Path, manifest: Manifest) -> None:
     }
     if manifest.charges:
         record["charges"] = {str(client): count for client, count in manifest.charges.items()}
+    if manifest.privacy:
+        record["privacy"] = dict(manifest.privacy)
     write_json(run / FILE, record)
 
 
 def _parse(record: Any) -> Manifest:  # JSON of any shape
-    fields(record, ("round", "server", "clients"), ("charges",))
+    fields(record, ("round", "server", "clients"), ("charges", "privacy"))
     round = integer(record["round"], "round")
     server = record["server"]
     if (server is None) != (round == 0):
@@ -100,7 +104,9 @@ def _parse(record: Any) -> Manifest:  # JSON of any shape
         client: integer(count, f"charges of client {client}")
         for client, count in _by_client(record.get("charges", {})).items()
     }
-    return Manifest(round, server, clients, charges if "charges" in record else None)
+    kept = record.get("privacy", {})
+    privacy = {name: number(value, f"privacy {name}") for name, value in fields(kept, kept).items()}
+    return Manifest(round, server, clients, charges if "charges" in record else None, privacy)
 
 
 def _by_client(record: Any) -> dict[ClientId, Any]:  # JSON of any shape

@@ -34,6 +34,8 @@ class RoundResult(Generic[S]):
         costs: What the round cost a client outside the federation, by name and client.
         rejected: Why an update was refused, by client.
         served: Whose experts a client received, by client; empty for methods without a pool.
+        clipped: Share of a client's vectors that were clipped, by client; counted from private
+            data without noise, and for the private log alone.
     """
 
     state: S
@@ -46,6 +48,7 @@ class RoundResult(Generic[S]):
     costs: Mapping[ClientId, Mapping[str, float]]
     rejected: Mapping[ClientId, str]
     served: Mapping[ClientId, tuple[ClientId, ...]]
+    clipped: Mapping[ClientId, float]
 
 
 def draw_cohort(
@@ -91,10 +94,11 @@ def run_round(
     """Run one round.
 
     The plan reads the state of the end of the last round; updates are sorted by client id before
-    they are aggregated, so that arrival order cannot matter. A refused update costs its client the
-    round and nobody else anything: what it trained is dropped, and its bills stand. Privacy
-    budgets are charged before anything else happens; a client whose budget is spent sits out, as
-    does one that its method declines.
+    they are aggregated, so that arrival order cannot matter; what the method aggregates of them is
+    the privatizer's to say (`ServerSide.settle`). A refused update costs its client the round and
+    nobody else anything: what it trained is dropped, and its bills stand. Privacy budgets are
+    charged before anything else happens; a client whose budget is spent sits out, as does one that
+    its method declines.
 
     Args:
         method: The method.
@@ -113,7 +117,14 @@ def run_round(
     exchanged = _exchange(
         method, state, selected.allowed, round, data, locals, transport, privatizer
     )
-    return _settle(method, state, selected, exchanged, locals, transport.collect())
+
+    def start() -> Arrays:
+        anyone = method.plan(state, [min(data)], round)[0].arrays
+        return {name: anyone[name] for name in method.uploads if name in anyone}
+
+    updates = privatizer.server.settle(round, exchanged.admitted, exchanged.arrived, start)
+    traffic, clipped = transport.collect(), privatizer.clipped()
+    return _settle(method, state, selected, exchanged, updates, locals, traffic, clipped)
 
 
 @dataclass(frozen=True)
@@ -122,12 +133,14 @@ class _Exchanged:
 
     Attributes:
         planned: What the server sent.
+        arrived: What each client had of it, by client.
         results: What each client made of it, in the order of client ids.
         admitted: The updates that passed the server's checks, in the same order.
         rejected: Why each of the others did not.
     """
 
     planned: Sequence[Download]
+    arrived: Mapping[ClientId, Download]
     results: Sequence[ClientResult]
     admitted: Sequence[Update]
     rejected: Mapping[ClientId, str]
@@ -183,7 +196,7 @@ def _exchange(
         except UpdateRejectedError as error:
             logger.warning("round %d: %s", round, error)
             rejected[client] = str(error)
-    return _Exchanged(planned, results, admitted, rejected)
+    return _Exchanged(planned, arrived, results, admitted, rejected)
 
 
 def _settle(
@@ -191,13 +204,15 @@ def _settle(
     state: S,
     selected: Authorisation,
     exchanged: _Exchanged,
+    updates: Sequence[Update],
     locals: Mapping[ClientId, Arrays],
     traffic: Sequence[Traffic],
+    clipped: Mapping[ClientId, float],
 ) -> RoundResult[S]:
-    """Aggregate what was admitted, and record the round."""
+    """Aggregate what may be aggregated, and record the round."""
     results, admitted = exchanged.results, exchanged.admitted
     return RoundResult(
-        state=method.aggregate(state, admitted),
+        state=method.aggregate(state, updates),
         locals=_kept(results, exchanged.rejected, locals),
         cohort=selected.allowed,
         sat_out=selected.sat_out,
@@ -215,6 +230,7 @@ def _settle(
             for download in exchanged.planned
             if download.served is not None
         },
+        clipped=clipped,
     )
 
 

@@ -15,10 +15,11 @@ from pfedmoap.own_files import (
     refuse_link,
     remove_files,
 )
+from pfedmoap.run_log import METRICS, PRIVATE
 from pfedmoap.storage import target_of_temporary
 
 TOP_FILES = ("config.json", "task.json", "metrics.jsonl", FILE, "per_client.csv", "privacy.json")
-FOLDERS = ("server", "clients", "ledgers")
+FOLDERS = ("server", "clients", "ledgers", PRIVATE)
 
 
 def claimed(run: Path) -> Manifest | None:
@@ -52,7 +53,7 @@ def refuse_links(run: Path) -> None:
     Raises:
         RunError: One is.
     """
-    for name in (*FOLDERS, *TOP_FILES):
+    for name in (*FOLDERS, *TOP_FILES, f"{PRIVATE}/{METRICS}"):
         refuse_link(run / name)
     clients = run / "clients"
     if clients.is_dir():

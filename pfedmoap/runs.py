@@ -4,6 +4,7 @@
 config.json       the resolved configuration
 task.json         class names, templates and the clients' sizes: what inference needs of the data
 metrics.jsonl     one line a round
+private/          open to its owner alone: what of the metrics must not be shown; see `run_log`
 checkpoint.json   the manifest: which files make up the last complete round
 server/           the server's state, safetensors
 clients/0003/     one client's personal state, safetensors
@@ -20,20 +21,19 @@ files that bear the names of its own, in their places, never through a symbolic 
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pfedmoap.errors import RunError
 from pfedmoap.manifest import Manifest, read_manifest, state_file, write_manifest
 from pfedmoap.run_folder import claimed, refuse_links, refuse_lost_manifest, sweep
-from pfedmoap.storage import read_arrays, read_json, write_arrays, write_bytes, write_json
+from pfedmoap.run_log import Record, append_round, drop_rounds_after, read_rounds
+from pfedmoap.storage import read_arrays, read_json, write_arrays, write_json
 from pfedmoap.types import Arrays, ClientId
 
-Record = dict[str, Any]  # one line of metrics.jsonl: JSON of any shape
+__all__ = ["Checkpoint", "Record", "RunDirectory"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class Checkpoint:
         locals: Each client's own state; clients that never took part are absent.
         charges: How many charges each client's privacy ledger held then; a ledger that holds fewer
             has been rolled back. Clients without a ledger are absent.
+        privacy: What the privatizer's part at the server carries on; see `ServerSide.state`.
     """
 
     round: int
     server: Arrays
     locals: Mapping[ClientId, Arrays]
     charges: Mapping[ClientId, int] = field(default_factory=dict)
+    privacy: Mapping[str, float] = field(default_factory=dict)
 
 
 class RunDirectory:
@@ -126,13 +128,20 @@ class RunDirectory:
         """The last complete round; 0 before the first."""
         return self._manifest.round
 
-    def save(self, checkpoint: Checkpoint, trained: tuple[ClientId, ...], record: Record) -> None:
+    def save(
+        self,
+        checkpoint: Checkpoint,
+        trained: tuple[ClientId, ...],
+        record: Record,
+        private: Record | None = None,
+    ) -> None:
         """Commit a round.
 
         Args:
             checkpoint: The state after it.
             trained: Clients whose state changed; only theirs is written.
             record: Its line of metrics.
+            private: What only the operator of the run may read of it; see `run_log`.
         """
         before = self._manifest
         name = state_file(checkpoint.round)
@@ -142,8 +151,10 @@ class RunDirectory:
         for client in trained:
             clients[client] = f"clients/{client:04d}/{name}"
             write_arrays(self.path / clients[client], checkpoint.locals[client])
-        self._append(record)
-        committed = Manifest(checkpoint.round, server, clients, checkpoint.charges)
+        append_round(self.path, record, private or {})
+        committed = Manifest(
+            checkpoint.round, server, clients, checkpoint.charges, checkpoint.privacy
+        )
         write_manifest(self.path, committed)
         sweep(self.path, committed)
 
@@ -156,7 +167,7 @@ class RunDirectory:
         """
         refuse_links(self.path)
         manifest = self._manifest
-        self._drop_metrics_after(manifest.round)
+        drop_rounds_after(self.path, manifest.round)
         sweep(self.path, manifest)
         return self.load()
 
@@ -177,6 +188,7 @@ class RunDirectory:
                 for client, file in sorted(manifest.clients.items())
             },
             charges=self._rounds_by_client() if manifest.charges is None else manifest.charges,
+            privacy=manifest.privacy,
         )
 
     def load_server(self) -> Arrays:
@@ -196,20 +208,8 @@ class RunDirectory:
         return None if file is None else read_arrays(self.path / file)
 
     def metrics(self) -> list[Record]:
-        """Read all complete lines of metrics, in the order of rounds.
-
-        Raises:
-            RunError: A line is damaged.
-        """
-        file = self.path / "metrics.jsonl"
-        if not file.exists():
-            return []
-        lines = file.read_text().splitlines(keepends=True)
-        return [
-            _record(line, f"line {number} of {file}")
-            for number, line in enumerate(lines, 1)
-            if line.endswith("\n")
-        ]
+        """Read all complete lines of metrics, in the order of rounds; see `read_rounds`."""
+        return read_rounds(self.path)
 
     @property
     def _manifest(self) -> Manifest:
@@ -222,29 +222,6 @@ class RunDirectory:
         """Count in how many rounds each client took part, where no manifest has counted charges."""
         cohorts = (record.get("cohort", []) for record in self.metrics())
         return dict(Counter(ClientId(client) for cohort in cohorts for client in cohort))
-
-    def _append(self, record: Record) -> None:
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _drop_metrics_after(self, round: int) -> None:
-        kept = [record for record in self.metrics() if record["round"] <= round]
-        text = "".join(json.dumps(record, sort_keys=True) + "\n" for record in kept)
-        file = self.path / "metrics.jsonl"
-        if file.exists() and file.read_text() != text:
-            write_bytes(file, text.encode())
-
-
-def _record(line: str, where: str) -> Record:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise RunError(f"{where} is damaged ({error}); restore it from a copy") from error
-    if not isinstance(record, dict) or type(record.get("round")) is not int:
-        raise RunError(f"{where} is no record of a round; restore it from a copy")
-    return record
 
 
 def _differences(old: Record, new: Record, prefix: str = "") -> Iterator[str]:

@@ -108,6 +108,11 @@ class GroupMeans:
             place = owner.view(clients, count, *[1] * (value.dim() - 2)).expand_as(value)
             self._sums[name].scatter_add_(1, place, value)
 
+    @property
+    def present(self) -> Tensor:
+        """Which of the people have an example in the step, (K, B)."""
+        return self._counts > 0
+
     def means(self) -> dict[str, Tensor]:
         """One vector a person, each (K, B, ...); zero beyond the people of the step."""
         counts = self._counts.clamp(min=1)

@@ -70,6 +70,7 @@ class NoisySum:
         self._params = {name: nn.Parameter(value.detach().double()) for name, value in like.items()}
         self._std = noise_multiplier * max_norm
         self._stream: SecureStream | None = stream
+        self._empty = True
         size = sum(value.numel() for value in like.values())
         rounding = spacing(self._std, _FINE) * math.sqrt(size)  # of two sums, to the fine grid
         self._optimiser = DPOptimizer(
@@ -84,6 +85,7 @@ class NoisySum:
         for name, parameter in self._params.items():
             parameter.grad_sample = vectors[name].double()  # type: ignore[attr-defined]  # Opacus'
         self._optimiser.clip_and_accumulate()
+        self._empty = False
 
     def finish(self) -> dict[str, Tensor]:
         """Add the noise and divide; each of the shape and dtype of ``like``.
@@ -94,6 +96,10 @@ class NoisySum:
         if self._stream is None:
             raise PrivacyError("this noisy sum was finished before: form a new one for each step")
         stream, self._stream = self._stream, None
+        if self._empty:  # noise alone comes out
+            self.add(
+                {name: value.new_zeros(0, *value.shape) for name, value in self._params.items()}
+            )
         sums = {name: value.summed_grad for name, value in self._params.items()}  # type: ignore[attr-defined]
         for name, noisy in add_noise(sums, self._std, stream).items():
             self._params[name].grad = noisy

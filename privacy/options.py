@@ -74,7 +74,7 @@ class DPSGD:
     insecure_seed: int | None = None
 
     def __post_init__(self) -> None:
-        _check(self.epsilon, self.delta, self.noise_multiplier, self.max_grad_norm)
+        check_options(self.epsilon, self.delta, self.noise_multiplier, self.max_grad_norm)
         check_accountant(self.accountant)
         check_cap(self.max_rounds_per_client)
         if not 0 < self.sample_rate <= 1:
@@ -95,7 +95,7 @@ class DPSGD:
         groups = groups_of(self.unit, self.max_per_group, planned.groups)
         # What the options imply of a client's size; its true size is private, or may be.
         implied = planned.batch_size / self.sample_rate
-        _warn_of_delta(self.delta, implied, f"{self.unit}s in a client")
+        warn_of_delta(self.delta, implied, f"{self.unit}s in a client")
         steps = math.ceil(planned.epochs / self.sample_rate - 1e-9)
         rounds = client_rounds(planned, self.max_rounds_per_client)
         if self.noise_multiplier is None:
@@ -120,7 +120,7 @@ class DPSGD:
             return sampled_gaussian_epsilon(accountant, noise, self.sample_rate, units, self.delta)
 
         budget = Budget(self.epsilon, mechanism, spent, steps, self.max_rounds_per_client)
-        _warn_where_short(budget, rounds.count)
+        warn_where_short(budget, rounds.count)
         return StepPrivacy(
             mechanism=SampledGaussian(
                 noise, self.max_grad_norm, planned.batch_size, self.memory_bytes
@@ -130,7 +130,7 @@ class DPSGD:
             normaliser=planned.batch_size,
             decoupled=mode == "decoupled",
             counts=self.counts,
-            randomness=_randomness(self.insecure_seed),
+            randomness=make_randomness(self.insecure_seed),
             groups=groups,
             statement=statements.of_steps(
                 budget, rounds, mode, self.counts, self.insecure_seed, method
@@ -173,7 +173,7 @@ class Release:
     insecure_seed: int | None = None
 
     def __post_init__(self) -> None:
-        _check(self.epsilon, self.delta, self.noise_multiplier, self.max_update_norm)
+        check_options(self.epsilon, self.delta, self.noise_multiplier, self.max_update_norm)
         check_cap(self.max_rounds_per_client)
 
     def privatizer(
@@ -181,7 +181,7 @@ class Release:
     ) -> UploadPrivacy:
         """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`."""
         permitted(method, "release")
-        _warn_of_delta(self.delta, max(1, len(planned.clients)), "clients")
+        warn_of_delta(self.delta, max(1, len(planned.clients)), "clients")
         rounds = client_rounds(planned, self.max_rounds_per_client)
         if self.noise_multiplier is None:
             noise = gaussian_noise(self.epsilon, self.delta, rounds.count)
@@ -198,13 +198,13 @@ class Release:
             return gaussian_epsilon(noise, units, self.delta)
 
         budget = Budget(self.epsilon, mechanism, spent, 1, self.max_rounds_per_client)
-        _warn_where_short(budget, rounds.count)
+        warn_where_short(budget, rounds.count)
         return UploadPrivacy(
             ledgers=Ledgers(budget, ledgers),
             noise_multiplier=noise,
             max_update_norm=self.max_update_norm,
             counts=self.counts,
-            randomness=_randomness(self.insecure_seed),
+            randomness=make_randomness(self.insecure_seed),
             statement=statements.of_uploads(budget, rounds, self.counts, self.insecure_seed),
         )
 
@@ -228,7 +228,14 @@ def permitted(method: object, mode: Mode) -> Mode:
     return mode
 
 
-def _check(epsilon: float, delta: float, noise_multiplier: float | None, norm: float) -> None:
+def check_options(
+    epsilon: float, delta: float, noise_multiplier: float | None, norm: float
+) -> None:
+    """Refuse options that void any guarantee.
+
+    Raises:
+        PrivacyError: The budget means nothing, or a clipping norm or a noise is not positive.
+    """
     check_budget(epsilon, delta)
     if not 0 < norm < math.inf:
         raise PrivacyError(f"the clipping norm must be positive and finite, got {norm}")
@@ -239,7 +246,7 @@ def _check(epsilon: float, delta: float, noise_multiplier: float | None, norm: f
         )
 
 
-def _warn_of_delta(delta: float, units: float, what: str) -> None:
+def warn_of_delta(delta: float, units: float, what: str) -> None:
     """Warn of a delta that lets one unit in every so many be published; all of it is public."""
     if delta >= min(_WORRYING_DELTA, 1 / units):
         logger.warning(
@@ -249,7 +256,8 @@ def _warn_of_delta(delta: float, units: float, what: str) -> None:
         )
 
 
-def _randomness(seed: int | None) -> Randomness:
+def make_randomness(seed: int | None) -> Randomness:
+    """Make the source of samples and noise, and warn where it is a seed."""
     if seed is not None:
         logger.warning(
             "privacy.insecure_seed is set: whoever knows it can subtract the noise. "
@@ -258,7 +266,8 @@ def _randomness(seed: int | None) -> Randomness:
     return Randomness(seed)
 
 
-def _warn_where_short(budget: Budget, rounds: int) -> None:
+def warn_where_short(budget: Budget, rounds: int) -> None:
+    """Warn where the noise that was asked for does not last for the plan."""
     planned = budget.spent(rounds * budget.units)
     if planned > budget.epsilon:
         logger.warning(

@@ -1,6 +1,6 @@
 """DP-SGD as a privatizer: who may step, on which examples, with which noise."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -9,8 +9,10 @@ from torch import Tensor
 from pfedmoap.batches import Batch, BatchPlan, Stream
 from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import Authorisation, Problem
+from pfedmoap.server_side import PlainServer, ServerSide
 from pfedmoap.types import Arrays, ClientId, Download, Update
 from privacy.admittance import charge_cohort
+from privacy.clipping import Tally
 from privacy.groups import Groups
 from privacy.ledger import Ledgers
 from privacy.mechanism import Mechanism
@@ -39,6 +41,7 @@ class StepPrivacy:
         randomness: Where samples and noise come from.
         statement: The guarantee in words and figures.
         groups: Whose the examples are, where the unit is a person; ``None`` protects examples.
+        tally: Where the mechanism counts what it clips.
     """
 
     mechanism: Mechanism
@@ -50,7 +53,13 @@ class StepPrivacy:
     randomness: Randomness
     statement: dict[str, Any]  # JSON of any shape
     groups: Groups | None = None
+    tally: Tally = field(default_factory=Tally)
     _steps_left: dict[tuple[ClientId, int], int] = field(default_factory=dict)
+
+    @property
+    def server(self) -> ServerSide:
+        """The server aggregates uploads as they come: they are private already."""
+        return PlainServer()
 
     def authorise(
         self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
@@ -96,6 +105,10 @@ class StepPrivacy:
         del download
         count = update.num_examples if self.counts == "public" else None
         return replace(update, num_examples=count, metrics={})
+
+    def clipped(self) -> Mapping[ClientId, float]:
+        """Tell which share of each client's gradients was clipped, over all steps of the round."""
+        return self.tally.take()
 
     def describe(self) -> dict[str, Any]:
         """State the guarantee."""

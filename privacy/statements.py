@@ -6,9 +6,10 @@ from pfedmoap.optional import Personalises
 from privacy.ledger import Budget
 from privacy.plan import ClientRounds
 
+_PARTICIPATION = "timing, and which clients took part"
 _NOT_COVERED = [
     "accuracy figures and all other results of evaluation",
-    "timing, and which clients took part",
+    _PARTICIPATION,
     "how examples were drawn and shared out over clients before the run, and errors before round 1",
     "images, prompts, gates and models that stay on the client, if they are given away",
     "examples that the server itself holds",
@@ -77,6 +78,39 @@ def _unnoised(mode: str, method: object) -> list[str]:
     if isinstance(method, Personalises):
         found.append("the copy that it tunes on its own examples for inference")
     return found
+
+
+def of_server(
+    budget: Budget, rounds: ClientRounds, clients: int, seed: int | None
+) -> dict[str, Any]:
+    """State the guarantee of a noised mean at a trusted server.
+
+    Args:
+        budget: The server's budget.
+        rounds: Rounds of the run.
+        clients: How many clients can be drawn, which is public.
+        seed: The insecure seed, if any.
+
+    Returns:
+        JSON.
+    """
+    common = _common(budget, rounds, "withheld", seed)
+    return {
+        "unit": "a client with all its data",
+        "neighbours": "add or remove one client; the list of who could take part is public",
+        "private": "the sequence of the server's states and of what it sends, against other "
+        "clients and the public",
+        "trusted": "the server: it sees every upload as it is, and who took part",
+        "clients": clients,
+        **common,
+        "not_covered": [
+            "the server itself: it is trusted with every upload",
+            "the folders private/ and clients/ and the file checkpoint.json of the run, which say "
+            "who took part",
+            "timing, and by it how many clients took part",
+            *(what for what in common["not_covered"] if what != _PARTICIPATION),
+        ],
+    }
 
 
 def _common(budget: Budget, rounds: ClientRounds, counts: str, seed: int | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The `release` mode: nothing is private inside a client, and the upload alone is noised."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +10,10 @@ from torch import Tensor
 from pfedmoap.batches import Batch, BatchPlan, Stream
 from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import Authorisation, NoPrivacy, Problem
+from pfedmoap.server_side import PlainServer, ServerSide
 from pfedmoap.types import Arrays, ClientId, Download, Update
 from privacy.admittance import charge_cohort
+from privacy.clipping import Tally, lengths
 from privacy.ledger import Ledgers
 from privacy.noisy_sum import NoisySum
 from privacy.randomness import Randomness
@@ -46,11 +48,17 @@ class UploadPrivacy:
     statement: dict[str, Any]  # JSON of any shape
     _training: NoPrivacy = field(default_factory=NoPrivacy)
     _charged: set[tuple[ClientId, int]] = field(default_factory=set)
+    _tally: Tally = field(default_factory=Tally)
 
     @property
     def decoupled(self) -> bool:
         """All parameters are trained together: none of them is uploaded as it is."""
         return False
+
+    @property
+    def server(self) -> ServerSide:
+        """The server aggregates uploads as they come: they are private already."""
+        return PlainServer()
 
     def authorise(
         self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
@@ -104,13 +112,20 @@ class UploadPrivacy:
             normaliser=1,
             stream=self.randomness.stream("noise", *who),
         )
-        noisy.add({name: move[None] for name, move in moves.items()})
+        one = {name: move[None] for name, move in moves.items()}
+        noisy.add(one)
+        length = lengths(one)
+        self._tally.note(update.client, length > self.max_update_norm, torch.ones_like(length) > 0)
         arrays = {
             name: download.arrays[name].to(move.device) + move
             for name, move in noisy.finish().items()
         }
         count = update.num_examples if self.counts == "public" else None
         return replace(update, arrays=arrays, num_examples=count, metrics={})
+
+    def clipped(self) -> Mapping[ClientId, float]:
+        """Tell whose moves were clipped (1) and whose were not (0)."""
+        return self._tally.take()
 
     def describe(self) -> dict[str, Any]:
         """State the guarantee."""

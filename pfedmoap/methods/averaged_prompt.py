@@ -14,7 +14,7 @@ from torch import Tensor
 from pfedmoap.aggregation import Weighting
 from pfedmoap.backbone.clip import PromptEncoder
 from pfedmoap.cohorts import stack
-from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
+from pfedmoap.gradients import Mode, Privatizer, gap_of_averaging, gap_of_one_phase
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompt_tuning import PromptProblem, Tuned, average_or_keep, broadcast, tune
 from pfedmoap.prompts import initial_context
@@ -51,8 +51,10 @@ class AveragedPrompt:
         return ("image",)
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """All that a client trains is in the private step."""
-        return gap_of_one_phase(mode)
+        """All that a client trains is in the private step, and the server averages, if it does."""
+        kind = type(self)
+        ours = (kind.plan, kind.aggregate) == (AveragedPrompt.plan, AveragedPrompt.aggregate)
+        return gap_of_averaging(mode) if ours else gap_of_one_phase(mode)
 
     @property
     def uploads(self) -> dict[str, ArraySpec]:

@@ -146,9 +146,10 @@ class FedBBPT:
     def privacy_gap(self, mode: Mode) -> str | None:
         """Noise on the upload is sound whatever the client computed; nothing else is.
 
-        It covers what the aggregating server sees. The model's owner sees the images.
+        On the client it covers what the aggregating server sees, on the server's average what
+        others see of it. The model's owner sees the images.
         """
-        if mode == "release":
+        if mode in ("release", "central"):
             return None
         return (
             "a zeroth-order step sees its batch through differences of mean losses and has no "

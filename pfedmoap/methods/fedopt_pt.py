@@ -19,6 +19,7 @@ import torch
 
 from pfedmoap.aggregation import average
 from pfedmoap.errors import ConfigError
+from pfedmoap.gradients import Mode
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.set_elements import PROMPTS
 from pfedmoap.types import Arrays, Update
@@ -59,6 +60,10 @@ class FedOptPT(PromptSet):
         """Start from one random set, at rest."""
         start = super().init()
         return {**start, **{name: torch.zeros_like(start[PROMPTS]) for name in (FIRST, SECOND)}}
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """The server's step is a function of the average alone."""
+        return None if mode == "central" else super().privacy_gap(mode)
 
     def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Take one step of Adam along the average move (Algorithm 2, FedAdam)."""

@@ -138,6 +138,11 @@ class FedSP:
         """One stage is one set of private steps, whatever it trains; a second is not paid for."""
         if mode == "release":
             return None
+        if mode == "central":
+            return (
+                "the server also remembers from each upload who has its auxiliary, which noise on "
+                "the average does not cover. Use `--privacy release`, or promptfl"
+            )
         if mode == "joint" and self.stages == "alternate":
             return (
                 "it takes two sets of steps on the same examples in a round, and the budget is "

@@ -26,7 +26,7 @@ class LocalCoOp(AveragedPrompt):
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """The prompt is all it trains, and nothing is uploaded."""
-        if mode == "release":
+        if mode in ("release", "central"):
             return "it uploads nothing, so that there is nothing to put noise on. Use mode joint"
         return super().privacy_gap(mode)
 

@@ -65,8 +65,10 @@ class PromptSet:
         return self.sets.elements.features
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Images that vote for prompts have no gradient of their own."""
-        return self.sets.privacy_gap(mode)
+        """Images that vote have no gradient of their own; most servers only average."""
+        kind = type(self)
+        ours = (kind.plan, kind.aggregate) == (PromptSet.plan, PromptSet.aggregate)
+        return None if mode == "central" and ours else self.sets.privacy_gap(mode)
 
     @property
     def uploads(self) -> dict[str, ArraySpec]:

@@ -49,6 +49,12 @@ class ScaffoldPT(PromptSet):
                 "the change of a control variate has no public starting point that a move could "
                 "be clipped around. Use mode joint"
             )
+        if mode == "central":
+            return (
+                "the change of a control variate has no public starting point, and the server adds "
+                "changes up instead of averaging. Use `--privacy dpsgd`, or a method that "
+                "averages, e.g. fedavg_pt"
+            )
         return super().privacy_gap(mode)
 
     @property

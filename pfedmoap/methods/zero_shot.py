@@ -38,7 +38,9 @@ class ZeroShot:
         return ("image",)
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Nothing is trained: nothing can leak."""
+        """Nothing is trained: nothing can leak, and nothing is averaged."""
+        if mode == "central":
+            return "it uploads nothing, so that there is no average to noise. Use `--privacy none`"
         return gap_of_one_phase(mode)
 
     @property

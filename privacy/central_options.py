@@ -1,0 +1,136 @@
+"""Options of ``--privacy central``: from a budget and a plan to a privatizer at the server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pfedmoap.errors import PrivacyError
+from pfedmoap.gradients import PlannedTraining
+from privacy import statements
+from privacy.accounting import (
+    check_accountant,
+    sampled_gaussian_epsilon,
+    sampled_gaussian_noise,
+)
+from privacy.central import CentralPrivacy, ServerAccount
+from privacy.clipping import AdaptiveClipping
+from privacy.ledger import Budget
+from privacy.options import (
+    check_options,
+    make_randomness,
+    permitted,
+    warn_of_delta,
+    warn_where_short,
+)
+from privacy.plan import ClientRounds
+
+_WHY = "each round releases of every client, and whether it took part is secret"
+Rule = Literal["fixed", "adaptive"]
+
+
+@dataclass(frozen=True)
+class Central:
+    """Noise on the average of a round, by a server that is trusted with the uploads.
+
+    **Unit**: a client with all its data. **Neighbours**: add or remove it. Only for methods whose
+    server averages. Clients are drawn for rounds in secret, each independently with probability
+    ``rounds.participation``.
+
+    Attributes:
+        epsilon: Budget of every client over the whole run.
+        delta: Delta of the guarantee; well below one over the number of clients.
+        max_update_norm: Clipping norm of a client's move away from what the server sent; where
+            clipping adapts, that of the first round.
+        clipping: ``fixed`` keeps that norm; ``adaptive`` lets it follow a quantile of the moves'
+            lengths, at the price of a little more noise.
+        target_quantile: Share of the moves that shall not be clipped, where clipping adapts.
+        clip_learning_rate: Step size of the norm's logarithm, where clipping adapts.
+        count_noise_std: Noise on the number of unclipped moves, where clipping adapts; none
+            takes what costs the mean at most 3 % more noise.
+        accountant: ``pld`` is tight; ``rdp`` and ``prv`` check it, and hold, too.
+        noise_multiplier: Noise in multiples of the clipping norm; none takes the least that lasts
+            for the whole run.
+        insecure_seed: Seed of cohorts and noise, for tests: the result is then NOT private.
+    """
+
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    max_update_norm: float = 0.1
+    clipping: Rule = "fixed"
+    target_quantile: float = 0.5
+    clip_learning_rate: float = 0.2
+    count_noise_std: float | None = None
+    accountant: str = "pld"  # as in `DPSGD`
+    noise_multiplier: float | None = None
+    insecure_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self.epsilon, self.delta, self.noise_multiplier, self.max_update_norm)
+        check_accountant(self.accountant)
+
+    def privatizer(
+        self, method: object, planned: PlannedTraining, ledgers: Path | None
+    ) -> CentralPrivacy:
+        """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`.
+
+        Raises:
+            PrivacyError: The method does more than average, or the plan names no clients.
+        """
+        permitted(method, "central")
+        count, rate = len(planned.clients), planned.participation
+        if not count:
+            raise PrivacyError(
+                "central noise is divided among the clients that a round expects, and the plan "
+                "names none: give PlannedTraining(..., clients=...)"
+            )
+        accountant = check_accountant(self.accountant)
+        warn_of_delta(self.delta, count, "clients")
+        if self.noise_multiplier is None:
+            noise = sampled_gaussian_noise(
+                accountant, self.epsilon, self.delta, rate, planned.rounds
+            )
+        else:
+            noise = self.noise_multiplier
+        adaptive = self._adaptive(noise, rate * count)
+        mechanism = {
+            "name": "central",
+            "delta": self.delta,
+            "max_update_norm": self.max_update_norm,
+            "noise_multiplier": noise,
+            "sample_rate": rate,
+            "expected_cohort": rate * count,
+            "accountant": accountant,
+            "clipping": self.clipping,
+        }
+        if adaptive is not None:
+            mechanism |= {
+                "target_quantile": self.target_quantile,
+                "clip_learning_rate": self.clip_learning_rate,
+                "count_noise_std": adaptive.count_std,
+                "sum_noise_multiplier": adaptive.sum_noise_multiplier,
+            }
+
+        def spent(units: int) -> float:
+            return sampled_gaussian_epsilon(accountant, noise, rate, units, self.delta)
+
+        budget = Budget(self.epsilon, mechanism, spent, 1)
+        warn_where_short(budget, planned.rounds)
+        return CentralPrivacy(
+            account=ServerAccount(budget, ledgers),
+            clients=tuple(sorted(planned.clients)),
+            participation=rate,
+            noise_multiplier=noise,
+            clip_norm=self.max_update_norm,
+            adaptive=adaptive,
+            randomness=make_randomness(self.insecure_seed),
+            statement=statements.of_server(
+                budget, ClientRounds(planned.rounds, _WHY), count, self.insecure_seed
+            ),
+        )
+
+    def _adaptive(self, noise: float, normaliser: float) -> AdaptiveClipping | None:
+        if self.clipping == "fixed":
+            return None
+        return AdaptiveClipping(
+            self.target_quantile, self.clip_learning_rate, noise, normaliser, self.count_noise_std
+        )

@@ -1,0 +1,138 @@
+"""A central run killed at every point: no state without its charge, and none forgotten."""
+
+import json
+
+import pytest
+
+from pfedmoap import engine
+from pfedmoap.engine import Rounds, run_federation
+from pfedmoap.errors import PrivacyError
+from pfedmoap.gradients import PlannedTraining
+from pfedmoap.method import method_class
+from pfedmoap.runs import RunDirectory
+from pfedmoap.transport.in_process import InProcess
+from privacy.central import CentralPrivacy
+from privacy.central_options import Central
+from tests.privacy.conftest import SIZES
+
+ROUNDS = 3
+PLAN = PlannedTraining(ROUNDS, 1, 3, participation=1.0, clients=tuple(SIZES))
+
+
+class Killed(BaseException):
+    """Stands for the process being killed."""
+
+
+class World:
+    """A run directory, a count of noisy means that were formed, and a place to be killed at."""
+
+    def __init__(self, folder, method, data, monkeypatch):
+        self.folder, self.method, self.data = folder, method, data
+        self.formed = self.calls = 0
+        self.kill_at = None
+        world = self
+
+        class Wire(InProcess):
+            def up(self, update):
+                world.point()
+                return super().up(update)
+
+        monkeypatch.setattr(engine, "InProcess", Wire)
+        settle, save = CentralPrivacy.settle, RunDirectory.save
+
+        def settling(privacy, *arguments):
+            world.point()
+            found = settle(privacy, *arguments)
+            world.formed += len(found)
+            assert world.charges() >= world.formed, "a mean was formed before its charge"
+            world.point()
+            return found
+
+        def saving(run, *arguments):
+            world.point()
+            save(run, *arguments)
+            world.point()
+
+        monkeypatch.setattr(CentralPrivacy, "settle", settling)
+        monkeypatch.setattr(RunDirectory, "save", saving)
+
+    def point(self):
+        self.calls += 1
+        if self.calls == self.kill_at:
+            raise Killed
+
+    @property
+    def ledger(self):
+        (file,) = (self.folder / "ledgers" / "server").glob("*.json")
+        return file
+
+    def charges(self):
+        return len(json.loads(self.ledger.read_text())["charges"])
+
+    def go(self, **options):
+        privacy = Central(**options).privatizer(self.method, PLAN, self.folder / "ledgers")
+        run = RunDirectory(self.folder)
+        run_federation(self.method, self.data, Rounds(ROUNDS), 0, privacy, run=run)
+        return run.metrics()
+
+
+@pytest.fixture
+def world(tmp_path, setting, data, monkeypatch):
+    return World(tmp_path, method_class("promptfl")(setting), data, monkeypatch)
+
+
+@pytest.mark.parametrize("kill_at", range(1, 22))
+def test_a_kill_can_only_over_count(world, kill_at):
+    world.kill_at = kill_at
+    with pytest.raises(Killed):
+        world.go()
+    at_kill, world.kill_at = world.charges(), None
+    records = world.go()
+    assert [record["round"] for record in records] == [1, 2, 3]
+    assert world.formed <= world.charges() <= ROUNDS
+    assert world.charges() >= at_kill
+    committed = kill_at in (7, 14, 21)  # after the manifest: nothing is run again
+    assert bool(records[-1]["sat_out"]) == (not committed)
+    spent = [max(record["epsilon"].values(), default=0) for record in records]
+    assert max(spent) <= 8
+    if not committed:  # the lost round is paid for, and the last one is not made
+        assert spent[-1] == 0
+        assert records[-1]["privacy"]["releases"] == ROUNDS - 1
+
+
+def test_an_undisturbed_run_charges_each_round_once(world):
+    records = world.go()
+    assert world.calls == 7 * ROUNDS  # 3 up, 2 around settling, 2 around each checkpoint
+    assert world.charges() == world.formed == ROUNDS
+    spent = [record["epsilon"]["0"] for record in records]
+    assert spent == sorted(spent)
+    assert 7 < spent[-1] <= 8
+
+
+def test_an_older_ledger_than_the_state_stops_the_run(world):
+    world.kill_at = 8  # in the second round, whose charge is on the disk
+    with pytest.raises(Killed):
+        world.go()
+    whole = json.loads(world.ledger.read_text())
+    world.kill_at = None
+    world.ledger.write_text(json.dumps(whole | {"charges": whole["charges"][:0]}))
+    with pytest.raises(PrivacyError, match="made of 1 noisy means"):
+        world.go()
+    world.ledger.unlink()
+    with pytest.raises(PrivacyError, match="made of 1 noisy means"):
+        world.go()
+
+
+def test_another_mechanism_cannot_go_on_with_the_ledger(world):
+    world.kill_at = 8
+    with pytest.raises(Killed):
+        world.go()
+    world.kill_at = None
+    with pytest.raises(PrivacyError, match="max_update_norm"):
+        world.go(max_update_norm=0.2)
+
+
+def test_a_checkpoint_without_its_releases_is_refused(world):
+    world.go()
+    with pytest.raises(PrivacyError, match="does not say how many"):
+        Central().privatizer(world.method, PLAN, None).server.restore({})
