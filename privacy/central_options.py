@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import PlannedTraining
@@ -13,19 +12,13 @@ from privacy.accounting import (
     sampled_gaussian_noise,
 )
 from privacy.central import CentralPrivacy, ServerAccount
-from privacy.clipping import AdaptiveClipping
+from privacy.checks import check_options, make_randomness, warn_of_delta, warn_where_short
+from privacy.clipping import AdaptiveClipping, Rule
 from privacy.ledger import Budget
-from privacy.options import (
-    check_options,
-    make_randomness,
-    permitted,
-    warn_of_delta,
-    warn_where_short,
-)
+from privacy.options import permitted
 from privacy.plan import ClientRounds
 
 _WHY = "each round releases of every client, and whether it took part is secret"
-Rule = Literal["fixed", "adaptive"]
 
 
 @dataclass(frozen=True)
@@ -100,15 +93,8 @@ class Central:
             "sample_rate": rate,
             "expected_cohort": rate * count,
             "accountant": accountant,
-            "clipping": self.clipping,
+            **({} if adaptive is None else adaptive.describe()),
         }
-        if adaptive is not None:
-            mechanism |= {
-                "target_quantile": self.target_quantile,
-                "clip_learning_rate": self.clip_learning_rate,
-                "count_noise_std": adaptive.count_std,
-                "sum_noise_multiplier": adaptive.sum_noise_multiplier,
-            }
 
         def spent(units: int) -> float:
             return sampled_gaussian_epsilon(accountant, noise, rate, units, self.delta)

@@ -1,7 +1,7 @@
 """Clipping norms that follow a quantile of the vectors' lengths, and counts of what was clipped."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from pfedmoap.types import Arrays, ClientId
 from privacy.noisy_sum import NoisySum
 from privacy.randomness import SecureStream
 
+Rule = Literal["fixed", "adaptive"]
 _COUNT = "clipping.count"  # beside the vector's own parts, none of which has such a name
 _SMALLEST, _LARGEST = 1e-6, 1e6  # where a norm that follows noise alone is stopped
 
@@ -187,6 +188,16 @@ class AdaptiveClipping:
     def sum_noise_multiplier(self) -> float:
         """Noise z_delta on the sum alone, in multiples of the clipping norm."""
         return self.noise_multiplier / self._weight
+
+    def describe(self) -> dict[str, Any]:
+        """What the guarantee depends on, as JSON."""
+        return {
+            "clipping": "adaptive",
+            "target_quantile": self.target_quantile,
+            "clip_learning_rate": self.learning_rate,
+            "count_noise_std": self.count_std,
+            "sum_noise_multiplier": self.sum_noise_multiplier,
+        }
 
     def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> "AdaptiveSum":
         """Begin a noisy sum; see `Clipping.sum`."""

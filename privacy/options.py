@@ -1,6 +1,5 @@
 """Options of ``--privacy``: from a budget and a plan to a privatizer, or a refusal with reasons."""
 
-import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,19 @@ from pfedmoap.gradients import Analysed, Mode, PlannedTraining
 from privacy import statements
 from privacy.accounting import (
     check_accountant,
-    check_budget,
     gaussian_epsilon,
     gaussian_noise,
     sampled_gaussian_epsilon,
     sampled_gaussian_noise,
 )
+from privacy.checks import check_options, make_randomness, warn_of_delta, warn_where_short
+from privacy.clipping import AdaptiveClipping, Rule, Tally
 from privacy.groups import Unit, groups_of
 from privacy.ledger import Budget, Ledgers
 from privacy.mechanism import SampledGaussian
 from privacy.plan import check_cap, client_rounds
-from privacy.randomness import Randomness
 from privacy.sgd import Counts, StepPrivacy
 from privacy.upload import UploadPrivacy
-
-logger = logging.getLogger(__name__)
-_WORRYING_DELTA = 1e-2  # whatever the number of units
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,14 @@ class DPSGD:
     Attributes:
         epsilon: Budget of each client over the whole run.
         delta: Delta of the guarantee; well below one over the number of a client's examples.
-        max_grad_norm: Clipping norm of one example's gradient over all private parameters.
+        max_grad_norm: Clipping norm of one example's gradient over all private parameters; where
+            clipping adapts, that of the first step of each round.
+        clipping: ``fixed`` keeps that norm; ``adaptive`` lets each client's follow a quantile of
+            the gradients' lengths from step to step, at the price of a little more noise.
+        target_quantile: Share of the gradients that shall not be clipped, where clipping adapts.
+        clip_learning_rate: Step size of the norm's logarithm, where clipping adapts.
+        count_noise_std: Noise on the number of unclipped gradients, where clipping adapts; none
+            takes what costs the sum at most 3 % more noise.
         mode: ``joint`` noises prompt and gate; ``decoupled`` noises the prompt, trained apart, and
             the gate stays home; none takes decoupled where the method has a part that stays home.
         sample_rate: Public probability of each example to be in a step.
@@ -62,6 +65,10 @@ class DPSGD:
     epsilon: float = 8.0
     delta: float = 1e-5
     max_grad_norm: float = 1.0
+    clipping: Rule = "fixed"
+    target_quantile: float = 0.5
+    clip_learning_rate: float = 0.2
+    count_noise_std: float | None = None
     mode: Literal["joint", "decoupled"] | None = None
     sample_rate: float = 0.25
     accountant: str = "pld"  # not a Literal, so that the one that was removed gets an answer
@@ -105,6 +112,7 @@ class DPSGD:
             )
         else:
             noise = self.noise_multiplier
+        adaptive = self._adaptive(noise, planned.batch_size)
         mechanism = {
             "name": f"dpsgd {mode}",
             "delta": self.delta,
@@ -114,6 +122,7 @@ class DPSGD:
             "unit": self.unit,
             "max_per_group": self.max_per_group,
             "accountant": self.accountant,
+            **({} if adaptive is None else adaptive.describe()),
         }
 
         def spent(units: int) -> float:
@@ -121,10 +130,14 @@ class DPSGD:
 
         budget = Budget(self.epsilon, mechanism, spent, steps, self.max_rounds_per_client)
         warn_where_short(budget, rounds.count)
+        tally = Tally()
         return StepPrivacy(
             mechanism=SampledGaussian(
-                noise, self.max_grad_norm, planned.batch_size, self.memory_bytes
+                *(noise, self.max_grad_norm, planned.batch_size, self.memory_bytes),
+                tally,
+                adaptive,
             ),
+            tally=tally,
             ledgers=Ledgers(budget, ledgers),
             sample_rate=self.sample_rate,
             normaliser=planned.batch_size,
@@ -135,6 +148,13 @@ class DPSGD:
             statement=statements.of_steps(
                 budget, rounds, mode, self.counts, self.insecure_seed, method
             ),
+        )
+
+    def _adaptive(self, noise: float, normaliser: float) -> AdaptiveClipping | None:
+        if self.clipping == "fixed":
+            return None
+        return AdaptiveClipping(
+            self.target_quantile, self.clip_learning_rate, noise, normaliser, self.count_noise_std
         )
 
     def _mode(self, method: object) -> Mode:
@@ -226,52 +246,3 @@ def permitted(method: object, mode: Mode) -> Mode:
     if reason is not None:
         raise PrivacyError(f"{type(method).__name__} cannot be trained in mode {mode!r}: {reason}")
     return mode
-
-
-def check_options(
-    epsilon: float, delta: float, noise_multiplier: float | None, norm: float
-) -> None:
-    """Refuse options that void any guarantee.
-
-    Raises:
-        PrivacyError: The budget means nothing, or a clipping norm or a noise is not positive.
-    """
-    check_budget(epsilon, delta)
-    if not 0 < norm < math.inf:
-        raise PrivacyError(f"the clipping norm must be positive and finite, got {norm}")
-    if noise_multiplier is not None and not 0 < noise_multiplier < math.inf:
-        raise PrivacyError(
-            f"privacy.noise_multiplier must be positive, got {noise_multiplier}: without noise "
-            "there is no privacy; use `--privacy none` and say so"
-        )
-
-
-def warn_of_delta(delta: float, units: float, what: str) -> None:
-    """Warn of a delta that lets one unit in every so many be published; all of it is public."""
-    if delta >= min(_WORRYING_DELTA, 1 / units):
-        logger.warning(
-            "privacy.delta %g is large: a mechanism that publishes one in %.0f of what it protects "
-            "would pass. Choose one well below one over the number of %s, such as 1e-5",
-            *(delta, 1 / delta, what),
-        )
-
-
-def make_randomness(seed: int | None) -> Randomness:
-    """Make the source of samples and noise, and warn where it is a seed."""
-    if seed is not None:
-        logger.warning(
-            "privacy.insecure_seed is set: whoever knows it can subtract the noise. "
-            "The result is NOT private."
-        )
-    return Randomness(seed)
-
-
-def warn_where_short(budget: Budget, rounds: int) -> None:
-    """Warn where the noise that was asked for does not last for the plan."""
-    planned = budget.spent(rounds * budget.units)
-    if planned > budget.epsilon:
-        logger.warning(
-            "the noise multiplier comes to epsilon %.3g over all planned rounds, but the budget is "
-            "%.3g: clients will sit out once it is spent",
-            *(planned, budget.epsilon),
-        )

@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ConfigError("audit needs `--privacy dpsgd`; it audits the release mode beside it")
     if claim.unit != "example":
         raise ConfigError("audit draws and removes single images: use `--privacy.unit example`")
+    if claim.clipping != "fixed":
+        raise ConfigError("audit repeats single steps: use `--privacy.clipping fixed`")
     training, rounds = config.build("training"), config.build("rounds").rounds
     draws = Randomness(options["audit_seed"])
     parts = {

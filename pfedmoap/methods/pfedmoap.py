@@ -131,11 +131,7 @@ class PFedMoAP:
     def privacy_gap(self, mode: Mode) -> str | None:
         """A gate may be trained without noise only where it stays at home."""
         if mode == "central":
-            return (
-                "the pool serves each client's prompt to the others as it is, and noise on the "
-                "average does not cover that. Use `--privacy release`, or a method that averages, "
-                "e.g. promptfl"
-            )
+            return "the pool serves prompts as they are; use `--privacy release`, or promptfl"
         if mode == "decoupled" and self.gate_sharing == "averaged":
             return (
                 "the gate is trained without noise there, and gate_sharing averaged would upload "
