@@ -29,9 +29,9 @@ class NoisySum:
       that rounding can add.
     - The sum and the noise are rounded to the same fine grid, where they are added without error:
       what comes out is a function of the exact sum of the two.
-    - It is then rounded to a coarse grid, which depends on nothing secret. Noise is within 2^-44
-      standard deviations of a Gaussian number; a cell of the grid is 2^34 times as wide, so that
-      its probability is the Gaussian's up to a factor of 1 +- 2^-32, for every sum.
+    - It is then rounded to a coarse grid, which depends on nothing secret. Noise is within 2^-43
+      standard deviations of a Gaussian number; a cell of the grid is 2^32 times as wide or wider,
+      so that its probability is the Gaussian's up to a factor of 1 +- 2^-31, for every sum.
 
     Each noise value sums four draws as in Opacus' secure mode (Holohan and Braghin, arXiv
     2107.10138), so that even the noise itself, if it were known, would not yield the draws.

@@ -78,9 +78,10 @@ def uniform_from(words: Tensor) -> Tensor:
 def normal_from(words: Tensor) -> Tensor:
     """Make standard normal numbers of random words: Box and Muller (1958), in float64.
 
-    The radius comes from a uniform number of 106 bits and the angle from one of 53. A radius of 53
-    bits would end at 8.6 and be grainy long before; this one ends at 12.1, and its relative
-    spacing is below 2^-36 but with probability 2^-70. Zero, which has no logarithm, cannot occur.
+    The radius comes from a uniform number U of 106 bits and the angle from one of 53. A radius of
+    53 bits would end at 8.6, and be grainy long before, and near zero, too; this one ends at 12.1,
+    and its spacing exceeds 2^-45 only with probability 2^-62. U is never 0, which has no logarithm;
+    where it is near 1 it is held as 1 - U, because float64 would round it to 1.
 
     Args:
         words: Random words, (3, ..., n) int64: two for the radius, one for the angle.
@@ -89,7 +90,10 @@ def normal_from(words: Tensor) -> Tensor:
         float64 (..., 2 n), each within 2^-45 of what exact arithmetic gives.
     """
     high, low, turn = _upper(words).unbind()
-    radius = torch.sqrt(-2 * torch.log((high + (low + 1) * _UNIT) * _UNIT))
+    uniform = (high + (low + 1) * _UNIT) * _UNIT
+    rest = ((2.0**_BITS - 1 - high) + (2.0**_BITS - 1 - low) * _UNIT) * _UNIT  # 1 - U
+    log = torch.where(uniform < 0.5, uniform.log(), torch.log1p(-rest))
+    radius = torch.sqrt(-2 * log)
     angle = turn * (2 * math.pi * _UNIT)
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=-1)
 
