@@ -95,7 +95,9 @@ class _Largest:
 
     def note(self, kept: Tensor) -> Tensor:
         self.bytes = max(self.bytes, kept.numel() * kept.element_size())
-        return kept
+        # Not the tensor itself: where it is the output of the step that keeps it, the graph would
+        # hold itself alive through C++, where no collector looks.
+        return kept.detach()
 
 
 def _same(kept: Tensor) -> Tensor:
