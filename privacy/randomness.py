@@ -80,14 +80,14 @@ def normal_from(words: Tensor) -> Tensor:
 
     The radius comes from a uniform number U of 106 bits and the angle from one of 53. A radius of
     53 bits would end at 8.6, and be grainy long before, and near zero, too; this one ends at 12.1,
-    and its spacing exceeds 2^-45 only with probability 2^-62. U is never 0, which has no logarithm;
+    and its spacing exceeds 2^-46 only with probability 2^-60. U is never 0, which has no logarithm;
     where it is near 1 it is held as 1 - U, because float64 would round it to 1.
 
     Args:
         words: Random words, (3, ..., n) int64: two for the radius, one for the angle.
 
     Returns:
-        float64 (..., 2 n), each within 2^-45 of what exact arithmetic gives.
+        float64 (..., 2 n), each within 2^-46 of what exact arithmetic gives.
     """
     high, low, turn = _upper(words).unbind()
     uniform = (high + (low + 1) * _UNIT) * _UNIT

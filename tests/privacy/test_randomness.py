@@ -146,7 +146,7 @@ def test_normal_numbers_are_those_of_exact_arithmetic():
             for half, part in enumerate((mpmath.cos(turns), mpmath.sin(turns))):
                 exact = radius * part
                 error = abs(mpmath.mpf(float(found[column + half * words.shape[1]])) - exact)
-                assert error < mpmath.mpf(2) ** -45
+                assert error < mpmath.mpf(2) ** -46
 
 
 def test_uniforms_and_integers_fill_their_range_evenly():
