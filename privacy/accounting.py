@@ -98,7 +98,7 @@ def _tight_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delt
     unsampled = gaussian_epsilon(noise_multiplier, steps, delta)
     if sample_rate == 1 or noise_multiplier < LEAST_NOISE:
         return unsampled
-    return min(unsampled, pld_epsilon(noise_multiplier, sample_rate, steps, delta))
+    return pld_epsilon(noise_multiplier, sample_rate, steps, delta, unsampled)
 
 
 _ANALYSES: Mapping[Accountant, Analysis] = {

@@ -8,6 +8,7 @@ from dp_accounting.pld.privacy_loss_distribution import (
     PrivacyLossDistribution,
     from_gaussian_mechanism,
 )
+from scipy.optimize import brentq
 
 from pfedmoap.errors import PrivacyError
 
@@ -19,7 +20,9 @@ _ROUNDING = 1e-16  # by how much the Fourier transform may lose delta, for each 
 _FOURIER_SHARE = 0.01  # of delta at most
 
 
-def pld_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
+def pld_epsilon(
+    noise_multiplier: float, sample_rate: float, steps: int, delta: float, at_most: float
+) -> float:
     """Bound the epsilon of Poisson-sampled Gaussian steps by their privacy loss distribution.
 
     An **upper bound**: losses are rounded to a grid so that no hockey-stick divergence shrinks
@@ -32,6 +35,7 @@ def pld_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
         sample_rate: Sampling rate q, in (0, 1].
         steps: Number of steps, at least 1.
         delta: Delta of the guarantee.
+        at_most: An epsilon that is known to hold.
 
     Returns:
         Epsilon.
@@ -48,7 +52,18 @@ def pld_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
         )
     with np.errstate(over="ignore", under="ignore"):  # of bounds that are then not used
         composed = _step(noise_multiplier, sample_rate).self_compose(steps)
-        return float(composed.get_epsilon_for_delta(delta - lost))
+
+        # dp-accounting's own search for epsilon overflows where losses are near 740.
+        def excess(epsilon: float) -> float:
+            found = float(composed.get_delta_for_epsilon(epsilon))
+            return math.log(max(found, 1e-300) / (delta - lost))
+
+        if excess(0.0) <= 0:
+            return 0.0
+        if excess(at_most) >= 0:
+            return at_most
+        root: float = brentq(excess, 0.0, at_most, xtol=1e-15, rtol=1e-9)
+        return min(root * (1 + 1e-8), at_most)
 
 
 @lru_cache(maxsize=4)
