@@ -12,10 +12,10 @@ BEGINNING = b"client,domain,train_images,"
 """What the table begins with in every version."""
 
 
-def write_client_csv(path: Path, scores: tuple[ClientScore, ...]) -> None:
-    """Write one line a client."""
+def write_client_csv(path: Path, scores: tuple[ClientScore, ...], *, private: bool = False) -> None:
+    """Write one line a client; see `pfedmoap.storage.write_bytes`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(ClientScore)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(score) for score in scores)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode(), private=private)

@@ -9,9 +9,11 @@ from pathlib import Path
 from eval.comparison_spec import KEYS, Cell, Comparison, comparison
 from eval.experiment import Workbench, run_experiment
 from eval.generalisation import base_to_new
+from eval.promise import is_private
 from eval.results import GENERALISATION, RunResult, is_finished, read_result
 from pfedmoap.errors import PFedMoAPError, RunError
 from pfedmoap.own_files import contents_in_words, holds_nothing, refuse_link
+from pfedmoap.run_layout import PRIVATE
 from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import read_json, write_bytes, write_json
 
@@ -102,6 +104,7 @@ def claimed(out: Path) -> bool:
         return False
     refuse_link(out / SOURCE)
     refuse_link(out / "cells")
+    refuse_link(out / PRIVATE)
     source = read_json(out / SOURCE) if (out / SOURCE).exists() else None
     if not isinstance(source, dict) or not {"methods"} <= set(source) <= KEYS:
         raise RunError(
@@ -134,16 +137,26 @@ def run_cell(
     """
     folder = out / cell.folder
     halves = cell.config.sections["sampling"]["classes"] == "base"
-    if is_finished(folder) and (not halves or (folder / GENERALISATION).exists()):
-        run = RunDirectory(folder)
-        RunDirectory.create(folder, dict(cell.config.sections), run.task, resume=True)  # checks
+    run = RunDirectory(folder)
+    if is_finished(folder) and (not halves or run.layout.where(GENERALISATION).exists()):
+        sections = dict(cell.config.sections)
+        RunDirectory.create(folder, sections, run.task, resume=True, divided=is_private(sections))
         return
     experiment = bench.prepare(cell.config)
     outcome = run_experiment(experiment, folder, resume=True, watch=watch)
     if halves:
         found = base_to_new(experiment, outcome.federated)
         figures = {key: value for key, value in asdict(found).items() if key != "by_client"}
-        write_json(folder / GENERALISATION, figures | {"harmonic": found.harmonic})
+        write_json(
+            run.layout.where(GENERALISATION),
+            figures | {"harmonic": found.harmonic},
+            private=run.divided,
+        )
+
+
+def promises_privacy(plan: Comparison) -> bool:
+    """Whether a cell is private, so that tables of all cells are for their owner alone."""
+    return any(is_private(cell.config.sections) for cell in plan.cells)
 
 
 def read_results(out: Path) -> Results:

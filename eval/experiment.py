@@ -11,6 +11,7 @@ from eval.accuracy import ClientScore, evaluate, record
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
 from eval.holdout import class_part, unseen_clients
+from eval.promise import is_private
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.backbone.loading import BackboneOptions
 from pfedmoap.config import Config, Sampling, Schema, Seeds
@@ -187,7 +188,7 @@ class Workbench:
         )
         method: AnyMethod = config.build("method", setting=setting)
         kinds = tuple(method.features)
-        private = config.name("privacy") != "none"
+        private = is_private(config.sections)
 
         def share_out() -> Federation:
             return build_federation(
@@ -266,7 +267,9 @@ def run_experiment(
     run = None
     if out is not None:
         task = federation.describe() | {"backbone": method.setting.backbone.fingerprint}
-        run = RunDirectory.create(out, dict(config.sections), task, resume=resume)
+        run = RunDirectory.create(
+            *(out, dict(config.sections), task), resume=resume, divided=is_private(config.sections)
+        )
         write_json(run.path / "privacy.json", privatizer.describe())
     announce(privatizer.describe())
     shown = progress and watch is None
@@ -290,7 +293,7 @@ def run_experiment(
         )
     scores = tested.get(federated.round) or experiment.test(federated)
     if run is not None:
-        write_client_csv(run.path / "per_client.csv", scores)
+        write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)
     return Outcome(federated, scores)
 
 

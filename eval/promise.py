@@ -1,10 +1,16 @@
-"""What the terminal says of a private run: what is promised before it, what is spent after it."""
+"""Which runs promise privacy, and what the terminal says of it: the promise, and what is spent."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pfedmoap.runs import Record
 from pfedmoap.types import ClientId
+
+
+def is_private(config: Mapping[str, Any]) -> bool:
+    """Whether a run of a configuration, given by section, promises differential privacy."""
+    return bool(config.get("privacy", {}).get("name", "none") != "none")
 
 
 def spent_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:

@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from eval.comparison_spec import Cell, Comparison
 from eval.published import Figure, PublishedTable
 from eval.results import read_result
+from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import write_bytes
 
 AVERAGE = "average"
@@ -95,7 +96,7 @@ def without_verdict(found: Reproduction, reason: str) -> Reproduction:
     return replace(found, lines=lines)
 
 
-def write_lines(path: Path, lines: Sequence[Line]) -> None:
+def write_lines(path: Path, lines: Sequence[Line], *, private: bool = False) -> None:
     """Write the table as CSV, in per cent."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -105,7 +106,7 @@ def write_lines(path: Path, lines: Sequence[Line]) -> None:
         both = [paper.mean, paper.std] if paper else [None, None]
         row = [line.column, line.method, ours.mean, ours.std, line.seeds, *both, line.verdict]
         writer.writerow(row)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode(), private=private)
 
 
 def _figures(table: PublishedTable, cell: Cell, out: Path) -> dict[str, float]:
@@ -114,7 +115,8 @@ def _figures(table: PublishedTable, cell: Cell, out: Path) -> dict[str, float]:
     if not table.by_domain:
         return {cell.task: overall}
     by_domain: dict[str, list[float]] = {}
-    with (out / cell.folder / "per_client.csv").open(newline="") as file:
+    table_of_clients = RunDirectory(out / cell.folder).layout.where("per_client.csv")
+    with table_of_clients.open(newline="") as file:
         for row in csv.DictReader(file):
             by_domain.setdefault(row["domain"], []).append(float(row["accuracy"]))
     return {domain: mean(values) for domain, values in by_domain.items()} | {AVERAGE: overall}

@@ -73,22 +73,22 @@ class RunResult:
 
 def is_finished(folder: Path) -> bool:
     """Whether a run has come to its end: the table of clients is written last."""
-    return (folder / "per_client.csv").exists()
+    return RunDirectory(folder).layout.where("per_client.csv").exists()
 
 
 def read_result(folder: Path) -> RunResult:
     """Read a finished run.
 
     Raises:
-        RunError: It is missing, damaged, or not finished.
+        RunError: It is missing, damaged, not finished, or the public part of a private run.
     """
     run = RunDirectory(folder)
     config, task, records = run.config, run.task, run.metrics()
     curve = _curve(records)
     if not curve or not is_finished(folder) or curve[-1].round != records[-1]["round"]:
         raise RunError(f"{folder} is not finished; continue it with --resume true")
-    extra = folder / GENERALISATION
-    unseen = _unseen(folder)
+    extra = run.layout.where(GENERALISATION)
+    unseen = _unseen(run.layout.where("per_client.csv"))
     return RunResult(
         config=config,
         clients=len(task["clients"]),
@@ -125,7 +125,7 @@ def _queries(record: Record) -> int:
     return sum(int(each.get("queries", 0)) for each in record.get("costs", {}).values())
 
 
-def _unseen(folder: Path) -> set[int]:
+def _unseen(table: Path) -> set[int]:
     """Clients that were held out, from the table of clients."""
-    with (folder / "per_client.csv").open(newline="") as file:
+    with table.open(newline="") as file:
         return {int(row["client"]) for row in csv.DictReader(file) if row["unseen"] == "True"}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from eval.comparison import Results
+from eval.comparison import Results, promises_privacy
 from eval.figures_of_merit import Row, Spread, table_rows
 from eval.paired import Difference
+from pfedmoap.run_layout import make_private_folder
 from pfedmoap.storage import write_bytes
 
 
@@ -181,8 +182,19 @@ def clients_csv(results: Results) -> str:
     return _csv(rows)
 
 
-def write_tables(results: Results, out: Path) -> None:
-    """Write every file form of the table into a folder."""
+def write_tables(results: Results, out: Path) -> Path:
+    """Write every file form of the table.
+
+    Args:
+        results: What to tabulate.
+        out: The comparison's folder. Where a cell is private, its folder `PRIVATE` takes the
+            tables: results of evaluation are not covered by any guarantee.
+
+    Returns:
+        The folder of the tables.
+    """
+    private = promises_privacy(results.comparison)
+    folder = make_private_folder(out) if private else out
     files = {
         "table.csv": table_csv,
         "table.md": markdown,
@@ -191,7 +203,8 @@ def write_tables(results: Results, out: Path) -> None:
         "clients.csv": clients_csv,
     }
     for name, form in files.items():
-        write_bytes(out / name, form(results).encode())
+        write_bytes(folder / name, form(results).encode(), private=private)
+    return folder
 
 
 def _terminal_table(

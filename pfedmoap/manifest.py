@@ -6,7 +6,7 @@ one that lost it is not taken for a new run.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Manifest:
         """All state files of the round, relative to the run."""
         return frozenset(self.clients.values()) | ({self.server} if self.server else frozenset())
 
+    @property
+    def shown(self) -> "Manifest":
+        """What of it anybody may see: nothing of who took part."""
+        return replace(self, clients={}, charges={})
+
 
 def state_file(round: int) -> str:
     """Name of a state file that a round writes."""
@@ -72,7 +77,7 @@ def read_manifest(run: Path) -> Manifest | None:
         ) from error
 
 
-def write_manifest(run: Path, manifest: Manifest) -> None:
+def write_manifest(run: Path, manifest: Manifest, *, private: bool = False) -> None:
     """Replace a run's manifest; this commits the round."""
     record: dict[str, Any] = {  # JSON
         "round": manifest.round,
@@ -83,7 +88,7 @@ def write_manifest(run: Path, manifest: Manifest) -> None:
         record["charges"] = {str(client): count for client, count in manifest.charges.items()}
     if manifest.privacy:
         record["privacy"] = dict(manifest.privacy)
-    write_json(run / FILE, record)
+    write_json(run / FILE, record, private=private)
 
 
 def _parse(record: Any) -> Manifest:  # JSON of any shape

@@ -15,7 +15,7 @@ from pfedmoap.own_files import (
     refuse_link,
     remove_files,
 )
-from pfedmoap.run_log import METRICS, PRIVATE
+from pfedmoap.run_layout import PRIVATE
 from pfedmoap.storage import target_of_temporary
 
 TOP_FILES = ("config.json", "task.json", "metrics.jsonl", FILE, "per_client.csv", "privacy.json")
@@ -53,13 +53,15 @@ def refuse_links(run: Path) -> None:
     Raises:
         RunError: One is.
     """
-    for name in (*FOLDERS, *TOP_FILES, f"{PRIVATE}/{METRICS}"):
-        refuse_link(run / name)
-    clients = run / "clients"
-    if clients.is_dir():
-        for folder in sorted(clients.iterdir()):
-            if CLIENT.fullmatch(folder.name):
-                refuse_link(folder)
+    refuse_link(run / PRIVATE)
+    for part in (run, run / PRIVATE):
+        for name in (*FOLDERS, *TOP_FILES):
+            refuse_link(part / name)
+        clients = part / "clients"
+        if clients.is_dir():
+            for folder in sorted(clients.iterdir()):
+                if CLIENT.fullmatch(folder.name):
+                    refuse_link(folder)
 
 
 def refuse_lost_manifest(run: Path) -> None:
@@ -87,16 +89,21 @@ def refuse_lost_manifest(run: Path) -> None:
 
 def sweep(run: Path, manifest: Manifest) -> None:
     """Delete our state files that the manifest does not name, and our temporary files."""
-    remove_files(run, (), lambda name: target_of_temporary(name) in TOP_FILES)
+    for part in ((), (PRIVATE,)):
+        remove_files(run, part, lambda name: target_of_temporary(name) in TOP_FILES)
     for where in _state_folders(run):
 
         def unnamed(name: str, where: tuple[str, ...] = where) -> bool:
             state = STATE.fullmatch(target_of_temporary(name) or name) is not None
-            return state and "/".join((*where, name)) not in manifest.files
+            place = "/".join(part for part in (*where, name) if part != PRIVATE)
+            return state and place not in manifest.files
 
         remove_files(run, where, unnamed)
 
 
 def _state_folders(run: Path) -> list[tuple[str, ...]]:
-    clients = real_folders(run, ("clients",), lambda name: CLIENT.fullmatch(name) is not None)
-    return [("server",), *(("clients", client) for client in clients)]
+    found: list[tuple[str, ...]] = [("server",)]
+    for clients in (("clients",), (PRIVATE, "clients")):
+        names = real_folders(run, clients, lambda name: CLIENT.fullmatch(name) is not None)
+        found += [(*clients, name) for name in names]
+    return found

@@ -1,66 +1,59 @@
 """The records of a run's rounds: one log that may be shown, and one for the operator's eyes alone.
 
-The private log lies in a folder of its own, which only its owner may enter. It holds what is
-counted from private data without noise, and where a privatizer keeps cohorts secret, who took part.
+The private log lies in the run's private part, which only its owner may enter. It holds what is
+counted from private data without noise, results of evaluation included, and where a privatizer
+keeps cohorts secret, who took part.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import RunError
-from pfedmoap.storage import write_bytes
+from pfedmoap.run_layout import PRIVATE, Layout, make_private_folder
+from pfedmoap.storage import append_line, write_bytes
 
-METRICS, PRIVATE = "metrics.jsonl", "private"
+METRICS = "metrics.jsonl"
 Record = dict[str, Any]  # one line of a log: JSON of any shape
 
 
-def append_round(run: Path, record: Record, private: Record) -> None:
+def append_round(layout: Layout, record: Record, private: Record) -> None:
     """Append a round's line to both logs; it is on the disk when this returns.
 
     Args:
-        run: The run's folder.
-        record: What may be shown, with the ``round``.
-        private: What may not, without it; nothing is written where there is none.
+        layout: Where the run's files are, and what of the record may be shown.
+        record: The round's record, with the ``round``.
+        private: What may be shown in no run, without it.
     """
-    if private:
-        _append(private_folder(run) / METRICS, {"round": record["round"]} | private)
-    _append(run / METRICS, record)
+    shown, own = layout.metrics(record)
+    own = own | private
+    if own:
+        folder = make_private_folder(layout.run)
+        append_line(folder / METRICS, _text({"round": record["round"]} | own), private=True)
+    append_line(layout.run / METRICS, _text(shown))
 
 
-def read_rounds(run: Path) -> list[Record]:
+def read_rounds(layout: Layout) -> list[Record]:
     """Read all complete lines; the private ones fill their places where they are at hand.
 
     Raises:
         RunError: A line is damaged.
     """
-    private = {record["round"]: record for record in _lines(run / PRIVATE / METRICS)}
-    return [record | private.get(record["round"], {}) for record in _lines(run / METRICS)]
+    private = {record["round"]: record for record in _lines(layout.run / PRIVATE / METRICS)}
+    return [record | private.get(record["round"], {}) for record in _lines(layout.run / METRICS)]
 
 
-def drop_rounds_after(run: Path, round: int) -> None:
+def drop_rounds_after(layout: Layout, round: int) -> None:
     """Drop lines of later rounds, and incomplete ones, from both logs."""
-    for file in (run / METRICS, run / PRIVATE / METRICS):
+    for file, private in ((layout.run / METRICS, False), (layout.run / PRIVATE / METRICS, True)):
         kept = [record for record in _lines(file) if record["round"] <= round]
-        text = "".join(json.dumps(record, sort_keys=True) + "\n" for record in kept)
+        text = "".join(_text(record) + "\n" for record in kept)
         if file.exists() and file.read_text() != text:
-            write_bytes(file, text.encode())
+            write_bytes(file, text.encode(), private=private)
 
 
-def private_folder(run: Path) -> Path:
-    """Make the folder of a run for what must not be shared with it, open to its owner alone."""
-    folder = run / PRIVATE
-    folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)
-    return folder
-
-
-def _append(file: Path, record: Record) -> None:
-    with file.open("a") as lines:
-        lines.write(json.dumps(record, sort_keys=True) + "\n")
-        lines.flush()
-        os.fsync(lines.fileno())
+def _text(record: Record) -> str:
+    return json.dumps(record, sort_keys=True)
 
 
 def _lines(file: Path) -> list[Record]:

@@ -4,7 +4,7 @@
 config.json       the resolved configuration
 task.json         class names, templates and the clients' sizes: what inference needs of the data
 metrics.jsonl     one line a round
-private/          open to its owner alone: what of the metrics must not be shown; see `run_log`
+private/          open to its owner alone: what must not be shown; see `run_log`, `run_layout`
 checkpoint.json   the manifest: which files make up the last complete round
 server/           the server's state, safetensors
 clients/0003/     one client's personal state, safetensors
@@ -12,6 +12,8 @@ per_client.csv    the final table
 privacy.json      the guarantee; empty where there is none
 ledgers/0003.json what one client has spent of its privacy budget; never rolled back
 ```
+
+A private run keeps all in ``private/`` that no noise covers.
 
 The manifest is the commit point. Files of a round are written under names of their own, then the
 round's metrics, then the manifest is replaced; a kill before that leaves the previous round, whose
@@ -27,8 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pfedmoap.errors import RunError
-from pfedmoap.manifest import Manifest, read_manifest, state_file, write_manifest
+from pfedmoap.manifest import FILE, Manifest, read_manifest, state_file, write_manifest
 from pfedmoap.run_folder import claimed, refuse_links, refuse_lost_manifest, sweep
+from pfedmoap.run_layout import MARK, Layout
 from pfedmoap.run_log import Record, append_round, drop_rounds_after, read_rounds
 from pfedmoap.storage import read_arrays, read_json, write_arrays, write_json
 from pfedmoap.types import Arrays, ClientId
@@ -68,7 +71,13 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, path: Path | str, config: Record, task: Record, *, resume: bool
+        cls,
+        path: Path | str,
+        config: Record,
+        task: Record,
+        *,
+        resume: bool,
+        divided: bool = False,
     ) -> "RunDirectory":
         """Start a run, or take one up again.
 
@@ -78,6 +87,7 @@ class RunDirectory:
             config: The resolved configuration.
             task: What inference needs to know of the data.
             resume: Continue a run that is there already; its configuration must be the same.
+            divided: Whether what clients keep to themselves has a folder of its own.
 
         Returns:
             The run.
@@ -87,7 +97,7 @@ class RunDirectory:
                 another configuration, or the folder holds something else. Nothing was touched.
         """
         run = cls(path)
-        manifest = claimed(run.path)
+        manifest = None if claimed(run.path) is None else run._manifest
         known = run.path / "config.json"
         if manifest is not None and manifest.round > 0 and not resume:
             raise RunError(
@@ -100,6 +110,11 @@ class RunDirectory:
                 raise RunError(
                     f"{run.path} was started with another configuration: " + "; ".join(differing)
                 )
+            if run.divided != divided:
+                raise RunError(
+                    f"{run.path} is a private run of a version that kept clients' results beside "
+                    "what may be shared; start it anew in another folder with --out"
+                )
             changed = list(_differences(run.task, json.loads(json.dumps(task))))
             if changed:
                 names = ", ".join(sorted({line.split()[0].split(".")[0] for line in changed}))
@@ -109,9 +124,27 @@ class RunDirectory:
                 )
         if manifest is None:
             write_manifest(run.path, Manifest())
-        write_json(run.path / "task.json", task)
+        layout = Layout(run.path, divided)
+        layout.make()
+        public, private = layout.task(task)
+        if divided:
+            write_json(layout.private_part / "task.json", private, private=True)
+            if manifest is None or manifest.round == 0:
+                write_manifest(layout.private_part, Manifest(), private=True)
+        write_json(run.path / "task.json", public)
         write_json(known, config)
         return run
+
+    @property
+    def divided(self) -> bool:
+        """Whether the run has a private part."""
+        file = self.path / "task.json"
+        return file.exists() and MARK in read_json(file)
+
+    @property
+    def layout(self) -> Layout:
+        """Where its files are."""
+        return Layout(self.path, self.divided)
 
     @property
     def config(self) -> Record:
@@ -120,8 +153,15 @@ class RunDirectory:
 
     @property
     def task(self) -> Record:
-        """What inference needs to know of the data."""
-        return dict(read_json(self.path / "task.json"))
+        """What inference needs to know of the data.
+
+        Raises:
+            RunError: A part of the run is missing or damaged.
+        """
+        known = dict(read_json(self.path / "task.json"))
+        if known.pop(MARK, None) is not None:
+            known |= read_json(self.layout.private_part / "task.json")
+        return known
 
     @property
     def round(self) -> int:
@@ -145,17 +185,20 @@ class RunDirectory:
         """
         before = self._manifest
         name = state_file(checkpoint.round)
-        server = f"server/{name}"
+        server, layout = f"server/{name}", self.layout
         write_arrays(self.path / server, checkpoint.server)
         clients = dict(before.clients)
         for client in trained:
             clients[client] = f"clients/{client:04d}/{name}"
-            write_arrays(self.path / clients[client], checkpoint.locals[client])
-        append_round(self.path, record, private or {})
+            place = layout.where(clients[client])
+            write_arrays(place, checkpoint.locals[client], private=layout.divided)
+        append_round(layout, record, private or {})
         committed = Manifest(
             checkpoint.round, server, clients, checkpoint.charges, checkpoint.privacy
         )
-        write_manifest(self.path, committed)
+        if layout.divided:
+            write_manifest(layout.private_part, committed, private=True)  # this is the commit
+        write_manifest(self.path, committed.shown if layout.divided else committed)
         sweep(self.path, committed)
 
     def resume(self) -> Checkpoint | None:
@@ -167,7 +210,9 @@ class RunDirectory:
         """
         refuse_links(self.path)
         manifest = self._manifest
-        drop_rounds_after(self.path, manifest.round)
+        drop_rounds_after(self.layout, manifest.round)
+        if self.divided:  # a kill between the two manifests leaves the shown one behind
+            write_manifest(self.path, manifest.shown)
         sweep(self.path, manifest)
         return self.load()
 
@@ -177,14 +222,14 @@ class RunDirectory:
         Returns:
             The checkpoint, or ``None`` before the first complete round.
         """
-        manifest = self._manifest
+        manifest, layout = self._manifest, self.layout
         if manifest.server is None:
             return None
         return Checkpoint(
             round=manifest.round,
             server=read_arrays(self.path / manifest.server),
             locals={
-                client: read_arrays(self.path / file)
+                client: read_arrays(layout.where(file))
                 for client, file in sorted(manifest.clients.items())
             },
             charges=self._rounds_by_client() if manifest.charges is None else manifest.charges,
@@ -205,18 +250,27 @@ class RunDirectory:
     def load_client(self, client: ClientId) -> Arrays | None:
         """Read one client's state; ``None`` for a client that never took part."""
         file = self._manifest.clients.get(client)
-        return None if file is None else read_arrays(self.path / file)
+        return None if file is None else read_arrays(self.layout.where(file))
 
     def metrics(self) -> list[Record]:
         """Read all complete lines of metrics, in the order of rounds; see `read_rounds`."""
-        return read_rounds(self.path)
+        return read_rounds(self.layout)
 
     @property
     def _manifest(self) -> Manifest:
-        found = read_manifest(self.path)
-        if found is None:
+        shown = read_manifest(self.path)
+        if shown is None:
             refuse_lost_manifest(self.path)
-        return found or Manifest()
+        part = self.layout.unchecked_private_part
+        if shown is None or not self.divided or not part.is_dir():
+            return shown or Manifest()
+        whole = read_manifest(part)
+        if whole is None and shown.round > 0:
+            raise RunError(
+                f"{part / FILE} is missing: without it nobody knows which state is whole. Nothing "
+                "was touched. Restore it from a copy, or start anew in another folder"
+            )
+        return whole or shown
 
     def _rounds_by_client(self) -> dict[ClientId, int]:
         """Count in how many rounds each client took part, where no manifest has counted charges."""

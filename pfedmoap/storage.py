@@ -18,14 +18,15 @@ _TEMPORARY_END = ".pfedmoap"
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}" + re.escape(_TEMPORARY_END))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write a file atomically: readers see the old content or the new one, never a part.
 
     Args:
         path: The file; its folder is made where missing.
         content: What it shall hold. It is on the disk when this returns.
+        private: Whether nobody but the owner may read it, nor enter folders that are made for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent, 0o700 if private else 0o777)
     handle, temporary = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_END
     )
@@ -34,7 +35,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o600 if private else 0o644)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -57,9 +58,25 @@ def target_of_temporary(name: str) -> str | None:
     return found[1] if found else None
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically, with sorted keys."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+def append_line(path: Path, line: str, *, private: bool = False) -> None:
+    """Append a line, and have it on the disk before returning.
+
+    Args:
+        path: The file; made where missing, in a folder that is there.
+        line: Text without a line break.
+        private: Whether nobody but the owner may read a file that is made.
+    """
+    mode = 0o600 if private else 0o666
+    with open(path, "a", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, value: object, *, private: bool = False) -> None:
+    """Write JSON atomically, with sorted keys; see `write_bytes`."""
+    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
+    write_bytes(path, text.encode(), private=private)
 
 
 def read_json(path: Path) -> Any:  # JSON is of any shape
@@ -93,10 +110,10 @@ def read_sections(path: Path) -> dict[str, Any]:  # options are of any type
     return content
 
 
-def write_arrays(path: Path, arrays: Arrays) -> None:
-    """Write named tensors atomically as safetensors."""
+def write_arrays(path: Path, arrays: Arrays, *, private: bool = False) -> None:
+    """Write named tensors atomically as safetensors; see `write_bytes`."""
     contiguous = {name: array.detach().cpu().contiguous() for name, array in arrays.items()}
-    write_bytes(path, save(contiguous))
+    write_bytes(path, save(contiguous), private=private)
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -112,6 +129,12 @@ def read_arrays(path: Path) -> Arrays:
     except SafetensorError as error:
         raise RunError(f"{path} is not a whole safetensors file: {error}") from error
     return arrays
+
+
+def _make_folder(folder: Path, mode: int) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent, mode)
+        folder.mkdir(mode=mode, exist_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -28,17 +28,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     plan = read_comparison(Path(options.comparison))
     out = Path(options.out)
+    places = [out]
     with progress_bars(len(plan.cells), shown=not options.quiet) as advance:
         results = run_comparison(
             plan,
             out,
             resume=options.resume,
             advance=advance,
-            finished=lambda so_far: write_tables(so_far, out),
+            finished=lambda so_far: places.append(write_tables(so_far, out)),
         )
     for table in terminal_tables(results):
         console.print(table)
-    console.print(f"tables, curves and runs: {out}; `report {out}` makes a page of them")
+    console.print(
+        f"tables and curves: {places[-1]}; `report {out}` makes a page of them and the runs"
+    )
 
 
 @contextmanager

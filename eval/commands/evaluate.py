@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.csv:
         refuse_foreign_file(Path(options.csv), BEGINNING, "a table of clients")
-    experiment, now = load_outcome(RunDirectory(options.run), Workbench())
+    run = RunDirectory(options.run)
+    experiment, now = load_outcome(run, Workbench())
     scores = experiment.test(now)
     title = f"{experiment.config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(scores, f"{title}, after round {now.round}"))
@@ -41,4 +42,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         console.print(figures_table(figures, "from base to new classes, mean over clients"))
     if options.csv:
-        write_client_csv(Path(options.csv), scores)
+        write_client_csv(Path(options.csv), scores, private=run.divided)

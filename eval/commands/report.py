@@ -8,9 +8,10 @@ from jsonargparse import ArgumentParser
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.experiment import Workbench
-from eval.report.build import build_report
+from eval.report.build import build_report, private_folder
 from eval.report.page import BEGINNING
 from pfedmoap.own_files import refuse_foreign_file
+from pfedmoap.run_layout import make_private_folder
 from pfedmoap.storage import write_bytes
 
 
@@ -19,11 +20,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write a report; see ``--help``."""
     parser = ArgumentParser(description="Write one self-contained HTML page about runs.")
     parser.add_argument("runs", type=str, nargs="+", help="run directories or comparison folders")
-    parser.add_argument("--out", type=str | None, help="the page; RUN/report.html if left out")
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        help="the page; RUN/report.html if left out, in a private run RUN/private/report.html",
+    )
     parser.add_argument("--title", type=str | None, help="title of the page")
     options = parser.parse_args(arguments)
     folders = [Path(run) for run in options.runs]
-    out = Path(options.out) if options.out else folders[0] / "report.html"
+    owner = private_folder(folders)
+    out = Path(options.out) if options.out else _place(folders[0], owner)
     refuse_foreign_file(out, BEGINNING, "a report")
-    write_bytes(out, build_report(folders, Workbench(), options.title).encode())
-    console.print(f"report: {out}")
+    page = build_report(folders, Workbench(), options.title).encode()
+    write_bytes(out, page, private=owner is not None)
+    private = "" if owner is None else " (private: its figures are not covered by any guarantee)"
+    console.print(f"report: {out}{private}", soft_wrap=True)
+
+
+def _place(first: Path, owner: Path | None) -> Path:
+    """Beside the first run, or in the private part of the one that has private results."""
+    return (first if owner is None else make_private_folder(owner)) / "report.html"

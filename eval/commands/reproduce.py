@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser
 
 from eval.commands.compare import progress_bars
 from eval.commands.errors import readable_errors
+from eval.comparison import promises_privacy
 from eval.comparison_spec import Comparison
 from eval.console import console
 from eval.published import TABLES, Figure
@@ -16,6 +17,7 @@ from eval.reproduce_plan import plan_encoding, plan_runs
 from eval.reproduce_verdicts import Reproduction, hold_against, without_verdict, write_lines
 from eval.tables import in_bytes
 from pfedmoap.errors import ConfigError
+from pfedmoap.run_layout import make_private_folder
 
 
 @readable_errors
@@ -108,7 +110,9 @@ def _reproduce(
     found = hold_against(TABLES[name], plan, out, missing)
     if changes.base is not None and {"backbone", "training", "rounds"} & set(changes.base):
         found = without_verdict(found, "overridden")
-    write_lines(out / "reproduction.csv", found.lines)
+    private = promises_privacy(plan)
+    place = make_private_folder(out) if private else out
+    write_lines(place / "reproduction.csv", found.lines, private=private)
     _print_lines(name, found)
 
 

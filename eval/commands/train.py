@@ -43,8 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.federated.round}"))
     console.print(summary_table(summarise(outcome.scores), title))
-    _say(spent(statement, spent_epsilon(RunDirectory(out).metrics())))
+    run = RunDirectory(out)
+    _say(spent(statement, spent_epsilon(run.metrics())))
     console.print(f"run directory: {out}")
+    if run.divided:
+        _say(
+            f"results and clients' models: {run.layout.private_part} (no noise covers them: share "
+            "the run without this folder)"
+        )
 
 
 def _say(line: str | None) -> None:

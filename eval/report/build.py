@@ -3,12 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.comparison import SOURCE, read_results
+from eval.comparison import SOURCE, promises_privacy, read_results
+from eval.comparison_spec import comparison
 from eval.experiment import Workbench
+from eval.promise import is_private
 from eval.report.comparison_part import comparison_parts, runs_part
 from eval.report.evidence import read_evidence
 from eval.report.page import Part, render
 from eval.report.run_part import run_part
+from pfedmoap.runs import RunDirectory
+from pfedmoap.storage import read_json
+
+_WARNING = (
+    "This page is private. Its figures are computed from clients' data without noise (accuracies, "
+    "numbers of images, predictions), and no guarantee of the runs covers them: do not publish it."
+)
 
 
 def build_report(folders: Sequence[Path], bench: Workbench, title: str | None = None) -> str:
@@ -25,6 +34,7 @@ def build_report(folders: Sequence[Path], bench: Workbench, title: str | None = 
     Raises:
         RunError: A folder is neither, or nothing in it is finished.
     """
+    owner = private_folder(folders)
     comparisons = [folder for folder in folders if (folder / SOURCE).exists()]
     parts: list[Part] = []
     for folder in comparisons:
@@ -33,4 +43,19 @@ def build_report(folders: Sequence[Path], bench: Workbench, title: str | None = 
     if len(runs) > 1:
         parts.append(runs_part(runs))
     parts += [run_part(run) for run in runs]
-    return render(title or folders[0].resolve().name, parts)
+    return render(title or folders[0].resolve().name, parts, warning=_WARNING * bool(owner))
+
+
+def private_folder(folders: Sequence[Path]) -> Path | None:
+    """The first of some runs and comparisons that holds private results; ``None`` if none does.
+
+    Raises:
+        RunError: A folder is neither a run nor a comparison.
+    """
+    for folder in folders:
+        if (folder / SOURCE).exists():
+            if promises_privacy(comparison(read_json(folder / SOURCE))):
+                return folder
+        elif is_private(RunDirectory(folder).config):
+            return folder
+    return None

@@ -68,12 +68,13 @@ class Part:
     configuration: str = ""
 
 
-def render(title: str, parts: Sequence[Part]) -> str:
+def render(title: str, parts: Sequence[Part], warning: str = "") -> str:
     """Render one self-contained page.
 
     Args:
         title: The page's title.
         parts: Its parts.
+        warning: What must be read before anything else; empty for nothing.
 
     Returns:
         HTML that loads nothing from anywhere.
@@ -85,4 +86,6 @@ def render(title: str, parts: Sequence[Part]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(title=title, parts=parts)
+    return environment.get_template("report.html.j2").render(
+        title=title, parts=parts, warning=warning
+    )
