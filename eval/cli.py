@@ -12,6 +12,7 @@ COMMANDS = {
     "compare": "run methods x tasks x seeds and tabulate them",
     "report": "make one HTML page of runs or of a comparison",
     "audit": "measure a lower bound of the privacy loss",
+    "check-method": "hold a method of your own to the contract of all methods",
 }
 
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     if arguments is None:
         sys.argv = [f"pfedmoap {name}", *words[1:]]  # what a command's own --help calls it
-    import_module(f"eval.commands.{name}").main(words[1:])
+    import_module(f"eval.commands.{name.replace('-', '_')}").main(words[1:])
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from pfedmoap.federation import Features, Federation, build_federation
 from pfedmoap.gradients import PlannedTraining, PrivacyOptions, Privatizer
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.questions import Questions
-from pfedmoap.method import AnyMethod, ClientData, Setting, method_classes, with_server_data
+from pfedmoap.method import AnyMethod, ClientData, Setting, with_server_data
+from pfedmoap.methods.external import MethodChoices
 from pfedmoap.optional import Demands
 from pfedmoap.runs import Record, RunDirectory
 from pfedmoap.storage import write_json
@@ -65,7 +66,7 @@ def schema() -> Schema:
                 "iid": IID,
                 "clusters": Clusters,
             },
-            "method": dict(method_classes()),
+            "method": MethodChoices(),
             "privacy": {
                 "none": NoPrivacy,
                 "dpsgd": DPSGD,

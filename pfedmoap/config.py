@@ -17,7 +17,7 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from pfedmoap.errors import ConfigError
-from pfedmoap.option_hints import options_of, options_on, refuse_misplaced
+from pfedmoap.option_hints import OpenChoices, options_of, options_on, refuse_misplaced
 from pfedmoap.storage import read_sections
 
 Section = dict[str, Any]  # options by name, as JSON
@@ -167,6 +167,9 @@ class Schema:
             options = {"name": given} if shorthand else given
             if not isinstance(options, Mapping):
                 raise ConfigError(f"section {section!r} must hold options, got {given!r}")
+            kinds = self.choices.get(section)
+            if isinstance(kinds, OpenChoices) and "name" in options:
+                options = {**options, "name": kinds.canonical(str(options["name"]))}
             old = dict(merged.get(section, {}))
             if "name" in options and options["name"] != old.get("name", self.defaults.get(section)):
                 old = {}
@@ -205,7 +208,7 @@ class Schema:
             parser.add_argument(
                 f"--{section}.name",
                 default=name,
-                choices=sorted(options),
+                choices=sorted({*options, name}),
                 help=f"which {section}; `--{section} NAME` for short",
             )
         return parser

@@ -11,7 +11,8 @@ from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.backbone.loading import BackboneOptions
 from pfedmoap.config import Schema, Seeds
 from pfedmoap.errors import DataError, RunError
-from pfedmoap.method import AnyMethod, Setting, method_classes
+from pfedmoap.method import AnyMethod, Setting
+from pfedmoap.methods.external import MethodChoices
 from pfedmoap.runs import RunDirectory
 from pfedmoap.training import Training
 from pfedmoap.types import Arrays, ClientId, Download
@@ -19,7 +20,7 @@ from pfedmoap.types import Arrays, ClientId, Download
 _NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuration
 _SCHEMA = Schema(
     fixed={"backbone": BackboneOptions, "training": Training, "seeds": Seeds},
-    choices={"method": method_classes()},
+    choices={"method": MethodChoices()},
     defaults={},
 )
 

@@ -1,10 +1,19 @@
-"""Options that belong to another choice than the one made: say which choice has them."""
+"""Choices with several names, and options that belong to another choice than the one made."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pfedmoap.errors import ConfigError
+
+
+@runtime_checkable
+class OpenChoices(Protocol):
+    """Choices that can be given under several names, of which one is recorded."""
+
+    def canonical(self, name: str) -> str:
+        """The name that a configuration records for a choice."""
+        ...
 
 
 def refuse_misplaced(

@@ -1,12 +1,11 @@
 """Small random models and data that all tests share; nothing here needs a network."""
 
-import open_clip
 import pytest
 import torch
 from torch.nn import functional as F
 
 from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.backbone.preprocessing import Preprocessing
+from pfedmoap.backbone.tiny import tiny_clip
 from pfedmoap.method import ClientData
 from pfedmoap.seeding import generator
 from pfedmoap.types import ClientId
@@ -14,21 +13,6 @@ from pfedmoap.types import ClientId
 torch.set_num_threads(1)  # two test processes share two cores
 
 CLASS_NAMES = ("cat", "golden retriever", "hourglass", "aeroplane", "a very long class name")
-
-
-def tiny_clip(vision: str = "vit", width: int = 32, seed: int = 0) -> FrozenCLIP:
-    """Build a random open_clip model of a few thousand weights (embedding width 128)."""
-    towers = {
-        "vit": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
-        "resnet": {"image_size": 32, "patch_size": None, "width": 8, "layers": [1, 1, 1, 1]},
-    }
-    text = {"context_length": 40, "vocab_size": 49408, "width": width, "heads": 4, "layers": 3}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = open_clip.CLIP(128, towers[vision], text)
-        torch.nn.init.normal_(model.positional_embedding, std=0.3)  # positions must matter
-    preprocessing = Preprocessing(32, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
-    return FrozenCLIP(model, open_clip.SimpleTokenizer(context_length=40), preprocessing, "tiny")
 
 
 def random_data(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eval.contract.suite import CHECKS
 from pfedmoap.method import method_class, method_classes
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,8 @@ def test_local_links_lead_somewhere(page):
 def test_named_tests_exist(page):
     named = set(re.findall(r"`(test_\w+)`", page.read_text()))
     assert not named - TESTS
+    checks = re.findall(r'contract suite,\s+"([^"]+)"', page.read_text())
+    assert not {" ".join(check.split()) for check in checks} - CHECKS.keys()
 
 
 def test_named_scripts_and_configurations_exist(page):

@@ -18,7 +18,7 @@ def test_help_names_every_command_and_loads_none(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS)))
 def test_every_command_exists(name: str):
-    assert find_spec(f"eval.commands.{name}") is not None
+    assert find_spec(f"eval.commands.{name.replace('-', '_')}") is not None
 
 
 def test_unknown_commands_are_refused(capsys: pytest.CaptureFixture[str]):

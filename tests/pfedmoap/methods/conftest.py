@@ -1,24 +1,20 @@
 """A small federation that every method can train on: three classes, clients of unequal size."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from eval.contract.federation import CLASSES, SIZES, SmallFederation, small_setting
 from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.gradients import NoPrivacy
-from pfedmoap.method import AnyMethod, ClientData, ClientResult, ClientTask, Setting
-from pfedmoap.training import Training
-from pfedmoap.types import Arrays, ClientId, Update
+from pfedmoap.method import AnyMethod, ClientData, Setting
+from pfedmoap.types import ClientId
 
 torch.set_num_threads(1)  # tensors here are tiny; more threads only wait for each other
 
-CLASSES = ("cat", "a small dog", "boat")
 QUICK = {"fedsp": {"distillation_steps": 3}}  # of methods that do much before the first round
-SIZES = {ClientId(0): 5, ClientId(1): 3, ClientId(4): 8, ClientId(7): 1}
 
 
 def make_data(client: ClientId, size: int, dim: int, patches: int = 6) -> ClientData:
@@ -37,41 +33,6 @@ def make_data(client: ClientId, size: int, dim: int, patches: int = 6) -> Client
     )
 
 
-@dataclass(frozen=True)
-class Small:
-    """Runs rounds of one method by hand, so that a test can look between the steps."""
-
-    method: AnyMethod
-    data: Mapping[ClientId, ClientData]
-
-    def tasks(
-        self, state: Any, cohort: Sequence[ClientId], round: int, locals: Mapping[ClientId, Arrays]
-    ) -> list[ClientTask]:
-        """What the clients of a cohort have in hand."""
-        return [
-            ClientTask(download, locals.get(download.client), self.data[download.client])
-            for download in self.method.plan(state, cohort, round)
-        ]
-
-    def round(
-        self, state: Any, locals: Mapping[ClientId, Arrays], cohort: Sequence[ClientId], round: int
-    ) -> tuple[Any, dict[ClientId, Arrays], list[ClientResult]]:
-        """One round; returns the new state, all local states, and what the cohort made."""
-        results = self.method.train(self.tasks(state, cohort, round, locals), NoPrivacy())
-        new = {result.update.client: result.local for result in results}
-        updates: list[Update] = [result.update for result in results]
-        return self.method.aggregate(state, updates), {**locals, **new}, results
-
-    def rounds(
-        self, count: int, cohort: Sequence[ClientId] | None = None
-    ) -> tuple[Any, dict[ClientId, Arrays], list[ClientResult]]:
-        """The first rounds with one cohort."""
-        state, locals, results = self.method.init(), {}, []
-        for round in range(1, count + 1):
-            state, locals, results = self.round(state, locals, cohort or list(self.data), round)
-        return state, locals, results
-
-
 @pytest.fixture
 def quick() -> Mapping[str, Mapping[str, Any]]:
     """Options by method."""
@@ -81,9 +42,7 @@ def quick() -> Mapping[str, Mapping[str, Any]]:
 @pytest.fixture
 def setting(clip: FrozenCLIP) -> Setting:
     """Short training with a step that is large enough to tell methods apart."""
-    training = Training(epochs=1, batch_size=3, learning_rate=0.02)
-    server = make_data(ClientId(99), 4, clip.embed_dim)
-    return Setting(clip, CLASSES, training, seed=11, server_data=server)
+    return small_setting(clip, make_data(ClientId(99), 4, clip.embed_dim))
 
 
 @pytest.fixture
@@ -93,6 +52,6 @@ def data(clip: FrozenCLIP) -> dict[ClientId, ClientData]:
 
 
 @pytest.fixture
-def small(data: Mapping[ClientId, ClientData]) -> Callable[[AnyMethod], Small]:
+def small(data: Mapping[ClientId, ClientData]) -> Callable[[AnyMethod], SmallFederation]:
     """Put a method on the small federation."""
-    return lambda method: Small(method, data)
+    return lambda method: SmallFederation(method, data)

@@ -1,0 +1,71 @@
+"""``check-method``: hold a method, of this package or not, to the contract of all methods."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from eval.commands.errors import readable_errors
+from eval.console import console
+from eval.contract.federation import SIZES, SmallFederation, noise_images, small_setting
+from eval.contract.suite import run_checks
+from pfedmoap.backbone.clip import FrozenCLIP
+from pfedmoap.backbone.tiny import tiny_clip
+from pfedmoap.errors import ConfigError
+from pfedmoap.method import AnyMethod
+from pfedmoap.methods.external import find_method
+from pfedmoap.types import ClientId
+
+SERVER = ClientId(99)  # whose images are the server's own
+
+
+@readable_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Check a method; see ``--help``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    named = [word for word in words[:1] if not word.startswith("-")]
+    parser = ArgumentParser(
+        description="Check that a method keeps the contract that everything else relies on: on a "
+        "small random CLIP with a few clients and images of noise, offline. Exit code 1 where it "
+        "does not.",
+    )
+    parser.add_argument("which", type=str, help="a file that exports METHOD, or a method's name")
+    if named:
+        parser.add_class_arguments(find_method(named[0]), "method", skip={"setting"})
+    elif not {"-h", "--help"} & set(words):
+        raise ConfigError("say first which method to check: a file that exports METHOD, or a name")
+    parsed = parser.parse_args(words)
+    options: dict[str, Any] = vars(parsed.get("method", {})) if named else {}
+    backbone = tiny_clip()
+    failed = 0
+    for name, problem in run_checks(prepare(parsed.which, options, backbone)):
+        failed += problem is not None
+        console.print(
+            f"{'ok  ' if problem is None else 'FAIL'} {name}" + (f": {problem}" if problem else ""),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if failed:
+        console.print(f"{parsed.which}: {failed} checks failed", soft_wrap=True)
+        sys.exit(1)
+    console.print(f"{parsed.which} keeps the contract", soft_wrap=True)
+
+
+def prepare(name: str, options: dict[str, Any], backbone: FrozenCLIP) -> SmallFederation:
+    """Put a method on the small federation.
+
+    Args:
+        name: A file that exports ``METHOD``, or a method's name.
+        options: Its options; others take their defaults.
+        backbone: The model.
+
+    Raises:
+        PFedMoAPError: There is no such method, or its options or backbone do not suit it.
+    """
+    kind: Any = find_method(name)  # the protocol does not speak of fields
+    setting = small_setting(backbone, noise_images(backbone, SERVER, 4))
+    method: AnyMethod = kind(setting, **options)
+    data = {client: noise_images(backbone, client, size) for client, size in SIZES.items()}
+    return SmallFederation(method, data)

@@ -1,0 +1,106 @@
+"""A small federation that every method can train on, round by round, in a second or so."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from pfedmoap.backbone.clip import FrozenCLIP
+from pfedmoap.gradients import NoPrivacy
+from pfedmoap.method import (
+    AnyMethod,
+    ClientData,
+    ClientResult,
+    ClientTask,
+    Prediction,
+    Setting,
+)
+from pfedmoap.seeding import generator
+from pfedmoap.training import Training
+from pfedmoap.types import Arrays, ClientId, Update
+
+CLASSES = ("cat", "a small dog", "boat")
+SIZES = {ClientId(0): 5, ClientId(1): 3, ClientId(4): 8, ClientId(7): 1}
+"""Clients of unequal size whose ids have gaps; the last one has a single example."""
+
+Locals = dict[ClientId, Arrays]
+
+
+@dataclass(frozen=True)
+class SmallFederation:
+    """Runs rounds of one method by hand, so that a check can look between the steps.
+
+    Attributes:
+        method: The method.
+        data: Training data by client.
+    """
+
+    method: AnyMethod
+    data: Mapping[ClientId, ClientData]
+
+    @property
+    def clients(self) -> list[ClientId]:
+        """All clients, in the order of their ids."""
+        return sorted(self.data)
+
+    def again(self, **setting: Any) -> "SmallFederation":  # fields of a Setting
+        """The same with a method object that has computed nothing yet, and another setting."""
+        method: Any = self.method  # the protocol does not speak of fields
+        return replace(self, method=replace(method, setting=replace(method.setting, **setting)))
+
+    def tasks(
+        self, state: Any, cohort: Sequence[ClientId], round: int, locals: Mapping[ClientId, Arrays]
+    ) -> list[ClientTask]:
+        """What the clients of a cohort have in hand."""
+        return [
+            ClientTask(download, locals.get(download.client), self.data[download.client])
+            for download in self.method.plan(state, cohort, round)
+        ]
+
+    def round(
+        self, state: Any, locals: Mapping[ClientId, Arrays], cohort: Sequence[ClientId], round: int
+    ) -> tuple[Any, Locals, list[ClientResult]]:
+        """One round; returns the new state, all local states, and what the cohort made."""
+        results = self.method.train(self.tasks(state, cohort, round, locals), NoPrivacy())
+        new = {result.update.client: result.local for result in results}
+        updates: list[Update] = [result.update for result in results]
+        return self.method.aggregate(state, updates), {**locals, **new}, results
+
+    def rounds(
+        self, count: int, cohort: Sequence[ClientId] | None = None
+    ) -> tuple[Any, Locals, list[ClientResult]]:
+        """The first rounds with one cohort."""
+        state: Any = self.method.init()
+        locals: Locals = {}
+        results: list[ClientResult] = []
+        for round in range(1, count + 1):
+            state, locals, results = self.round(state, locals, cohort or self.clients, round)
+        return state, locals, results
+
+    def predict(self, state: Any, locals: Mapping[ClientId, Arrays]) -> dict[ClientId, Prediction]:
+        """Every client's answers for its own training images."""
+        return {
+            download.client: self.method.predict(
+                download, locals.get(download.client), self.data[download.client].view()
+            )
+            for download in self.method.plan(state, self.clients, 9)
+        }
+
+
+def small_setting(backbone: FrozenCLIP, server: ClientData | None) -> Setting:
+    """Short training with a step that is large enough to tell methods apart."""
+    training = Training(epochs=1, batch_size=3, learning_rate=0.02)
+    return Setting(backbone, CLASSES, training, seed=11, server_data=server)
+
+
+def noise_images(backbone: FrozenCLIP, client: ClientId, size: int) -> ClientData:
+    """Labelled noise with two views of each image, by every kind of features of the backbone."""
+    stream = generator(3, "contract", client)
+    side = backbone.preprocessing.size
+    images = torch.randn(2 * size, 3, side, side, generator=stream)
+    features = backbone.features(images, backbone.feature_kinds)
+    return ClientData(
+        {kind: value.cpu().unflatten(0, (size, 2)) for kind, value in features.items()},
+        torch.randint(len(CLASSES), (size,), generator=stream),
+    )

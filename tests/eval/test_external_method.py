@@ -1,0 +1,58 @@
+"""A run of a method in a file: resumed, evaluated and used as any other, with that file alone."""
+
+import pytest
+import torch
+from PIL import Image
+
+from eval.experiment import load_outcome, run_experiment, schema
+from pfedmoap.errors import MethodError, RunError
+from pfedmoap.inference import PersonalizedClassifier
+from pfedmoap.runs import RunDirectory
+from tests.eval.conftest import small
+
+FILE = '''
+from dataclasses import dataclass
+
+from pfedmoap.methods.fedper import FedPer
+
+
+@dataclass(frozen=True)
+class Mine(FedPer):
+    """The method.
+
+    Attributes:
+        local_vectors: Vectors that stay.
+    """
+
+    local_vectors: int = 1
+
+
+METHOD = Mine
+'''
+
+
+def test_a_run_finds_its_methods_file_and_no_other(cache, bench, tmp_path):
+    file, out = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(FILE)
+    chosen = {"name": str(file), "context_length": 2}
+
+    def run(resume):
+        config = schema().resolve(small(cache, method=chosen))
+        return run_experiment(bench.prepare(config), out, resume=resume, progress=False)
+
+    outcome = run(resume=False)
+    experiment, now = load_outcome(RunDirectory(out), bench)
+    assert type(experiment.method).__name__ == "Mine"
+    assert torch.equal(now.state["shared"], outcome.federated.state["shared"])
+    assert run(resume=True).federated.round == 2
+    (answer,) = PersonalizedClassifier.load(out, 0).classify([Image.new("RGB", (32, 32))])
+    assert len(answer.ranking) == 10
+    file.write_text(FILE + "# another one\n")
+    with pytest.raises(RunError, match=r"method.name was .*mine.py@"):
+        run(resume=True)
+    for use in (
+        lambda: load_outcome(RunDirectory(out), bench),
+        lambda: PersonalizedClassifier.load(out, 0),
+    ):
+        with pytest.raises(MethodError, match="has changed"):
+            use()
