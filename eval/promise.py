@@ -58,6 +58,6 @@ def spent(statement: Record, epsilon: Mapping[ClientId, float]) -> str | None:
         return None
     return (
         f"privacy spent so far: epsilon {max(epsilon.values(), default=0.0):.4g} of "
-        f"{statement['epsilon_budget']:g} (the largest of {len(epsilon)} clients that took part), "
+        f"{statement['epsilon_budget']:g} (the largest of {len(epsilon)} clients'), "
         f"at delta {statement['mechanism']['delta']:g}"
     )

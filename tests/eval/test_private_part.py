@@ -20,7 +20,7 @@ from pfedmoap.types import ClientId
 SMALL = (
     *("--partition", "dirichlet", "--partition.clients", "3", "--partition.alpha", "0.5"),
     *("--sampling.shots", "4", "--training.epochs", "1", "--quiet", "true"),
-    *("--rounds.rounds", "2", "--backbone.device", "cpu"),
+    *("--rounds.rounds", "2", "--rounds.evaluate_every", "2", "--backbone.device", "cpu"),
 )
 FAMILIES = {
     "pfedmoap": ("dpsgd", ("--method.context_length", "2", "--method.experts", "1")),
@@ -139,6 +139,27 @@ def test_a_secret_cohort_is_in_no_public_file(cache, tmp_path):
     assert json.loads((run / PRIVATE / "checkpoint.json").read_text())["round"] == 2
 
 
+@pytest.mark.parametrize("mode", ["dpsgd", "release", "central", "none"])
+def test_clients_without_images_stop_no_private_run(mode, cache, tmp_path, capsys):
+    options = (
+        *(*SMALL[SMALL.index("--training.epochs") :], "--sampling.shots", "1"),  # ten images
+        *("--partition", "iid", "--partition.clients", "12", "--method", "promptfl"),
+        *("--method.context_length", "2", "--privacy", mode, "--features.cache", cache),
+    )
+    if mode == "none":
+        with pytest.raises(SystemExit):
+            train.main([*options, "--out", str(tmp_path / "run")])
+        assert "2 of 12 clients get no train image" in capsys.readouterr().err
+        return
+    train.main([*options, "--out", str(tmp_path / "run")])
+    run = RunDirectory(tmp_path / "run")
+    counts = [sum(client["train"]) for client in run.task["clients"]]
+    assert sorted(counts) == [0, 0] + [1] * 10
+    if mode != "central":  # where the cohort is drawn in secret
+        assert all(record["cohort"] == list(range(12)) for record in run.metrics())
+    assert not any(record["rejected"] for record in run.metrics())
+
+
 def test_the_private_part_is_closed_to_others(run):
     folders = [run / PRIVATE, *(f for f in (run / PRIVATE).rglob("*") if f.is_dir())]
     assert len(folders) > 3
@@ -191,12 +212,12 @@ def test_a_private_run_resumes_to_the_same_end(cache, tmp_path):
     part = tmp_path / "part"
     train.main([*options, "--out", str(part)])
     manifest = json.loads((part / "checkpoint.json").read_text())
-    before = [record["accuracy"] for record in RunDirectory(part).metrics()]
+    before = [record.get("accuracy") for record in RunDirectory(part).metrics()]
     train.main([*options, "--out", str(part), "--resume", "true"])
     assert json.loads((part / "checkpoint.json").read_text()) == manifest
-    assert [record["accuracy"] for record in RunDirectory(part).metrics()] == before
+    assert [record.get("accuracy") for record in RunDirectory(part).metrics()] == before
     whole = RunDirectory(tmp_path / "whole").metrics()
-    assert [record["accuracy"] for record in whole] == before
+    assert [record.get("accuracy") for record in whole] == before
 
 
 def test_a_private_run_of_the_old_layout_is_not_resumed(run, tmp_path, capsys):
