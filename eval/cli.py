@@ -13,6 +13,7 @@ COMMANDS = {
     "report": "make one HTML page of runs or of a comparison",
     "audit": "measure a lower bound of the privacy loss",
     "check-method": "hold a method of your own to the contract of all methods",
+    "ledger": "show what clients have spent of their privacy budgets",
 }
 
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pfedmoap.errors import RunError
 from pfedmoap.runs import Record
+from pfedmoap.strict_json import number
 from pfedmoap.types import ClientId
 
 
@@ -14,11 +16,20 @@ def is_private(config: Mapping[str, Any]) -> bool:
 
 
 def spent_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
-    """Privacy loss of each client after its last round, from a run's metrics."""
+    """Privacy loss of each client after its last round, from a run's metrics.
+
+    Raises:
+        RunError: The metrics are damaged.
+    """
     spent: dict[ClientId, float] = {}
     for record in records:
         for client, epsilon in record.get("epsilon", {}).items():
-            spent[ClientId(int(client))] = float(epsilon)
+            try:
+                spent[ClientId(int(client))] = number(epsilon, "epsilon")
+            except ValueError as error:
+                raise RunError(
+                    f"the metrics of round {record['round']} are damaged: client {client}: {error}"
+                ) from error
     return spent
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, Literal, TypeVar
 
@@ -67,11 +67,13 @@ class Federated(Generic[S]):
         round: The last complete round; 0 before the first.
         state: The server's state.
         locals: Each client's own state; clients that never took part are absent.
+        charges: How many charges each client's privacy ledger holds; clients without are absent.
     """
 
     round: int
     state: S
     locals: Mapping[ClientId, Arrays]
+    charges: Mapping[ClientId, int] = field(default_factory=dict)
 
 
 # What a round's record says of single participants: it goes to the private log, and leaves an empty
@@ -116,25 +118,32 @@ def run_federation(
     if saved is None:
         now = Federated(0, method.init(), {})
     else:
-        now = Federated(saved.round, method.from_arrays(saved.server), saved.locals)
+        state = method.from_arrays(saved.server)
+        now = Federated(saved.round, state, saved.locals, saved.charges)
         privatizer.server.restore(saved.privacy)
+    # Runs of versions that did not count charges have at least one for each round of a client.
+    before = run.participation() if run and not now.charges else {}
     last = rounds.rounds if method.trains else 1
     transport = InProcess(rounds.wire)
     progress(now.round, last)
     for round in range(now.round + 1, last + 1):
         scheduled = rounds.cohort(data, round, seed)
         cohort = privatizer.server.draw(sorted(data), round, scheduled)
+        known = {**before, **now.charges}
         result = run_round(
-            method, now.state, cohort, round, data, now.locals, transport, privatizer
+            method, now.state, cohort, round, data, now.locals, transport, privatizer, known
         )
-        now = Federated(round, result.state, {**now.locals, **result.locals})
+        locals = {**now.locals, **result.locals}
+        charges = {**now.charges, **result.charges}
+        now = Federated(round, result.state, locals, charges)
         record = _record(round, result) | {"train_seconds": perf_counter() - began}
         privacy = dict(privatizer.server.state())
         record, private = _divided(record, result, privacy, privatizer.server.secret_cohort)
         if round % rounds.evaluate_every == 0 or round == last:
             record |= observe(now)
         if run:
-            checkpoint = Checkpoint(round, method.to_arrays(now.state), now.locals, privacy=privacy)
+            server = method.to_arrays(now.state)
+            checkpoint = Checkpoint(round, server, now.locals, now.charges, privacy)
             run.save(checkpoint, tuple(result.locals), record, private)
         progress(round, last)
         began = perf_counter()

@@ -1,6 +1,6 @@
 """How gradients are formed: the local problem of K clients, and the privatizer's place in it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -88,11 +88,13 @@ class Authorisation:
         allowed: Clients that may, in the order of ids.
         sat_out: Why each of the others may not.
         spent: Epsilon that each allowed client has spent when this round is over.
+        charges: How many charges each allowed client's ledger holds, with this round's.
     """
 
     allowed: tuple[ClientId, ...]
     sat_out: Mapping[ClientId, str] = field(default_factory=dict)
     spent: Mapping[ClientId, float] = field(default_factory=dict)
+    charges: Mapping[ClientId, int] = field(default_factory=dict)
 
 
 class Privatizer(Protocol):
@@ -113,14 +115,15 @@ class Privatizer(Protocol):
         ...
 
     def authorise(
-        self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
     ) -> Authorisation:
         """Charge the budgets of a round's clients, before anything of the round happens.
 
         Args:
             cohort: Who was drawn.
             round: The round.
-            known: Clients that took part in an earlier round.
+            known: How many charges each client's ledger held when the last round was committed;
+                clients that never took part are absent.
         """
         ...
 
@@ -231,7 +234,7 @@ class NoPrivacy:
         return PlainServer()
 
     def authorise(
-        self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
     ) -> Authorisation:
         """Let everybody in."""
         del round, known

@@ -29,15 +29,15 @@ class Manifest:
         round: Its number; 0 before the first.
         server: File of the server's state, relative to the run; ``None`` before the first round.
         clients: File of each client's state; clients without a state are absent.
-        charges: How many charges each client's privacy ledger held at that time; ``None`` in runs
-            of versions that did not write it.
+        charges: How many charges each client's privacy ledger held at that time; empty in runs
+            without ledgers, and in those of versions that did not write it.
         privacy: What a privatizer's part at the server carries on, by name.
     """
 
     round: int = 0
     server: str | None = None
     clients: Mapping[ClientId, str] = field(default_factory=dict)
-    charges: Mapping[ClientId, int] | None = field(default_factory=dict)
+    charges: Mapping[ClientId, int] = field(default_factory=dict)
     privacy: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -111,7 +111,7 @@ def _parse(record: Any) -> Manifest:  # JSON of any shape
     }
     kept = record.get("privacy", {})
     privacy = {name: number(value, f"privacy {name}") for name, value in fields(kept, kept).items()}
-    return Manifest(round, server, clients, charges if "charges" in record else None, privacy)
+    return Manifest(round, server, clients, charges, privacy)
 
 
 def _by_client(record: Any) -> dict[ClientId, Any]:  # JSON of any shape

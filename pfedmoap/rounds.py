@@ -29,6 +29,7 @@ class RoundResult(Generic[S]):
         cohort: Who took part.
         sat_out: Why the others that were drawn did not, by client.
         epsilon: What each participant's privacy budget has spent, by client; empty without one.
+        charges: How many charges each participant's privacy ledger holds, by client.
         traffic: Bytes by client.
         train_loss: By client, where the client reports it.
         costs: What the round cost a client outside the federation, by name and client.
@@ -43,6 +44,7 @@ class RoundResult(Generic[S]):
     cohort: tuple[ClientId, ...]
     sat_out: Mapping[ClientId, str]
     epsilon: Mapping[ClientId, float]
+    charges: Mapping[ClientId, int]
     traffic: Sequence[Traffic]
     train_loss: Mapping[ClientId, float]
     costs: Mapping[ClientId, Mapping[str, float]]
@@ -90,6 +92,7 @@ def run_round(
     locals: Mapping[ClientId, Arrays],
     transport: Transport,
     privatizer: Privatizer,
+    charges: Mapping[ClientId, int] | None = None,
 ) -> RoundResult[S]:
     """Run one round.
 
@@ -109,11 +112,14 @@ def run_round(
         locals: What clients kept from earlier rounds; a client that never took part is absent.
         transport: Carries messages.
         privatizer: How gradients are formed and what of an update leaves.
+        charges: How many charges each client's privacy ledger held after the last round; ``None``
+            knows only that those who kept something were charged.
 
     Returns:
         The new state and what happened.
     """
-    selected = _select(method, cohort, round, locals, privatizer)
+    known = {**dict.fromkeys(locals, 1), **(charges or {})}
+    selected = _select(method, cohort, round, locals, known, privatizer)
     exchanged = _exchange(
         method, state, selected.allowed, round, data, locals, transport, privatizer
     )
@@ -151,6 +157,7 @@ def _select(
     cohort: Sequence[ClientId],
     round: int,
     locals: Mapping[ClientId, Arrays],
+    known: Mapping[ClientId, int],
     privatizer: Privatizer,
 ) -> Authorisation:
     """Decide who of the drawn clients trains, and charge the privacy budgets of those who do.
@@ -163,7 +170,7 @@ def _select(
         if isinstance(method, Declines) and (why := method.declines(locals.get(client))) is not None
     }
     able = [client for client in cohort if client not in declined]
-    authorised = privatizer.authorise(able, round, locals.keys())
+    authorised = privatizer.authorise(able, round, known)
     return replace(authorised, sat_out={**authorised.sat_out, **declined})
 
 
@@ -217,6 +224,7 @@ def _settle(
         cohort=selected.allowed,
         sat_out=selected.sat_out,
         epsilon=selected.spent,
+        charges=selected.charges,
         traffic=traffic,
         train_loss={
             update.client: update.metrics["train_loss"]

@@ -34,6 +34,7 @@ from pfedmoap.run_folder import claimed, refuse_links, refuse_lost_manifest, swe
 from pfedmoap.run_layout import MARK, Layout
 from pfedmoap.run_log import Record, append_round, drop_rounds_after, read_rounds
 from pfedmoap.storage import read_arrays, read_json, write_arrays, write_json
+from pfedmoap.strict_json import integer, items
 from pfedmoap.types import Arrays, ClientId
 
 __all__ = ["Checkpoint", "Record", "RunDirectory"]
@@ -232,7 +233,7 @@ class RunDirectory:
                 client: read_arrays(layout.where(file))
                 for client, file in sorted(manifest.clients.items())
             },
-            charges=self._rounds_by_client() if manifest.charges is None else manifest.charges,
+            charges=manifest.charges,
             privacy=manifest.privacy,
         )
 
@@ -256,6 +257,21 @@ class RunDirectory:
         """Read all complete lines of metrics, in the order of rounds; see `read_rounds`."""
         return read_rounds(self.layout)
 
+    def participation(self) -> dict[ClientId, int]:
+        """Count in how many complete rounds each client took part, from the metrics.
+
+        Raises:
+            RunError: The metrics are damaged.
+        """
+        try:
+            return Counter(
+                ClientId(integer(client, "a client of a cohort"))
+                for record in self.metrics()
+                for client in items(record.get("cohort", []), "a cohort")
+            )
+        except ValueError as error:
+            raise RunError(f"{self.path / 'metrics.jsonl'} is damaged: {error}") from error
+
     @property
     def _manifest(self) -> Manifest:
         shown = read_manifest(self.path)
@@ -271,11 +287,6 @@ class RunDirectory:
                 "was touched. Restore it from a copy, or start anew in another folder"
             )
         return whole or shown
-
-    def _rounds_by_client(self) -> dict[ClientId, int]:
-        """Count in how many rounds each client took part, where no manifest has counted charges."""
-        cohorts = (record.get("cohort", []) for record in self.metrics())
-        return dict(Counter(ClientId(client) for cohort in cohorts for client in cohort))
 
 
 def _differences(old: Record, new: Record, prefix: str = "") -> Iterator[str]:

@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:  # JSON is of any shape
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise RunError(f"{path} does not exist; is {path.parent} a run directory?") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged: {error}") from error
 
 

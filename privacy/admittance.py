@@ -1,9 +1,8 @@
 """Letting clients into a round: charge each one's ledger first, and leave out who cannot pay."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
-from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import Authorisation
 from pfedmoap.types import ClientId
 from privacy.ledger import Ledgers
@@ -12,33 +11,35 @@ logger = logging.getLogger(__name__)
 
 
 def charge_cohort(
-    ledgers: Ledgers, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
+    ledgers: Ledgers, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
 ) -> Authorisation:
-    """Charge a round to every client of a cohort.
+    """Charge a round to every client of a cohort, while no other process charges anybody.
 
     Args:
         ledgers: The clients' ledgers.
         cohort: Who was drawn.
         round: The round.
-        known: Clients that took part in an earlier round.
+        known: How many charges each client's ledger held when the last round was committed.
 
     Returns:
         Who may train; the others' budgets do not suffice, or they took part often enough.
 
     Raises:
-        PrivacyError: A ledger is damaged or foreign, or a client that took part has none.
+        PrivacyError: A ledger is damaged or foreign, or holds fewer charges than are known.
     """
+    with ledgers.locked():
+        ledgers.refuse_older(known, cohort, round)
+        for client in sorted(cohort):
+            ledgers.accounts(client)  # a bad one stops the round before anybody is charged
+        return _charge(ledgers, cohort, round)
+
+
+def _charge(ledgers: Ledgers, cohort: Sequence[ClientId], round: int) -> Authorisation:
     budget = ledgers.budget
-    for client in sorted(cohort):
-        if client in known and not ledgers.charges(client):
-            raise PrivacyError(
-                f"client {client} took part before round {round}, but its ledger "
-                f"({ledgers.folder}) holds nothing; restore it: what was spent stays spent"
-            )
     spent: dict[ClientId, float] = {}
     sat_out: dict[ClientId, str] = {}
     for client in sorted(cohort):
-        if budget.rounds is not None and len(ledgers.charges(client)) >= budget.rounds:
+        if budget.rounds is not None and ledgers.rounds_charged(client) >= budget.rounds:
             sat_out[client] = (
                 f"privacy.max_rounds_per_client is {budget.rounds}, and its ledger holds as many"
             )
@@ -54,4 +55,5 @@ def charge_cohort(
             logger.warning("round %d: client %d sits out: %s", round, client, sat_out[client])
         else:
             spent[client] = after
-    return Authorisation(tuple(spent), sat_out, spent)
+    charges = {client: len(ledgers.charges(client)) for client in spent}
+    return Authorisation(tuple(spent), sat_out, spent, charges)

@@ -1,6 +1,6 @@
 """Central client-level privacy: a trusted server noises the average of clipped moves once."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ class CentralPrivacy:
         return tuple(client for client, is_in in zip(sorted(clients), drawn, strict=True) if is_in)
 
     def authorise(
-        self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
     ) -> Authorisation:
         """Charge the round to the server's ledger; without a budget nobody takes part."""
         del known

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -29,14 +30,26 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
     Raises:
         PrivacyError: The accountant's numerics fail.
     """
-    found = _spent("rdp", noise_multiplier, sample_rate, steps, delta, alphas=_ORDERS)
+    return composed_rdp_epsilon([(noise_multiplier, sample_rate, steps)], delta)
+
+
+def composed_rdp_epsilon(mechanisms: Sequence[tuple[float, float, int]], delta: float) -> float:
+    """Bound the epsilon of different mechanisms together; see `rdp_epsilon`.
+
+    Args:
+        mechanisms: Noise multiplier, sampling rate and number of steps of each.
+        delta: Delta of the guarantee.
+    """
+    found = _spent("rdp", mechanisms, delta, alphas=_ORDERS)
     if not found <= _LARGE_EPSILON:
-        orders = _SMALL_ORDERS + _ORDERS
-        found = _spent("rdp", noise_multiplier, sample_rate, steps, delta, alphas=orders)
+        found = _spent("rdp", mechanisms, delta, alphas=_SMALL_ORDERS + _ORDERS)
     if not np.isfinite(found):
+        shown = "; ".join(
+            f"noise multiplier {noise:g}, sample rate {rate:g}, {steps} steps"
+            for noise, rate, steps in mechanisms
+        )
         raise PrivacyError(
-            f"the rdp accountant finds no epsilon for noise multiplier {noise_multiplier:g}, "
-            f"sample rate {sample_rate:g} and {steps} steps; choose `--privacy.accountant pld`"
+            f"the rdp accountant finds no epsilon for {shown}; choose `--privacy.accountant pld`"
         )
     return found
 
@@ -47,7 +60,7 @@ def prv_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
     Up to .01 above the truth. Falls back to `rdp_epsilon` where its numerics fail, and logs that.
     """
     try:
-        found = _spent("prv", noise_multiplier, sample_rate, steps, delta)
+        found = _spent("prv", [(noise_multiplier, sample_rate, steps)], delta)
     except (ArithmeticError, ValueError, RuntimeError, MemoryError, IndexError, PrivacyError):
         found = float("nan")
     if np.isfinite(found):
@@ -62,14 +75,12 @@ def prv_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
 
 def _spent(
     name: Literal["rdp", "prv"],
-    noise_multiplier: float,
-    sample_rate: float,
-    steps: int,
+    mechanisms: Sequence[tuple[float, float, int]],
     delta: float,
     **options: list[float],
 ) -> float:
     made = create_accountant(name)
-    made.history = [(noise_multiplier, sample_rate, steps)]
+    made.history = list(mechanisms)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # hints that the best order was an extreme one
         try:

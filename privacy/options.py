@@ -59,6 +59,8 @@ class DPSGD:
         memory_bytes: Bound on the memory of per-example gradients.
         max_rounds_per_client: Rounds after which a client sits out; none lets it take part whenever
             it is drawn. Fewer rounds need less noise.
+        ledgers: Folder of ledgers that several runs on the same clients share, so that all of them
+            together stay within the budget; none keeps those of this run alone in its folder.
         insecure_seed: Seed of samples and noise, for tests: the result is then NOT private.
     """
 
@@ -78,6 +80,7 @@ class DPSGD:
     max_per_group: int | None = None
     memory_bytes: int = 2**30
     max_rounds_per_client: int | None = None
+    ledgers: str | None = None
     insecure_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -138,7 +141,7 @@ class DPSGD:
                 adaptive,
             ),
             tally=tally,
-            ledgers=Ledgers(budget, ledgers),
+            ledgers=Ledgers(budget, ledgers, _folder(self.ledgers)),
             sample_rate=self.sample_rate,
             normaliser=planned.batch_size,
             decoupled=mode == "decoupled",
@@ -181,6 +184,8 @@ class Release:
         counts: Whether uploads state the number of examples: ``withheld`` or declared ``public``.
         max_rounds_per_client: Rounds after which a client sits out; none lets it take part whenever
             it is drawn. Fewer rounds need less noise.
+        ledgers: Folder of ledgers that several runs on the same clients share, so that all of them
+            together stay within the budget; none keeps those of this run alone in its folder.
         insecure_seed: Seed of the noise, for tests: the result is then NOT private.
     """
 
@@ -190,6 +195,7 @@ class Release:
     noise_multiplier: float | None = None
     counts: Counts = "withheld"
     max_rounds_per_client: int | None = None
+    ledgers: str | None = None
     insecure_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -209,6 +215,7 @@ class Release:
             noise = self.noise_multiplier
         mechanism = {
             "name": "release",
+            "unit": "client",
             "delta": self.delta,
             "max_update_norm": self.max_update_norm,
             "noise_multiplier": noise,
@@ -220,7 +227,7 @@ class Release:
         budget = Budget(self.epsilon, mechanism, spent, 1, self.max_rounds_per_client)
         warn_where_short(budget, rounds.count)
         return UploadPrivacy(
-            ledgers=Ledgers(budget, ledgers),
+            ledgers=Ledgers(budget, ledgers, _folder(self.ledgers)),
             noise_multiplier=noise,
             max_update_norm=self.max_update_norm,
             counts=self.counts,
@@ -246,3 +253,7 @@ def permitted(method: object, mode: Mode) -> Mode:
     if reason is not None:
         raise PrivacyError(f"{type(method).__name__} cannot be trained in mode {mode!r}: {reason}")
     return mode
+
+
+def _folder(path: str | None) -> Path | None:
+    return None if path is None else Path(path).expanduser()

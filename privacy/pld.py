@@ -1,6 +1,7 @@
 """Epsilon of DP-SGD from privacy loss distributions, by Google's dp-accounting."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -43,20 +44,42 @@ def pld_epsilon(
     Raises:
         PrivacyError: Delta is too small for double precision.
     """
-    lost = _ROUNDING * max(steps, 10)
-    if lost > _FOURIER_SHARE * delta:
+    if not resolves(delta, steps):
         raise PrivacyError(
-            f"the pld accountant resolves a delta of {lost / _FOURIER_SHARE:.0e} or more in "
-            f"{steps} steps, got {delta:g}; choose a larger privacy.delta, or "
+            f"the pld accountant resolves a delta of {_lost(steps) / _FOURIER_SHARE:.0e} or more "
+            f"in {steps} steps, got {delta:g}; choose a larger privacy.delta, or "
             "`--privacy.accountant rdp`"
         )
+    return composed_pld_epsilon([(noise_multiplier, sample_rate, steps)], delta, at_most)
+
+
+def composed_pld_epsilon(
+    mechanisms: Sequence[tuple[float, float, int]], delta: float, at_most: float
+) -> float:
+    """Bound the epsilon of different mechanisms together; see `pld_epsilon`.
+
+    All of them are on one grid: as fine as the finest needs, as far as the largest loss allows.
+
+    Args:
+        mechanisms: Noise multiplier, sampling rate and number of steps of each; at least one.
+        delta: Delta of the guarantee, of which `resolves` holds.
+        at_most: An epsilon that is known to hold.
+    """
+    widths = [_widths(noise, rate) for noise, rate, _ in mechanisms]
+    width = max(min(fine for fine, _ in widths), max(least for _, least in widths))
     with np.errstate(over="ignore", under="ignore"):  # of bounds that are then not used
-        composed = _step(noise_multiplier, sample_rate).self_compose(steps)
+        composed: PrivacyLossDistribution | None = None
+        for noise, rate, steps in mechanisms:
+            part = _step(noise, rate, width).self_compose(steps)
+            composed = part if composed is None else composed.compose(part)
+        if composed is None:
+            raise PrivacyError("nothing to account for: expected at least one mechanism")
+        total = composed
+        left = delta - _lost(sum(steps for _, _, steps in mechanisms))
 
         # dp-accounting's own search for epsilon overflows where losses are near 740.
         def excess(epsilon: float) -> float:
-            found = float(composed.get_delta_for_epsilon(epsilon))
-            return math.log(max(found, 1e-300) / (delta - lost))
+            return math.log(max(float(total.get_delta_for_epsilon(epsilon)), 1e-300) / left)
 
         if excess(0.0) <= 0:
             return 0.0
@@ -66,9 +89,17 @@ def pld_epsilon(
         return min(root * (1 + 1e-8), at_most)
 
 
-@lru_cache(maxsize=4)
-def _step(noise_multiplier: float, sample_rate: float) -> PrivacyLossDistribution:
-    """One step's distribution, on a grid that is fine beside the spread of its losses.
+def resolves(delta: float, steps: int) -> bool:
+    """Whether double precision suffices for a delta after so many steps."""
+    return _lost(steps) <= _FOURIER_SHARE * delta
+
+
+def _lost(steps: int) -> float:
+    return _ROUNDING * max(steps, 10)
+
+
+def _widths(noise_multiplier: float, sample_rate: float) -> tuple[float, float]:
+    """A grid that is fine beside the spread of a step's losses, and the finest that is possible.
 
     Rounding to a grid of width d adds at most d^2 / 4 to the variance of a step's loss.
     """
@@ -77,7 +108,11 @@ def _step(noise_multiplier: float, sample_rate: float) -> PrivacyLossDistributio
     # Losses end where the noise's tails are cut, at 10 standard deviations.
     farthest = inverse * (inverse / 2 + 10)
     largest = math.log1p(sample_rate * math.expm1(min(farthest, 600.0)))
-    width = max(spread / _POINTS, 2 * max(largest, farthest - 600.0) / _MOST_POINTS)
+    return spread / _POINTS, 2 * max(largest, farthest - 600.0) / _MOST_POINTS
+
+
+@lru_cache(maxsize=8)
+def _step(noise_multiplier: float, sample_rate: float, width: float) -> PrivacyLossDistribution:
     return from_gaussian_mechanism(
         noise_multiplier, value_discretization_interval=width, sampling_prob=sample_rate
     )

@@ -1,6 +1,6 @@
 """DP-SGD as a privatizer: who may step, on which examples, with which noise."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ class StepPrivacy:
         return PlainServer()
 
     def authorise(
-        self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
     ) -> Authorisation:
         """Charge all steps of the round; see `charge_cohort`."""
         authorisation = charge_cohort(self.ledgers, cohort, round, known)

@@ -13,7 +13,7 @@ _NOT_COVERED = [
     "how examples were drawn and shared out over clients before the run, and errors before round 1",
     "images, prompts, gates and models that stay on the client, if they are given away",
     "examples that the server itself holds",
-    "further runs on the same data: their budgets add up",
+    "further runs on the same data that do not share their ledgers: their budgets add up",
 ]
 
 

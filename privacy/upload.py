@@ -1,6 +1,6 @@
 """The `release` mode: nothing is private inside a client, and the upload alone is noised."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,7 +61,7 @@ class UploadPrivacy:
         return PlainServer()
 
     def authorise(
-        self, cohort: Sequence[ClientId], round: int, known: Collection[ClientId]
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
     ) -> Authorisation:
         """Charge one upload; see `charge_cohort`."""
         authorisation = charge_cohort(self.ledgers, cohort, round, known)

@@ -16,6 +16,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.run_layout import PRIVATE
 from pfedmoap.runs import RunDirectory
 from pfedmoap.types import ClientId
+from privacy.ledger import LOCK
 
 SMALL = (
     *("--partition", "dirichlet", "--partition.clients", "3", "--partition.alpha", "0.5"),
@@ -120,6 +121,9 @@ def test_nothing_private_is_in_a_public_file(name, cache, tmp_path):
             assert not [state for state in states if state in content], file
             continue
         text = file.read_text()
+        if file.name == LOCK:
+            assert text == ""
+            continue
         assert not [figure for figure in telling if figure in text], file
         for line in text.splitlines() if file.suffix == ".jsonl" else [text]:
             record = json.loads(line)

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from eval.commands import train
-from eval.promise import promised, spent
+from eval.promise import promised, spent, spent_epsilon
+from pfedmoap.errors import RunError
 
 SMALL = (
     *("--partition", "iid", "--partition.clients", "2", "--sampling.shots", "4"),
@@ -52,3 +53,9 @@ def test_a_budget_without_a_mode_says_which_mode_to_choose(tmp_path, capsys):
     assert ended.value.code == 1
     assert "choose `--privacy dpsgd` (or release" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, "1", True, None])
+def test_a_spent_epsilon_that_is_no_number_is_not_shown(value):
+    with pytest.raises(RunError, match="metrics of round 3 are damaged"):
+        spent_epsilon([{"round": 3, "epsilon": {"0": value}}])

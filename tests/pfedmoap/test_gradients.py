@@ -39,7 +39,7 @@ def test_plain_gradients_are_those_of_the_weighted_loss_and_the_penalty():
 
 def test_no_privacy_lets_everybody_in_and_everything_out():
     none = NoPrivacy()
-    assert none.authorise([ONE], 3, known={ONE}) == Authorisation((ONE,))
+    assert none.authorise([ONE], 3, known={ONE: 1}) == Authorisation((ONE,))
     update = Update(1, ONE, {}, 5, {"train_loss": 1.0})
     assert none.release(update, Download(1, ONE, {})) is update
     assert none.describe() == {}

@@ -119,7 +119,8 @@ def test_only_what_a_killed_round_left_is_swept(tmp_path):
 
 @pytest.mark.parametrize("by_handle", [True, False])
 @pytest.mark.parametrize(
-    "name", ["server", "clients", "ledgers", "clients/0001", "clients/0007", "metrics.jsonl"]
+    "name",
+    ["server", "clients", "ledgers", "private", "clients/0001", "clients/0007", "metrics.jsonl"],
 )
 def test_nothing_happens_through_a_link(tmp_path, monkeypatch, name, by_handle):
     monkeypatch.setattr(own_files, "_BY_HANDLE", by_handle and own_files._BY_HANDLE)
@@ -248,7 +249,9 @@ def test_runs_of_earlier_versions_are_read_and_their_rounds_counted(tmp_path):
             }
         ),
     )
-    assert start(tmp_path, resume=True).load().charges == {ONE: 2}
+    run = start(tmp_path, resume=True)
+    assert run.load().charges == {}
+    assert run.participation() == {ONE: 2}
 
 
 def test_a_damaged_line_of_metrics_is_named(tmp_path):

@@ -1,6 +1,7 @@
 """A private run killed at every point: no upload without its charge, and none forgotten."""
 
 import json
+import shutil
 
 import pytest
 
@@ -60,7 +61,8 @@ class World:
 
     def charges(self, client):
         file = self.folder / "ledgers" / f"{client:04d}.json"
-        return len(json.loads(file.read_text())["charges"]) if file.exists() else 0
+        runs = json.loads(file.read_text())["runs"] if file.exists() else []
+        return sum(len(run["charges"]) for run in runs)
 
     def go(self):
         privatizer = self.options.privatizer(self.method, PLAN, self.folder / "ledgers")
@@ -117,4 +119,20 @@ def test_a_lost_ledger_stops_the_run(world):
     (world.folder / "ledgers" / "0001.json").unlink()
     world.kill_at = None
     with pytest.raises(PrivacyError, match="client 1 took part"):
+        world.go()
+
+
+def test_a_ledger_of_an_earlier_round_stops_the_run(world):
+    """A copy from a backup, or a folder that was synchronised: it is whole, but old."""
+    ledgers, kept = world.folder / "ledgers", world.folder / "kept"
+    world.kill_at = 12  # round 1 is complete, round 2 is charged
+    with pytest.raises(Killed):
+        world.go()
+    shutil.copytree(ledgers, kept)
+    world.kill_at = 23  # round 2 is complete
+    with pytest.raises(Killed):
+        world.go()
+    shutil.copy(kept / "0001.json", ledgers / "0001.json")
+    world.kill_at = None
+    with pytest.raises(PrivacyError, match=r"client 1 took part before round 3, .*rolled back"):
         world.go()

@@ -88,10 +88,10 @@ def test_the_budget_lasts_exactly_for_the_planned_rounds(setting, accountant, ep
     privacy = options.privatizer(made("promptfl", setting), PLAN, None)
     assert privacy.ledgers.budget.units == 4  # 2 epochs at rate 1/2
     for round in range(1, PLAN.rounds + 1):
-        authorised = privacy.authorise([ClientId(3)], round, set())
+        authorised = privacy.authorise([ClientId(3)], round, {})
         assert authorised.allowed == (ClientId(3),)
     assert 0.9 * epsilon <= authorised.spent[ClientId(3)] <= epsilon
-    late = privacy.authorise([ClientId(3)], PLAN.rounds + 1, set())
+    late = privacy.authorise([ClientId(3)], PLAN.rounds + 1, {})
     assert late.allowed == ()
     assert "would exceed" in late.sat_out[ClientId(3)]
 
@@ -99,7 +99,7 @@ def test_the_budget_lasts_exactly_for_the_planned_rounds(setting, accountant, ep
 def test_release_lasts_exactly_for_the_planned_rounds(setting):
     privacy = Release(epsilon=4.0).privatizer(made("pfedmoap", setting), PLAN, None)
     spent = [
-        privacy.authorise([ClientId(0)], round, set()).spent.get(ClientId(0))
+        privacy.authorise([ClientId(0)], round, {}).spent.get(ClientId(0))
         for round in range(1, PLAN.rounds + 2)
     ]
     assert spent[-1] is None

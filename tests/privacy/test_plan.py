@@ -84,9 +84,9 @@ def test_a_run_that_is_made_longer_finds_its_ledgers_closed(setting, tmp_path):
     for options, noise in ((DPSGD(), "noise_multiplier"), (Release(), "noise_multiplier")):
         folder = tmp_path / type(options).__name__
         short = options.privatizer(method, plan(2), folder)
-        assert short.authorise([ClientId(1)], 1, set()).allowed
+        assert short.authorise([ClientId(1)], 1, {}).allowed
         longer = options.privatizer(method, plan(3), folder)
         with pytest.raises(PrivacyError, match=noise):
-            longer.authorise([ClientId(1)], 2, {ClientId(1)})
-        assert short.authorise([ClientId(1)], 2, {ClientId(1)}).allowed
-        assert not short.authorise([ClientId(1)], 3, {ClientId(1)}).allowed
+            longer.authorise([ClientId(1)], 2, {ClientId(1): 1})
+        assert short.authorise([ClientId(1)], 2, {ClientId(1): 1}).allowed
+        assert not short.authorise([ClientId(1)], 3, {ClientId(1): 2}).allowed

@@ -155,7 +155,7 @@ def test_a_step_that_was_not_charged_is_refused(setting, data):
     problem, params, batch = recorder.steps[0]
     with pytest.raises(PrivacyError, match="not charged"):
         privacy.gradients(problem, params, batch)
-    privacy.authorise(sorted(data), 1, set())
+    privacy.authorise(sorted(data), 1, {})
     for _ in range(privacy.ledgers.budget.units):
         privacy.gradients(problem, params, batch)
     with pytest.raises(PrivacyError, match="train what is uploaded once"):

@@ -28,7 +28,7 @@ def up(round=1, **arrays):
 
 
 def released(privacy, update, download):
-    privacy.authorise([ONE], update.round, set())
+    privacy.authorise([ONE], update.round, {})
     return privacy.release(update, download)
 
 
@@ -84,7 +84,7 @@ def test_one_charge_pays_for_one_upload():
     sent = down(context=torch.zeros(4, 8))
     with pytest.raises(PrivacyError, match="without a charge"):
         privacy.release(up(context=torch.zeros(4, 8)), sent)
-    privacy.authorise([ONE], 1, set())
+    privacy.authorise([ONE], 1, {})
     privacy.release(up(context=torch.zeros(4, 8)), sent)
     with pytest.raises(PrivacyError, match="without a charge"):
         privacy.release(up(context=torch.zeros(4, 8)), sent)

@@ -289,7 +289,7 @@ def test_only_noise_on_the_upload_is_analysed(method):
 def test_release_hides_how_many_queries_there_were(method, data):
     planned = PlannedTraining(rounds=1, epochs=1, batch_size=3)
     privatizer = Release(epsilon=8.0, insecure_seed=0).privatizer(method, planned, None)
-    privatizer.authorise([ClientId(4)], 1, ())
+    privatizer.authorise([ClientId(4)], 1, {})
     (download,) = method.plan(method.init(), [ClientId(4)], 1)
     task = SimpleNamespace(download=download, local=None, data=data[ClientId(4)])
     (result,) = method.train([task], privatizer)

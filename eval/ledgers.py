@@ -1,0 +1,115 @@
+"""What clients have spent of their privacy budgets, run by run and together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pfedmoap.errors import RunError
+from pfedmoap.runs import RunDirectory
+from pfedmoap.types import ClientId
+from privacy.composition import total_epsilon
+from privacy.ledger import read_run_id
+from privacy.ledger_file import NAME, THIS_RUN, Account, read_accounts
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where ledgers are.
+
+    Attributes:
+        folder: The folder with one file a client.
+        run: The id of the run that was asked about; ``None`` for a folder of several runs.
+    """
+
+    folder: Path
+    run: str | None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One client's ledger.
+
+    Attributes:
+        client: The client; -1 stands for all of them together.
+        accounts: What each run has charged.
+        spent: Epsilon of each run alone, each at its own delta.
+        total: Epsilon of all runs together at ``delta``.
+        epsilon: The budget that the total is held against.
+        delta: Delta of the total.
+    """
+
+    client: ClientId
+    accounts: tuple[Account, ...]
+    spent: tuple[float, ...]
+    total: float
+    epsilon: float
+    delta: float
+
+    @property
+    def left(self) -> float:
+        """Epsilon that is not spent, a difference of two totals and no budget of its own."""
+        return max(self.epsilon - self.total, 0.0)
+
+
+def find_ledgers(path: Path) -> Place:
+    """Find the ledgers of a run, or those in a folder.
+
+    Args:
+        path: A run directory, or a folder that runs share (``privacy.ledgers``).
+
+    Raises:
+        RunError: There are none.
+    """
+    folder, run = path, None
+    if (path / "config.json").exists():
+        own = path / "ledgers"
+        shared = RunDirectory(path).config.get("privacy", {}).get("ledgers")
+        folder = own if shared is None else Path(shared).expanduser()
+        run = THIS_RUN if shared is None else read_run_id(own)
+    if (folder / "server").is_dir():
+        folder = folder / "server"  # one account that stands for all clients
+    if not folder.is_dir() or not _clients(folder):
+        raise RunError(
+            f"{path} has no ledgers ({folder} holds none); expected the folder of a private run "
+            "that has begun, or one that was given as --privacy.ledgers"
+        )
+    return Place(folder, run)
+
+
+def read_statements(
+    folder: Path, epsilon: float | None = None, delta: float | None = None
+) -> tuple[Statement, ...]:
+    """Read and add up every client's ledger in a folder.
+
+    Args:
+        folder: The folder.
+        epsilon: Budget to hold the totals against; ``None`` takes that of each client's last run.
+        delta: Delta of the totals; ``None`` takes that of each client's last run.
+
+    Raises:
+        PrivacyError: A ledger is damaged, or its runs have no common total.
+    """
+    return tuple(
+        _statement(client, read_accounts(folder / f"{client:04d}.json", client), epsilon, delta)
+        for client in _clients(folder)
+    )
+
+
+def _statement(
+    client: ClientId, accounts: tuple[Account, ...], epsilon: float | None, delta: float | None
+) -> Statement:
+    deltas = [float(account.mechanism.get("delta", 0)) for account in accounts]
+    at = deltas[-1] if delta is None else delta
+    return Statement(
+        client,
+        accounts,
+        tuple(total_epsilon([a], d) for a, d in zip(accounts, deltas, strict=True)),
+        total_epsilon(accounts, at),
+        accounts[-1].epsilon if epsilon is None else epsilon,
+        at,
+    )
+
+
+def _clients(folder: Path) -> Sequence[ClientId]:
+    found = (NAME.fullmatch(file.name) for file in folder.iterdir())
+    return sorted(ClientId(int(match[1])) for match in found if match)
