@@ -213,6 +213,14 @@ def gap_of_averaging(mode: Mode) -> str | None:
     return None if mode == "central" else gap_of_one_phase(mode)
 
 
+def gap_of_the_unknown(base: type) -> str:
+    """Answer `Analysed.privacy_gap` for methods that train otherwise than their base."""
+    return (
+        f"it replaces `train` of {base.__name__}, whose analysis does not cover what it does "
+        "instead: give the method a privacy_gap of its own"
+    )
+
+
 class NoPrivacy:
     """The null object: everybody may train, on shuffled epochs, with plain gradients."""
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -192,21 +191,22 @@ class PromptSets:
         beside = {name: ArraySpec(shape) for name, shape in self.elements.extras.items()}
         return {PROMPTS: spec((most, *self.elements.shape)), **beside}
 
+    def problem(self) -> PromptSetProblem:
+        """What clients minimise, without anything that a method adds."""
+        return PromptSetProblem(self.elements, self.selection, self.similarity_weight)
+
     def train(
         self,
         tasks: Sequence[ClientTask],
         privatizer: Privatizer,
-        *,
-        proximal: float = 0.0,
-        correction: Callable[[ClientTask], Tensor] | None = None,
+        problem: Callable[[Sequence[ClientTask], Arrays], PromptSetProblem],
     ) -> list[Tuned]:
         """Train the sets that the clients were sent, and what is beside them.
 
         Args:
             tasks: The round's tasks in any order.
             privatizer: How gradients are formed.
-            proximal: Weight of the pull towards what was sent.
-            correction: What is added to a client's gradient of the prompts, (n, ...).
+            problem: What K clients minimise, given their tasks and what they start from.
 
         Returns:
             The trained clients, in the order of their ids.
@@ -214,16 +214,8 @@ class PromptSets:
 
         def begin(batch: list[ClientTask]) -> tuple[PromptSetProblem, Arrays]:
             device = self.setting.backbone.device
-            params = {name: stack_arrays(batch, name, device) for name in self.names}
-            problem = PromptSetProblem(
-                self.elements,
-                self.selection,
-                self.similarity_weight,
-                proximal,
-                params[PROMPTS] if proximal else None,
-                torch.stack([correction(t).to(device) for t in batch]) if correction else None,
-            )
-            return problem, params
+            start = {name: stack_arrays(batch, name, device) for name in self.names}
+            return problem(batch, start), start
 
         return tune(
             tasks,
@@ -245,8 +237,9 @@ class PromptSets:
         device = self.setting.backbone.device
         params = {name: arrays[name][None].to(device) for name in self.names}
         total = len(features[self.elements.features[0]])
+        problem = self.problem()
         parts = [
-            self._problem.logits(
+            problem.logits(
                 params,
                 {k: features[k][None, part].to(device) for k in self.elements.features},
             )[0]
@@ -262,10 +255,6 @@ class PromptSets:
                 "gradients of the others; use selection 'sample' or 'all'"
             )
         return gap_of_one_phase(mode)
-
-    @cached_property
-    def _problem(self) -> PromptSetProblem:
-        return PromptSetProblem(self.elements, self.selection, self.similarity_weight)
 
 
 def moved_rows(before: Tensor, after: Tensor) -> Tensor:

@@ -14,7 +14,13 @@ from torch import Tensor
 from pfedmoap.aggregation import Weighting
 from pfedmoap.backbone.clip import PromptEncoder
 from pfedmoap.cohorts import stack
-from pfedmoap.gradients import Mode, Privatizer, gap_of_averaging, gap_of_one_phase
+from pfedmoap.gradients import (
+    Mode,
+    Privatizer,
+    gap_of_averaging,
+    gap_of_one_phase,
+    gap_of_the_unknown,
+)
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompt_tuning import PromptProblem, Tuned, average_or_keep, broadcast, tune
 from pfedmoap.prompts import initial_context
@@ -53,6 +59,8 @@ class AveragedPrompt:
     def privacy_gap(self, mode: Mode) -> str | None:
         """All that a client trains is in the private step, and the server averages, if it does."""
         kind = type(self)
+        if kind.train is not AveragedPrompt.train:
+            return gap_of_the_unknown(AveragedPrompt)
         ours = (kind.plan, kind.aggregate) == (AveragedPrompt.plan, AveragedPrompt.aggregate)
         return gap_of_averaging(mode) if ours else gap_of_one_phase(mode)
 

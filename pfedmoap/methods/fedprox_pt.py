@@ -11,12 +11,14 @@ moves no prompt that is where it was sent, so that prompts without use stay exac
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import Privatizer
-from pfedmoap.method import ClientResult, ClientTask
+from pfedmoap.method import ClientTask
 from pfedmoap.methods.prompt_set import PromptSet
+from pfedmoap.prompt_sets import PromptSetProblem
+from pfedmoap.set_elements import PROMPTS
+from pfedmoap.types import Arrays
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class FedProxPT(PromptSet):
             raise ConfigError(f"mu must be 0 or more, got {self.mu}")
         super().__post_init__()
 
-    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Train the set on the client's images, held back by the pull."""
-        tuned = self.sets.train(tasks, privatizer, proximal=self.mu)
-        return [self.divide(client) for client in tuned]
+    def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:
+        """Pull the set back to the one that was sent."""
+        pulled = super().problem(tasks, start)
+        return replace(pulled, proximal=self.mu, anchor=start[PROMPTS])
 
 
 METHOD = FedProxPT

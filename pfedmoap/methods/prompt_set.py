@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pfedmoap.aggregation import Weighting
-from pfedmoap.gradients import Mode, Privatizer
+from pfedmoap.gradients import Mode, Privatizer, gap_of_the_unknown
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompt_selection import Rule
-from pfedmoap.prompt_sets import OptimiserName, PromptSets, SetOptions
+from pfedmoap.prompt_sets import OptimiserName, PromptSetProblem, PromptSets, SetOptions
 from pfedmoap.prompt_tuning import Tuned, average_or_keep, broadcast
 from pfedmoap.set_elements import Initial, Modality
 from pfedmoap.types import Arrays, ClientId, Download, Update
@@ -67,6 +67,8 @@ class PromptSet:
     def privacy_gap(self, mode: Mode) -> str | None:
         """Images that vote have no gradient of their own; most servers only average."""
         kind = type(self)
+        if kind.train is not PromptSet.train:
+            return gap_of_the_unknown(PromptSet)
         ours = (kind.plan, kind.aggregate) == (PromptSet.plan, PromptSet.aggregate)
         return None if mode == "central" and ours else self.sets.privacy_gap(mode)
 
@@ -85,7 +87,12 @@ class PromptSet:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train the set on the client's images."""
-        return [self.divide(client) for client in self.sets.train(tasks, privatizer)]
+        tuned = self.sets.train(tasks, privatizer, self.problem)
+        return [self.divide(client) for client in tuned]
+
+    def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:
+        """What K clients minimise, who train from ``start``, each (K, ...)."""
+        return self.sets.problem()
 
     def divide(self, client: Tuned) -> ClientResult:
         """Upload what a client trained; keep nothing."""

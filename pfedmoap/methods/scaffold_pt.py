@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from pfedmoap.aggregation import average
-from pfedmoap.gradients import Mode, Privatizer
+from pfedmoap.gradients import Mode
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.optimisers import SGD
-from pfedmoap.prompt_sets import OptimiserName, SetOptions
+from pfedmoap.prompt_sets import OptimiserName, PromptSetProblem, SetOptions
 from pfedmoap.prompt_tuning import Tuned, broadcast
 from pfedmoap.set_elements import PROMPTS
 from pfedmoap.types import Arrays, ClientId, Download, Update
@@ -78,14 +78,11 @@ class ScaffoldPT(PromptSet):
         """Send the set and the server's control variate."""
         return broadcast({PROMPTS: state[PROMPTS], CONTROL: control(state)}, cohort, round)
 
-    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Train with corrected gradients."""
-
-        def correction(task: ClientTask) -> Tensor:
-            return task.download.arrays[CONTROL] - own_control(task)
-
-        tuned = self.sets.train(tasks, privatizer, correction=correction)
-        return [self.divide(client) for client in tuned]
+    def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:
+        """Correct gradients by the server's control variate minus the client's."""
+        corrections = [task.download.arrays[CONTROL] - own_control(task) for task in tasks]
+        stacked = torch.stack(corrections).to(start[PROMPTS].device)
+        return replace(super().problem(tasks, start), correction=stacked)
 
     def divide(self, client: Tuned) -> ClientResult:
         """Upload the set and the control variate's change (eq. 4, option II); keep the new one."""
