@@ -27,15 +27,16 @@ from pfedmoap.data.scenes import Scenes
 from pfedmoap.engine import Federated, Progress, Rounds, run_federation
 from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.federation import Features, Federation, build_federation
-from pfedmoap.gradients import PlannedTraining, PrivacyOptions, Privatizer
+from pfedmoap.gradients import NoPrivacy, PlannedTraining, Privatizer
 from pfedmoap.language.model import FrozenLM
 from pfedmoap.language.questions import Questions
 from pfedmoap.method import AnyMethod, ClientData, Setting, with_server_data
 from pfedmoap.methods.external import MethodChoices
 from pfedmoap.optional import Demands
+from pfedmoap.privacy_options import PrivacyOptions
 from pfedmoap.runs import Record, RunDirectory
 from pfedmoap.storage import write_json
-from pfedmoap.training import NoPrivacy, Training
+from pfedmoap.training import Training
 from pfedmoap.types import ClientId
 from privacy.central_options import Central
 from privacy.options import DPSGD, Release

@@ -155,6 +155,21 @@ def _one_row(empty: Tensor) -> Tensor:
     return empty.new_zeros(empty.shape[0], 1, *empty.shape[2:])
 
 
+@dataclass(frozen=True)
+class Cohort:
+    """K clients that train side by side.
+
+    Attributes:
+        data: Their training data, on one device.
+        sizes: How many examples each of them has.
+        streams: Each one's random stream.
+    """
+
+    data: StackedData
+    sizes: tuple[int, ...]
+    streams: tuple[Stream, ...]
+
+
 def shuffled_epochs(
     sizes: Sequence[int], views: int, streams: Sequence[Stream], epochs: int, batch_size: int
 ) -> BatchPlan:

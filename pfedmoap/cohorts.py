@@ -1,13 +1,15 @@
-"""Cutting a round's tasks into batches of clients that can train side by side."""
+"""Putting clients side by side to train, and taking them apart again."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pfedmoap.batches import StackedData, Stream
-from pfedmoap.method import ClientTask
-from pfedmoap.types import Arrays
+from pfedmoap.batches import Cohort, StackedData, Stream
+from pfedmoap.method import ClientResult, ClientTask
+from pfedmoap.training import Trained
+from pfedmoap.types import Arrays, Update
 
 
 def client_batches(
@@ -54,6 +56,65 @@ def stack_data(tasks: Sequence[ClientTask], device: torch.device) -> StackedData
     )
 
 
-def streams(tasks: Sequence[ClientTask], seed: int) -> list[Stream]:
-    """Name the random streams of K clients in this round."""
-    return [Stream(seed, task.download.client, task.download.round) for task in tasks]
+def cohort_of(tasks: Sequence[ClientTask], seed: int, device: torch.device) -> Cohort:
+    """Put K clients side by side for this round.
+
+    Args:
+        tasks: Their tasks.
+        seed: The training seed.
+        device: Where they train.
+    """
+    return Cohort(
+        stack_data(tasks, device),
+        tuple(len(task.data) for task in tasks),
+        tuple(Stream(seed, task.download.client, task.download.round) for task in tasks),
+    )
+
+
+@dataclass(frozen=True)
+class TrainedClient:
+    """One client after local training.
+
+    Attributes:
+        task: What it was given.
+        params: Its trained parameters, on the CPU, in memory of their own.
+        loss: Its mean training loss over the last epoch; ``None`` where it took no step at all.
+        steps: Steps that it took.
+    """
+
+    task: ClientTask
+    params: Arrays
+    loss: float | None
+    steps: int
+
+    def result(
+        self,
+        uploads: Arrays,
+        keeps: Arrays,
+        costs: Mapping[str, float] | None = None,
+        lasting: Arrays | None = None,
+    ) -> ClientResult:
+        """Divide what the client knows into what it uploads and what it keeps.
+
+        Args:
+            uploads: What leaves it.
+            keeps: What it has in hand in its next round.
+            costs: What the round cost it; see `ClientResult`.
+            lasting: What it keeps even where its update is refused.
+        """
+        download = self.task.download
+        update = Update(
+            round=download.round,
+            client=download.client,
+            arrays=uploads,
+            num_examples=len(self.task.data),
+            metrics={} if self.loss is None else {"train_loss": self.loss},
+        )
+        return ClientResult(update, keeps, costs or {}, lasting or {})
+
+
+def trained_clients(tasks: Sequence[ClientTask], trained: Trained) -> list[TrainedClient]:
+    """Take a trained cohort apart, in the order of its tasks."""
+    own = unstack(trained.params, len(tasks))
+    losses, steps = trained.loss.tolist(), trained.steps.tolist()
+    return [TrainedClient(*one) for one in zip(tasks, own, losses, steps, strict=True)]

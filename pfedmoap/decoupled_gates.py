@@ -10,23 +10,24 @@ from dataclasses import replace
 import torch
 
 from pfedmoap.backbone.clip import PromptEncoder
+from pfedmoap.cohorts import TrainedClient
 from pfedmoap.experts import ClassFeatures, expert_count, stack_experts
 from pfedmoap.gradients import NoPrivacy
 from pfedmoap.method import ClientTask, Setting
 from pfedmoap.mixture import GateProblem, Mixture
-from pfedmoap.prompt_tuning import Tuned, tune
+from pfedmoap.prompt_tuning import tune
 from pfedmoap.types import Arrays
 
 
 def with_gates(
-    tuned: Sequence[Tuned],
+    tuned: Sequence[TrainedClient],
     features: ClassFeatures,
     encoder: PromptEncoder,
     mixture: Mixture,
     start: Callable[[Sequence[ClientTask]], Arrays],
     setting: Setting,
     learning_rates: Mapping[str, float],
-) -> list[Tuned]:
+) -> list[TrainedClient]:
     """Train the gates of clients whose prompts are finished.
 
     No noise is added and no privacy is accounted for: that is sound only for gates that stay with

@@ -283,22 +283,3 @@ class NoPrivacy:
     def describe(self) -> dict[str, Any]:
         """Promise nothing."""
         return {}
-
-
-class PrivacyOptions(Protocol):
-    """Options that make a privatizer, chosen by ``--privacy NAME``."""
-
-    def privatizer(
-        self, method: object, planned: PlannedTraining, ledgers: Path | None
-    ) -> Privatizer:
-        """Make the privatizer of one run.
-
-        Args:
-            method: The method; one without an analysis is refused.
-            planned: What the budget has to last for.
-            ledgers: Folder where each client keeps its ledger; ``None`` keeps them in memory.
-
-        Raises:
-            PrivacyError: The guarantee would be void; the message says why.
-        """
-        ...

@@ -18,7 +18,8 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.errors import MethodError
-from pfedmoap.training import Privatizer, Training
+from pfedmoap.gradients import Privatizer
+from pfedmoap.training import Training
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
 S = TypeVar("S")

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from pfedmoap.batches import Batch
-from pfedmoap.cohorts import stack_arrays
+from pfedmoap.cohorts import TrainedClient, stack_arrays
 from pfedmoap.errors import ConfigError
 from pfedmoap.gradients import Mode, Privatizer, Problem, gap_of_one_phase
 from pfedmoap.method import ArraySpec, ClientTask, Prediction, Setting
 from pfedmoap.optimisers import SGD, Adam, Optimiser
 from pfedmoap.prompt_selection import Rule, Selection, cosine
-from pfedmoap.prompt_tuning import Tuned, cross_entropy, tune
+from pfedmoap.prompt_tuning import cross_entropy, tune
 from pfedmoap.set_elements import (
     PROMPTS,
     Elements,
@@ -200,7 +200,7 @@ class PromptSets:
         tasks: Sequence[ClientTask],
         privatizer: Privatizer,
         problem: Callable[[Sequence[ClientTask], Arrays], PromptSetProblem],
-    ) -> list[Tuned]:
+    ) -> list[TrainedClient]:
         """Train the sets that the clients were sent, and what is beside them.
 
         Args:

@@ -9,11 +9,11 @@ from torch.nn import functional as F
 
 from pfedmoap.aggregation import Weighting, average
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import client_batches, stack_data, streams, unstack
+from pfedmoap.cohorts import TrainedClient, client_batches, cohort_of, trained_clients
 from pfedmoap.gradients import Privatizer, Problem
-from pfedmoap.method import ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.method import ClientTask, Prediction, Setting
 from pfedmoap.optimisers import Optimiser
-from pfedmoap.training import Trained, train_locally
+from pfedmoap.training import Stepping, train_locally
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
 
@@ -128,75 +128,6 @@ class PromptProblem(Problem):
         return self.proximal / 2 * (params["context"] - self.anchor).pow(2).flatten(1).sum(1)
 
 
-def train_tasks(
-    problem: Problem,
-    params: Arrays,
-    tasks: Sequence[ClientTask],
-    setting: Setting,
-    privatizer: Privatizer,
-    *,
-    learning_rates: Mapping[str, float] | None = None,
-    optimiser: Optimiser | None = None,
-) -> Trained:
-    """Train the clients of some tasks side by side with the setting's options.
-
-    Args:
-        problem: Their local problem.
-        params: Initial parameters, each (K, ...).
-        tasks: K tasks.
-        setting: Training options and seed.
-        privatizer: How gradients are formed.
-        learning_rates: Step sizes of parameters that differ from the prompt's.
-        optimiser: ``None`` for the training's SGD.
-
-    Returns:
-        The trained parameters, each (K, ...).
-    """
-    rates = dict.fromkeys(params, setting.training.learning_rate) | dict(learning_rates or {})
-    return train_locally(
-        problem,
-        params,
-        stack_data(tasks, setting.backbone.device),
-        [len(task.data) for task in tasks],
-        streams(tasks, setting.seed),
-        setting.training,
-        rates,
-        privatizer,
-        optimiser,
-    )
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """One client after local training.
-
-    Attributes:
-        task: What it was given.
-        params: Its trained parameters, on the CPU, in memory of their own.
-        loss: Its mean training loss over the last epoch.
-        steps: Steps that it took.
-    """
-
-    task: ClientTask
-    params: Arrays
-    loss: float
-    steps: int
-
-    def result(self, uploads: Arrays, keeps: Arrays) -> ClientResult:
-        """Divide what the client knows into what it uploads and what it keeps."""
-        download = self.task.download
-        return ClientResult(
-            Update(
-                round=download.round,
-                client=download.client,
-                arrays=uploads,
-                num_examples=len(self.task.data),
-                metrics={"train_loss": self.loss},
-            ),
-            keeps,
-        )
-
-
 def tune(
     tasks: Sequence[ClientTask],
     setting: Setting,
@@ -206,7 +137,7 @@ def tune(
     key: Callable[[ClientTask], Hashable] = lambda _: 0,
     learning_rates: Mapping[str, float] | None = None,
     optimiser: Optimiser | None = None,
-) -> list[Tuned]:
+) -> list[TrainedClient]:
     """Train a round's clients, in batches of clients that fit together.
 
     Args:
@@ -221,21 +152,17 @@ def tune(
     Returns:
         The trained clients, in the order of their ids.
     """
-    tuned: list[Tuned] = []
+    tuned: list[TrainedClient] = []
     for batch in client_batches(tasks, setting.training.clients_per_batch, key):
         problem, params = begin(batch)
-        trained = train_tasks(
+        rates = dict.fromkeys(params, setting.training.learning_rate) | dict(learning_rates or {})
+        trained = train_locally(
             problem,
             params,
-            batch,
-            setting,
-            privatizer,
-            learning_rates=learning_rates,
-            optimiser=optimiser,
+            cohort_of(batch, setting.seed, setting.backbone.device),
+            Stepping(setting.training, rates, privatizer, optimiser),
         )
-        own = unstack(trained.params, len(batch))
-        losses, steps = trained.loss.tolist(), trained.steps.tolist()
-        tuned += [Tuned(*client) for client in zip(batch, own, losses, steps, strict=True)]
+        tuned += trained_clients(batch, trained)
     return sorted(tuned, key=lambda client: client.task.download.client)
 
 

@@ -1,18 +1,16 @@
 """The one local training loop, over a leading client axis."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pfedmoap.batches import StackedData, Stream
+from pfedmoap.batches import Cohort
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import NoPrivacy, Privatizer, Problem
+from pfedmoap.gradients import Privatizer, Problem
 from pfedmoap.optimisers import SGD, Optimiser
 from pfedmoap.types import Arrays
-
-__all__ = ["NoPrivacy", "Privatizer", "Trained", "Training", "train_locally"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,25 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Stepping:
+    """How the steps of a cohort are planned and taken.
+
+    Attributes:
+        training: Epochs, batch size, momentum, weight decay.
+        learning_rates: Step size by parameter name.
+        privatizer: How batches are drawn and gradients formed.
+        optimiser: ``None`` for SGD with the training's momentum and weight decay.
+    """
+
+    training: Training
+    learning_rates: Mapping[str, float]
+    privatizer: Privatizer
+    optimiser: Optimiser | None = None
+
+
+@dataclass(frozen=True)
 class Trained:
-    """The result of local training.
+    """A cohort after local training.
 
     Attributes:
         params: Trained parameters, each (K, ...), detached.
@@ -69,13 +84,8 @@ class Trained:
 def train_locally(
     problem: Problem,
     params: Arrays,
-    data: StackedData,
-    sizes: Sequence[int],
-    streams: Sequence[Stream],
-    training: Training,
-    learning_rates: Mapping[str, float],
-    privatizer: Privatizer,
-    optimiser: Optimiser | None = None,
+    cohort: Cohort,
+    stepping: Stepping,
     carried: Arrays | None = None,
 ) -> Trained:
     """Train K clients side by side, each on its own data with its own batches and optimiser.
@@ -86,23 +96,21 @@ def train_locally(
     Args:
         problem: The clients' local problem.
         params: Initial parameters, each (K, ...).
-        data: The clients' data on the device of the parameters.
-        sizes: Number of examples of each client.
-        streams: Random stream of each client.
-        training: Epochs, batch size, momentum, weight decay.
-        learning_rates: Step size by parameter name.
-        privatizer: How batches are drawn and gradients formed.
-        optimiser: ``None`` for SGD with the training's momentum and weight decay.
+        cohort: The clients, their data on the device of the parameters.
+        stepping: How steps are planned and taken.
         carried: State of the optimiser to go on from, each (K, ...); ``None`` begins anew.
 
     Returns:
         The trained parameters and each client's loss.
     """
-    device = data.labels.device
+    data, training = cohort.data, stepping.training
+    device, privatizer = data.labels.device, stepping.privatizer
     views = next(iter(data.features.values())).shape[2]
-    plan = privatizer.batches(sizes, views, streams, training.epochs, training.batch_size)
-    plan = plan.to(device)
-    optimiser = optimiser or SGD(training.momentum, training.weight_decay)
+    plan = privatizer.batches(
+        cohort.sizes, views, cohort.streams, training.epochs, training.batch_size
+    ).to(device)
+    optimiser = stepping.optimiser or SGD(training.momentum, training.weight_decay)
+    rates = stepping.learning_rates
     state = optimiser.init(params) if carried is None else carried
     losses = []
     for step in range(len(plan.index)):
@@ -110,7 +118,7 @@ def train_locally(
         losses.append(loss)
         active = plan.active[step]
         directions, moved = optimiser.direction(params, gradients, state)
-        ahead = {n: value - learning_rates[n] * directions[n] for n, value in params.items()}
+        ahead = {n: value - rates[n] * directions[n] for n, value in params.items()}
         params, state = _where(active, ahead, params), _where(active, moved, state)
     losses_of_last_epoch = _last_epoch_loss(losses, plan.active, training.epochs)
     return Trained(params, losses_of_last_epoch, plan.active.sum(0), state)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import PlannedTraining
+from pfedmoap.method import AnyMethod
 from privacy import statements
 from privacy.accounting import (
     check_accountant,
@@ -62,9 +63,9 @@ class Central:
         check_accountant(self.accountant)
 
     def privatizer(
-        self, method: object, planned: PlannedTraining, ledgers: Path | None
+        self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
     ) -> CentralPrivacy:
-        """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`.
+        """Calibrate the noise for the whole plan; see `pfedmoap.privacy_options.PrivacyOptions`.
 
         Raises:
             PrivacyError: The method does more than average, or the plan names no clients.

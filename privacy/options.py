@@ -7,6 +7,7 @@ from typing import Literal
 
 from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import Analysed, Mode, PlannedTraining
+from pfedmoap.method import AnyMethod
 from privacy import statements
 from privacy.accounting import (
     check_accountant,
@@ -98,9 +99,9 @@ class DPSGD:
             raise PrivacyError(f"privacy.memory_bytes must be positive, got {self.memory_bytes}")
 
     def privatizer(
-        self, method: object, planned: PlannedTraining, ledgers: Path | None
+        self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
     ) -> StepPrivacy:
-        """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`."""
+        """Calibrate the noise for the whole plan; see `pfedmoap.privacy_options.PrivacyOptions`."""
         mode, accountant = self._mode(method), check_accountant(self.accountant)
         groups = groups_of(self.unit, self.max_per_group, planned.groups)
         # What the options imply of a client's size; its true size is private, or may be.
@@ -160,7 +161,7 @@ class DPSGD:
             self.target_quantile, self.clip_learning_rate, noise, normaliser, self.count_noise_std
         )
 
-    def _mode(self, method: object) -> Mode:
+    def _mode(self, method: AnyMethod) -> Mode:
         if self.mode is None:
             return (
                 "decoupled" if refusal(method, "decoupled") is None else permitted(method, "joint")
@@ -203,9 +204,9 @@ class Release:
         check_cap(self.max_rounds_per_client)
 
     def privatizer(
-        self, method: object, planned: PlannedTraining, ledgers: Path | None
+        self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
     ) -> UploadPrivacy:
-        """Calibrate the noise for the whole plan; see `pfedmoap.gradients.PrivacyOptions`."""
+        """Calibrate the noise for the whole plan; see `pfedmoap.privacy_options.PrivacyOptions`."""
         permitted(method, "release")
         warn_of_delta(self.delta, max(1, len(planned.clients)), "clients")
         rounds = client_rounds(planned, self.max_rounds_per_client)
@@ -236,14 +237,14 @@ class Release:
         )
 
 
-def refusal(method: object, mode: Mode) -> str | None:
+def refusal(method: AnyMethod, mode: Mode) -> str | None:
     """Say why a method cannot be trained under a mode; ``None`` where the guarantee holds."""
     if not isinstance(method, Analysed):
         return "nobody has analysed this method under differential privacy"
     return method.privacy_gap(mode)
 
 
-def permitted(method: object, mode: Mode) -> Mode:
+def permitted(method: AnyMethod, mode: Mode) -> Mode:
     """Return the mode.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pfedmoap.method import AnyMethod
 from pfedmoap.optional import Personalises
 from privacy.ledger import Budget
 from privacy.plan import ClientRounds
@@ -31,7 +32,12 @@ _SPREAD = "people with examples at several clients: the budgets of these clients
 
 
 def of_steps(
-    budget: Budget, rounds: ClientRounds, mode: str, counts: str, seed: int | None, method: object
+    budget: Budget,
+    rounds: ClientRounds,
+    mode: str,
+    counts: str,
+    seed: int | None,
+    method: AnyMethod,
 ) -> dict[str, Any]:
     """State the guarantee of private gradient steps.
 
@@ -70,7 +76,7 @@ def of_uploads(
     }
 
 
-def _unnoised(mode: str, method: object) -> list[str]:
+def _unnoised(mode: str, method: AnyMethod) -> list[str]:
     """What a client trains without noise beside its private steps."""
     found = []
     if mode == "decoupled":

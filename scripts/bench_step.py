@@ -22,11 +22,12 @@ from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.backbone.loading import BackboneOptions
 from pfedmoap.batches import Stream, shuffled_epochs
 from pfedmoap.gating import AttentionGate
+from pfedmoap.gradients import NoPrivacy
 from pfedmoap.method import ClientData, ClientTask, Setting
 from pfedmoap.methods.pfedmoap import PFedMoAP
 from pfedmoap.prompt_tuning import cosine_logits
 from pfedmoap.seeding import generator
-from pfedmoap.training import NoPrivacy, Training
+from pfedmoap.training import Training
 from pfedmoap.types import ClientId, Download
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from pfedmoap.blackbox.model import BlackBoxModel, Usage, ask_in_parts
 from pfedmoap.blackbox.prompting import Asking, Prompting
 from pfedmoap.blackbox.spsa import Estimate, Gains, look_ahead_step, spsa
 from pfedmoap.blackbox.white_box import WhiteBoxModel
-from pfedmoap.method import ClientData
+from pfedmoap.cohorts import TrainedClient
+from pfedmoap.method import ClientData, ClientTask
 
 
 @dataclass(frozen=True)
@@ -125,70 +126,63 @@ class WhiteBox:
 
 
 @dataclass(frozen=True)
-class LocalRun:
-    """A client's round.
+class Descent:
+    """How a client steps through a model that it can only ask.
 
     Attributes:
-        weights: Trained parameters, (G,).
-        loss: Mean training loss over its steps.
-        steps: Steps that it took.
-        usage: What they cost.
-    """
-
-    weights: Tensor
-    loss: float
-    steps: int
-    usage: Usage
-
-
-def run_steps(
-    start: Tensor,
-    data: ClientData,
-    plan: BatchPlan,
-    prompting: Prompting,
-    estimator: Estimator,
-    gains: Gains,
-    *,
-    steps: int,
-    first: int,
-    momentum: float,
-    left: int | None,
-    stream: torch.Generator,
-) -> LocalRun:
-    """Take a round's steps, as many as the budget allows; the velocity starts at zero.
-
-    Args:
-        start: Parameters that the server sent, (G,), on the device where prompts are made.
-        data: The client's examples; of kind ``pixels``.
-        plan: Batches of this client alone, at least ``steps`` of them; none without examples.
         prompting: From parameters to questions.
         estimator: How a gradient is come by.
         gains: Step sizes.
-        steps: Steps in a round.
-        first: Number k of the round's first step.
         momentum: beta.
+    """
+
+    prompting: Prompting
+    estimator: Estimator
+    gains: Gains
+    momentum: float
+
+
+def run_steps(
+    how: Descent,
+    task: ClientTask,
+    plan: BatchPlan,
+    numbers: range,
+    left: int | None,
+    stream: torch.Generator,
+    device: torch.device,
+) -> tuple[TrainedClient, Usage]:
+    """Take a round's steps, as many as the budget allows; the velocity starts at zero.
+
+    Args:
+        how: Prompts, estimates and step sizes.
+        task: The client's; it was sent the parameters (G,) and has examples of kind ``pixels``.
+        plan: Batches of this client alone, at least as many as steps; none without examples.
+        numbers: Number k of each step, in the count of the federation.
         left: Queries left; ``None`` for no limit. A step that would overdraw is not begun.
         stream: The client's random stream.
+        device: Where prompts are made.
 
     Returns:
-        What came of it, perhaps with fewer steps.
+        What came of it, perhaps with fewer steps, and what the steps cost.
     """
-    weights, velocity = start, torch.zeros_like(start)
+    weights = task.download.arrays[how.prompting.name].to(device)
+    velocity = torch.zeros_like(weights)
     losses: list[float] = []
     usage = Usage()
-    for step in range(min(steps, len(plan.weight))):
-        examples = _examples(data, plan, step, start.device)
-        cost = estimator.queries(len(examples.labels))
+    for step, k in zip(range(len(plan.weight)), numbers, strict=False):
+        examples = _examples(task.data, plan, step, device)
+        cost = how.estimator.queries(len(examples.labels))
         if left is not None and usage.queries + cost > left:
             break
-        ask, k = prompting.about(examples.images), first + step
-        estimate, spent = estimator.estimate(weights, ask, examples, k, stream)
+        ask = how.prompting.about(examples.images)
+        estimate, spent = how.estimator.estimate(weights, ask, examples, k, stream)
         usage += spent
         losses.append(estimate.loss)
         weights, velocity = look_ahead_step(
-            weights, velocity, estimate.gradient, gains.step_size(k), momentum
+            weights, velocity, estimate.gradient, how.gains.step_size(k), how.momentum
         )
-    return LocalRun(weights, sum(losses) / max(1, len(losses)), len(losses), usage)
+    loss = sum(losses) / max(1, len(losses))
+    return TrainedClient(task, {how.prompting.name: weights.cpu()}, loss, len(losses)), usage
 
 
 def _examples(data: ClientData, plan: BatchPlan, step: int, device: torch.device) -> Examples:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pfedmoap.aggregation import Weighting
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import stack
+from pfedmoap.cohorts import TrainedClient, stack
 from pfedmoap.gradients import (
     Mode,
     Privatizer,
@@ -22,7 +22,7 @@ from pfedmoap.gradients import (
     gap_of_the_unknown,
 )
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_tuning import PromptProblem, Tuned, average_or_keep, broadcast, tune
+from pfedmoap.prompt_tuning import PromptProblem, average_or_keep, broadcast, tune
 from pfedmoap.prompts import initial_context
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -106,7 +106,7 @@ class AveragedPrompt:
         sent = {name: download.arrays[name] for name in self.uploads}
         return sent | {name: kept[name] for name in self.own}
 
-    def divide(self, client: Tuned) -> ClientResult:
+    def divide(self, client: TrainedClient) -> ClientResult:
         """Divide what a client trained into what it uploads and what it keeps."""
         uploads = {name: client.params[name] for name in self.uploads}
         return client.result(uploads, keeps={name: client.params[name] for name in self.own})

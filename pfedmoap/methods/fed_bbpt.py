@@ -40,7 +40,7 @@ from pfedmoap.blackbox.in_process import InProcessModel
 from pfedmoap.blackbox.model import BlackBoxModel, TextPrompt
 from pfedmoap.blackbox.prompting import ImagePrompting, Prompting, TextPrompting
 from pfedmoap.blackbox.spsa import Gains
-from pfedmoap.blackbox.training import Estimator, WhiteBox, ZerothOrder, run_steps
+from pfedmoap.blackbox.training import Descent, Estimator, WhiteBox, ZerothOrder, run_steps
 from pfedmoap.blackbox.white_box import WhiteBoxModel
 from pfedmoap.blackbox.words import FIRST_WORDS, VOCABULARY, PolicyGradient, WordPrompting
 from pfedmoap.errors import ConfigError
@@ -205,37 +205,24 @@ class FedBBPT:
     def _train(self, task: ClientTask, privatizer: Privatizer) -> ClientResult:
         client, round = task.download.client, task.download.round
         steps = self._budget.steps(task.local, self._price, self.steps)
-        run = run_steps(
-            task.download.arrays[self._prompting.name].to(self.setting.backbone.device),
-            task.data,
+        first = (round - 1) * self.steps + 1
+        trained, usage = run_steps(
+            Descent(self._prompting, self._estimator, self._gains, self.momentum),
+            task,
             self._plan_batches(task, privatizer),
-            self._prompting,
-            self._estimator,
-            self._gains,
-            steps=steps,
-            first=(round - 1) * self.steps + 1,
-            momentum=self.momentum,
-            left=self._budget.left(task.local),
-            stream=generator(self.setting.seed, "client", client, "round", round, "perturbations"),
+            range(first, first + steps),
+            self._budget.left(task.local),
+            generator(self.setting.seed, "client", client, "round", round, "perturbations"),
+            self.setting.backbone.device,
         )
-        if run.steps < self.steps and len(task.data):
+        if trained.steps < self.steps and len(task.data):
             logger.warning(
                 "client %d stopped after %d of %d steps in round %d: its query budget is spent",
-                *(client, run.steps, self.steps, round),
+                *(client, trained.steps, self.steps, round),
             )
-        bill = self._budget.bill(task.local, run.usage.queries, steps * self._price)
-        return ClientResult(
-            Update(
-                round,
-                client,
-                {self._prompting.name: run.weights.cpu()},
-                len(task.data),
-                {"train_loss": run.loss},
-            ),
-            bill,
-            costs={"steps": run.steps, **asdict(run.usage)},
-            lasting=bill,
-        )
+        bill = self._budget.bill(task.local, usage.queries, steps * self._price)
+        costs = {"steps": trained.steps, **asdict(usage)}
+        return trained.result(trained.params, keeps=bill, costs=costs, lasting=bill)
 
     def _plan_batches(self, task: ClientTask, privatizer: Privatizer) -> BatchPlan:
         """Plan at least as many batches as there are steps, alone, whoever else is in the round."""

@@ -25,11 +25,12 @@ import torch
 from torch import Tensor
 
 from pfedmoap.aggregation import Weighting
+from pfedmoap.cohorts import TrainedClient
 from pfedmoap.errors import ConfigError
 from pfedmoap.method import ClientResult, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.pool import ExpertPool
-from pfedmoap.prompt_tuning import PromptProblem, Tuned
+from pfedmoap.prompt_tuning import PromptProblem
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
 INITIAL = "initial"  # the prompt that everybody starts from; beside it the server has the pool
@@ -80,7 +81,7 @@ class FedAMP(AveragedPrompt):
         """Pull the prompt back to the cloud prompt that it came from."""
         return replace(super().problem(start), proximal=self.proximal, anchor=start["context"])
 
-    def divide(self, client: Tuned) -> ClientResult:
+    def divide(self, client: TrainedClient) -> ClientResult:
         """Upload the prompt, and keep it to classify with."""
         return client.result(client.params, keeps=client.params)
 

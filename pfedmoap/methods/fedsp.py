@@ -237,7 +237,10 @@ class FedSP:
                 self.auxiliary_learning_rate,
                 privatizer,
             )
-            results += [client.result(self.uploads) for client in staged]
+            for client, optimisers in staged:
+                uploads = {name: client.params[name] for name in self.uploads}
+                keeps = {n: value for n, value in client.params.items() if n not in uploads}
+                results.append(client.result(uploads, {**keeps, **optimisers}))
         return sorted(results, key=lambda result: result.update.client)
 
     def aggregate(self, state: State, updates: Sequence[Update]) -> State:

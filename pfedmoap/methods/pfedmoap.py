@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pfedmoap.aggregation import average
 from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import stack_arrays
+from pfedmoap.cohorts import TrainedClient, stack_arrays
 from pfedmoap.decoupled_gates import with_gates
 from pfedmoap.errors import ConfigError
 from pfedmoap.experts import (
@@ -46,7 +46,7 @@ from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Set
 from pfedmoap.mixture import GATE, Mixture, MixtureProblem
 from pfedmoap.other_gates import LinearGate, MeanGate
 from pfedmoap.pool import Expert, ExpertPool
-from pfedmoap.prompt_tuning import PromptProblem, Tuned, classify, tune
+from pfedmoap.prompt_tuning import PromptProblem, classify, tune
 from pfedmoap.prompts import initial_context
 from pfedmoap.seeding import numpy_generator
 from pfedmoap.types import Arrays, ClientId, Download, Update
@@ -261,7 +261,7 @@ class PFedMoAP:
             for name, value in self._initial_gate.items()
         }
 
-    def _result(self, client: Tuned) -> ClientResult:
+    def _result(self, client: TrainedClient) -> ClientResult:
         """Upload the prompt, and the gate where it is averaged; keep the rest."""
         task = client.task
         sent = task.download.arrays

@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap.aggregation import Weighting, average
+from pfedmoap.cohorts import TrainedClient
 from pfedmoap.errors import ConfigError
 from pfedmoap.gradients import Mode
 from pfedmoap.method import ArraySpec, ClientResult
@@ -41,7 +42,6 @@ from pfedmoap.probabilistic_aggregation import Merging, Result, Start, merge
 from pfedmoap.prompt_model import Spread, Usage
 from pfedmoap.prompt_selection import Rule
 from pfedmoap.prompt_sets import SetOptions, moved_rows
-from pfedmoap.prompt_tuning import Tuned
 from pfedmoap.seeding import derive_seed
 from pfedmoap.set_elements import PROMPTS
 from pfedmoap.types import Arrays, Update
@@ -126,7 +126,7 @@ class PFPT(PromptSet):
             name: average(updates, name, self.weighting) for name in self.sets.elements.extras
         }
 
-    def divide(self, client: Tuned) -> ClientResult:
+    def divide(self, client: TrainedClient) -> ClientResult:
         """Upload the set in the chosen form."""
         used = moved_rows(client.task.download.arrays[PROMPTS], client.params[PROMPTS])
         uploads = dict(client.params)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pfedmoap.aggregation import Weighting
+from pfedmoap.cohorts import TrainedClient
 from pfedmoap.gradients import Mode, Privatizer, gap_of_the_unknown
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompt_selection import Rule
 from pfedmoap.prompt_sets import OptimiserName, PromptSetProblem, PromptSets, SetOptions
-from pfedmoap.prompt_tuning import Tuned, average_or_keep, broadcast
+from pfedmoap.prompt_tuning import average_or_keep, broadcast
 from pfedmoap.set_elements import Initial, Modality
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -94,7 +95,7 @@ class PromptSet:
         """What K clients minimise, who train from ``start``, each (K, ...)."""
         return self.sets.problem()
 
-    def divide(self, client: Tuned) -> ClientResult:
+    def divide(self, client: TrainedClient) -> ClientResult:
         """Upload what a client trained; keep nothing."""
         return client.result(client.params, keeps={})
 

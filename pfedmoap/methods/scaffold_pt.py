@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from pfedmoap.aggregation import average
+from pfedmoap.cohorts import TrainedClient
 from pfedmoap.gradients import Mode
 from pfedmoap.method import ArraySpec, ClientResult, ClientTask
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.optimisers import SGD
 from pfedmoap.prompt_sets import OptimiserName, PromptSetProblem, SetOptions
-from pfedmoap.prompt_tuning import Tuned, broadcast
+from pfedmoap.prompt_tuning import broadcast
 from pfedmoap.set_elements import PROMPTS
 from pfedmoap.types import Arrays, ClientId, Download, Update
 
@@ -84,7 +85,7 @@ class ScaffoldPT(PromptSet):
         stacked = torch.stack(corrections).to(start[PROMPTS].device)
         return replace(super().problem(tasks, start), correction=stacked)
 
-    def divide(self, client: Tuned) -> ClientResult:
+    def divide(self, client: TrainedClient) -> ClientResult:
         """Upload the set and the control variate's change (eq. 4, option II); keep the new one."""
         sent, old = client.task.download.arrays, own_control(client.task)
         length = max(1, client.steps) * self.setting.training.learning_rate

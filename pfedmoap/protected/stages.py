@@ -1,22 +1,23 @@
 """The stages of FedSP's round: what a client trains and when, and the server after it."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from pfedmoap.batches import StackedData, Stream
-from pfedmoap.cohorts import stack, stack_data, streams, unstack
+from pfedmoap.batches import Cohort, StackedData, Stream
+from pfedmoap.cohorts import TrainedClient, cohort_of, stack, unstack
 from pfedmoap.errors import MethodError
 from pfedmoap.gradients import NoPrivacy, Privatizer
-from pfedmoap.method import ClientResult, ClientTask, Setting
+from pfedmoap.method import ClientTask, Setting
 from pfedmoap.optimisers import Adam
 from pfedmoap.protected.models import AuxiliaryModel, ProtectedModel
 from pfedmoap.protected.naming import named, part_of
 from pfedmoap.protected.problems import AUXILIARY, PREFIX, AuxiliaryProblem, ServerProblem
-from pfedmoap.training import train_locally
-from pfedmoap.types import Arrays, ClientId, Update
+from pfedmoap.training import Stepping, train_locally
+from pfedmoap.types import Arrays, ClientId
 
 Plan = Literal["alternate", "joint", "prompt", "none"]
 OPTIMISER = "optimiser"
@@ -32,36 +33,6 @@ STAGES: dict[Plan, dict[str, tuple[str, ...]]] = {
 """The parts that each stage trains, by plan and stage, in order."""
 
 
-@dataclass(frozen=True)
-class Staged:
-    """One client after its stages.
-
-    Attributes:
-        task: What it was given.
-        params: Its arrays, ``prefix.*`` and ``auxiliary.*``, on the CPU.
-        optimisers: State of each stage's optimiser, ``optimiser.<stage>.*``.
-        loss: Mean training loss over the last stage's last epoch; ``None`` without a stage.
-    """
-
-    task: ClientTask
-    params: Arrays
-    optimisers: Arrays
-    loss: float | None
-
-    def result(self, uploads: Collection[str]) -> ClientResult:
-        """Divide what the client knows: the named arrays leave, everything else stays."""
-        download = self.task.download
-        update = Update(
-            download.round,
-            download.client,
-            {name: value for name, value in self.params.items() if name in uploads},
-            len(self.task.data),
-            {} if self.loss is None else {"train_loss": self.loss},
-        )
-        keeps = {name: value for name, value in self.params.items() if name not in uploads}
-        return ClientResult(update, {**keeps, **self.optimisers})
-
-
 def run_stages(
     plan: Plan,
     model: AuxiliaryModel,
@@ -70,7 +41,7 @@ def run_stages(
     setting: Setting,
     auxiliary_learning_rate: float,
     privatizer: Privatizer,
-) -> list[Staged]:
+) -> list[tuple[TrainedClient, Arrays]]:
     """Train K clients side by side through their stages.
 
     Each stage takes the training's epochs and has an optimiser of its own, which goes on from where
@@ -86,47 +57,44 @@ def run_stages(
         privatizer: How gradients are formed.
 
     Returns:
-        The clients in the order of the batch.
+        The clients in the order of the batch, each with its optimisers' state, by name
+        ``optimiser.<stage>.*``. The loss is that of the last stage, and steps are those of all.
     """
     device = setting.backbone.device
     params = stack(starts, device)
-    data, sizes = stack_data(batch, device), [len(task.data) for task in batch]
+    cohort = cohort_of(batch, setting.seed, device)
     optimisers: dict[str, Tensor] = {}
-    losses: list[float] | None = None
+    losses: list[float | None] = [None] * len(batch)
+    steps = torch.zeros(len(batch), dtype=torch.int64, device=device)
     for stage, parts in STAGES[plan].items():
         moving = {name: value for name, value in params.items() if name.startswith(parts)}
         frozen = {name: value for name, value in params.items() if name not in moving}
         state = f"{OPTIMISER}.{stage}"
-        seen = data
+        seen = cohort
         if AUXILIARY not in parts:
-            seen = replace(
-                data, features=model.precompute(part_of(AUXILIARY, frozen), data.features)
-            )
+            features = model.precompute(part_of(AUXILIARY, frozen), cohort.data.features)
+            seen = replace(cohort, data=replace(cohort.data, features=features))
         carried = [part_of(state, task.local or {}) for task in batch]
+        rates = {
+            name: auxiliary_learning_rate
+            if name.startswith(AUXILIARY)
+            else setting.training.learning_rate
+            for name in moving
+        }
         trained = train_locally(
             AuxiliaryProblem(model, frozen),
             moving,
             seen,
-            sizes,
-            streams(batch, setting.seed),
-            setting.training,
-            {
-                name: auxiliary_learning_rate
-                if name.startswith(AUXILIARY)
-                else setting.training.learning_rate
-                for name in moving
-            },
-            privatizer,
-            ADAMW,
+            Stepping(setting.training, rates, privatizer, ADAMW),
             stack(carried, device) if carried[0] else None,
         )
         params |= trained.params
         optimisers |= named(state, trained.optimiser)
-        losses = trained.loss.tolist()
+        losses, steps = trained.loss.tolist(), steps + trained.steps
     own, states = unstack(params, len(batch)), unstack(optimisers, len(batch))
     return [
-        Staged(task, own[row], states[row], None if losses is None else losses[row])
-        for row, task in enumerate(batch)
+        (TrainedClient(*client), state)
+        for *client, state in zip(batch, own, losses, steps.tolist(), states, strict=True)
     ]
 
 
@@ -160,13 +128,17 @@ def server_stage(
     trained = train_locally(
         ServerProblem(model),
         stack([params], device),
-        StackedData.stack([data.features], [data.labels], device),
-        [len(data)],
-        [Stream(setting.seed, SERVER, round)],
-        setting.training,
-        dict.fromkeys(params, setting.training.learning_rate),
-        NoPrivacy(),
-        ADAMW,
+        Cohort(
+            StackedData.stack([data.features], [data.labels], device),
+            (len(data),),
+            (Stream(setting.seed, SERVER, round),),
+        ),
+        Stepping(
+            setting.training,
+            dict.fromkeys(params, setting.training.learning_rate),
+            NoPrivacy(),
+            ADAMW,
+        ),
         stack([optimiser], device) if optimiser else None,
     )
     (found,), (state,) = unstack(trained.params, 1), unstack(trained.optimiser, 1)

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pfedmoap.cohorts import TrainedClient
 from pfedmoap.decoupled_gates import with_gates
 from pfedmoap.experts import encode_experts, pack_experts
 from pfedmoap.method import ClientTask, Setting
 from pfedmoap.mixture import GATE, Mixture
 from pfedmoap.other_gates import LinearGate
 from pfedmoap.pool import Expert
-from pfedmoap.prompt_tuning import Tuned
 from pfedmoap.training import Training
 from pfedmoap.types import ClientId, Download
 from tests.conftest import CLASS_NAMES, random_data
@@ -24,7 +24,7 @@ def setting(clip) -> Setting:
 
 
 @pytest.fixture
-def clients() -> list[Tuned]:
+def clients() -> list[TrainedClient]:
     """Client 0 was served nobody's prompt, 1 and 2 those of one other client each."""
     tuned = []
     for client, data in random_data([IMAGES] * 3).items():
@@ -32,7 +32,7 @@ def clients() -> list[Tuned]:
         served = [Expert(ClientId(9), torch.randn(2, 32), 1.0)]
         arrays = {"context": context, **(pack_experts(served, context) if client else {})}
         task = ClientTask(Download(2, client, arrays), None, data)
-        tuned.append(Tuned(task, {"context": context + 0.1}, 0.5, 1))
+        tuned.append(TrainedClient(task, {"context": context + 0.1}, 0.5, 1))
     return tuned
 
 

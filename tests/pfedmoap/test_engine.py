@@ -9,10 +9,11 @@ import torch
 
 from pfedmoap.engine import Rounds, run_federation
 from pfedmoap.errors import ConfigError, RunError
+from pfedmoap.gradients import NoPrivacy
 from pfedmoap.method import Setting, method_class
 from pfedmoap.runs import RunDirectory
 from pfedmoap.storage import read_arrays, write_arrays
-from pfedmoap.training import NoPrivacy, Training
+from pfedmoap.training import Training
 from pfedmoap.types import ClientId
 from tests.conftest import CLASS_NAMES, random_data
 

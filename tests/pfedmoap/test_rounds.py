@@ -7,9 +7,10 @@ import torch
 
 from pfedmoap.admission import admit
 from pfedmoap.errors import ConfigError, UpdateRejectedError
+from pfedmoap.gradients import NoPrivacy
 from pfedmoap.method import ArraySpec, Setting, method_class
 from pfedmoap.rounds import draw_cohort, run_round
-from pfedmoap.training import NoPrivacy, Training
+from pfedmoap.training import Training
 from pfedmoap.transport.in_process import InProcess
 from pfedmoap.types import ClientId, Update
 from tests.conftest import CLASS_NAMES, random_data

@@ -1,14 +1,17 @@
 """The cohort loop against one client at a time with PyTorch's own optimiser."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pfedmoap.batches import Stream, shuffled_epochs
-from pfedmoap.cohorts import client_batches, stack_data
+from pfedmoap.cohorts import client_batches, cohort_of
 from pfedmoap.errors import ConfigError
+from pfedmoap.gradients import NoPrivacy
 from pfedmoap.method import ClientTask
 from pfedmoap.prompt_tuning import PromptProblem, cosine_logits
-from pfedmoap.training import NoPrivacy, Training, train_locally
+from pfedmoap.training import Stepping, Training, train_locally
 from pfedmoap.types import ClientId, Download
 from tests.conftest import CLASS_NAMES, random_data
 
@@ -28,12 +31,11 @@ def train_cohort(clip, data, context, training=TRAINING, round=1):
     trained = train_locally(
         PromptProblem(encoder, clip.logit_scale),
         {"context": context.expand(len(tasks), -1, -1)},
-        stack_data(tasks, torch.device("cpu")),
-        [len(task.data) for task in tasks],
-        [Stream(0, client, round) for client in data],
-        training,
-        {"context": training.learning_rate},
-        NoPrivacy(),
+        replace(
+            cohort_of(tasks, 0, torch.device("cpu")),
+            streams=tuple(Stream(0, client, round) for client in data),
+        ),
+        Stepping(training, {"context": training.learning_rate}, NoPrivacy()),
     )
     return dict(zip(data, trained.params["context"], strict=True)), trained.loss
 

@@ -1,6 +1,7 @@
 """Prompts and a client's steps: ranges, estimates against the white box, budgets."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +13,12 @@ from pfedmoap.blackbox.in_process import InProcessModel
 from pfedmoap.blackbox.model import Answer, Question, Usage
 from pfedmoap.blackbox.prompting import ImagePrompting, Prompting, TextPrompting
 from pfedmoap.blackbox.spsa import Gains
-from pfedmoap.blackbox.training import Examples, WhiteBox, ZerothOrder, run_steps
+from pfedmoap.blackbox.training import Descent, Examples, WhiteBox, ZerothOrder, run_steps
 from pfedmoap.blackbox.white_box import WhiteBoxModel
 from pfedmoap.gradients import NoPrivacy
-from pfedmoap.method import ClientData
+from pfedmoap.method import ClientData, ClientTask
 from pfedmoap.seeding import generator
-from pfedmoap.types import ClientId
+from pfedmoap.types import ClientId, Download
 
 GAINS = Gains()
 
@@ -51,20 +52,21 @@ class Spy:
         return Answer(torch.zeros(len(question.images), 3), Usage(len(question.images), 1))
 
 
-def run(prompting: Prompting, data: ClientData, estimator, steps=4, left=None, first=1):
-    plan = NoPrivacy().batches([len(data)], 1, [Stream(0, ClientId(0), 1)], steps, 3)
-    return run_steps(
-        prompting.initial(),
-        data,
+def run(prompting: Prompting, data: ClientData, estimator, steps=4, left=None, first=1, **more):
+    gains, batch_size = more.get("gains", GAINS), more.get("batch_size", 3)
+    plan = NoPrivacy().batches([len(data)], 1, [Stream(0, ClientId(0), 1)], steps, batch_size)
+    sent = Download(1, ClientId(0), {prompting.name: prompting.initial()})
+    done, usage = run_steps(
+        Descent(prompting, estimator, gains, momentum=0.9),
+        ClientTask(sent, None, data),
         plan,
-        prompting,
-        estimator,
-        GAINS,
-        steps=steps,
-        first=first,
-        momentum=0.9,
-        left=left,
-        stream=generator(3),
+        range(first, first + steps),
+        left,
+        generator(3),
+        torch.device("cpu"),
+    )
+    return SimpleNamespace(
+        weights=done.params[prompting.name], loss=done.loss, steps=done.steps, usage=usage
     )
 
 
@@ -152,20 +154,8 @@ def test_gain_index_goes_on_where_the_last_round_ended(clip, image_side, client)
 
 def test_white_box_descends_without_a_query(clip, image_side, client):
     gains = Gains(step=0.05)
-    plan = NoPrivacy().batches([7], 1, [Stream(0, ClientId(0), 1)], 30, 7)
-    done = run_steps(
-        image_side.initial(),
-        client,
-        plan,
-        image_side,
-        WhiteBox(WhiteBoxModel(clip)),
-        gains,
-        steps=30,
-        first=1,
-        momentum=0.9,
-        left=0,
-        stream=generator(3),
-    )
+    estimator = WhiteBox(WhiteBoxModel(clip))
+    done = run(image_side, client, estimator, steps=30, left=0, gains=gains, batch_size=7)
     ask = image_side.about(client.features["pixels"][:, 0])
     whole = Examples(client.features["pixels"][:, 0], client.labels, torch.full((7,), 1 / 7))
     model = InProcessModel(clip)
