@@ -198,7 +198,7 @@ class CentralPrivacy:
             )
         moves = {
             update.client: {
-                name: (value - sent[update.client].arrays[name].to(value.device))[None]
+                name: (value.cpu() - sent[update.client].arrays[name].cpu())[None]
                 for name, value in update.arrays.items()
             }
             for update in admitted

@@ -201,7 +201,8 @@ class AdaptiveClipping:
 
     def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> "AdaptiveSum":
         """Begin a noisy sum; see `Clipping.sum`."""
-        return AdaptiveSum(self, like, torch.as_tensor(norm), stream)
+        device = next(iter(like.values())).device
+        return AdaptiveSum(self, like, torch.as_tensor(norm, device=device), stream)
 
     @property
     def _sensitivity(self) -> float:

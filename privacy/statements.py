@@ -111,8 +111,7 @@ def of_server(
         **common,
         "not_covered": [
             "the server itself: it is trusted with every upload",
-            "the folders private/ and clients/ and the file checkpoint.json of the run, which say "
-            "who took part",
+            "the run's folder private/, which says who took part",
             "timing, and by it how many clients took part",
             *(what for what in common["not_covered"] if what != _PARTICIPATION),
         ],
