@@ -6,7 +6,7 @@ whatever else the method raises on the way fails the check, too.
 
 from collections.abc import Callable, Iterator
 
-from eval.contract import behaviour, determinism
+from eval.contract import averages, behaviour, determinism
 from eval.contract.federation import SmallFederation
 from pfedmoap.errors import MethodError
 
@@ -24,6 +24,7 @@ _ALL: tuple[Check, ...] = (
     behaviour.a_client_that_never_took_part_can_predict_and_join,
     behaviour.personal_copies_do_not_touch_the_federation,
     behaviour.what_is_known_survives_half_precision_on_the_wire,
+    averages.a_method_for_central_privacy_sees_uploads_through_their_mean,
     determinism.same_seed_gives_the_same_bytes,
     determinism.another_seed_gives_another_model,
     determinism.global_random_state_is_neither_read_nor_changed,

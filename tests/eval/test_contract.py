@@ -72,6 +72,16 @@ class Unexplained(PromptFL):
     knob: float = 1.0
 
 
+@dataclass(frozen=True)
+class ClaimsToAverage(PromptFL):
+    def privacy_gap(self, mode):
+        return None
+
+    def aggregate(self, state, updates):
+        contexts = [update.arrays["context"] for update in updates]
+        return {"context": torch.stack(contexts).median(0).values} if updates else state
+
+
 WRONG = {
     SendsInAnyOrder: "order of the cohort is irrelevant to the plan",
     TakesTheLastUpdate: "order of tasks and updates is irrelevant",
@@ -81,6 +91,7 @@ WRONG = {
     Forgets: "saved and loaded state goes on identically",
     AveragesTheBatch: "examples are classified independently",
     NeedsLocalState: "a client that never took part can predict and join",
+    ClaimsToAverage: "a method for central privacy sees uploads through their mean",
     Unexplained: "is a documented frozen dataclass",
 }
 

@@ -90,6 +90,21 @@ def test_the_methods_that_average_are_known_and_the_docs_list_them(setting):
     assert set(re.findall(r"^\| \[`(\w+)`\].* c \|$", table, re.MULTILINE)) == declared
 
 
+def test_a_method_that_overrides_the_average_is_no_longer_for_central(setting):
+    """What a base says of its own average does not pass to a subclass with another one."""
+
+    class Median(method_class("promptfl")):
+        def aggregate(self, state, updates):
+            return state
+
+    class Apart(method_class("fedavg_pt")):
+        def plan(self, state, cohort, round):
+            return super().plan(state, cohort, round)
+
+    for kind in (Median, Apart):
+        assert "otherwise than through their plain average" in refusal(kind(setting), "central")
+
+
 @pytest.mark.parametrize("name", sorted(AVERAGING))
 def test_a_method_that_says_central_sees_uploads_through_their_mean_alone(name, setting):
     """Three uploads, one upload that is their mean, and the mean from somebody else: one state."""
