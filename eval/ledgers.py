@@ -66,8 +66,6 @@ def find_ledgers(path: Path) -> Place:
         shared = RunDirectory(path).config.get("privacy", {}).get("ledgers")
         folder = own if shared is None else Path(shared).expanduser()
         run = THIS_RUN if shared is None else read_run_id(own)
-    if (folder / "server").is_dir():
-        folder = folder / "server"  # one account that stands for all clients
     if not folder.is_dir() or not _clients(folder):
         raise RunError(
             f"{path} has no ledgers ({folder} holds none); expected the folder of a private run "

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from pfedmoap.gradients import Authorisation, NoPrivacy, Problem
 from pfedmoap.server_side import ServerSide
 from pfedmoap.types import Arrays, ClientId, Download, Update
 from privacy.clipping import AdaptiveClipping, Clipping, FixedClipping, Tally
-from privacy.ledger import Budget, Ledgers
+from privacy.ledger import Ledgers
 from privacy.randomness import Randomness
 
 EVERYBODY = ClientId(-1)
@@ -26,18 +25,12 @@ class ServerAccount:
     """The one ledger of a run: whatever a round releases, it releases of every client.
 
     Attributes:
-        budget: The budget; a unit is one noisy mean.
-        folder: Where the ledger is kept; ``None`` keeps it in memory.
+        ledgers: Where it is kept; a unit is one noisy mean.
         releases: How many means the state at hand is made of, as its checkpoint says.
     """
 
-    budget: Budget
-    folder: Path | None
+    ledgers: Ledgers
     releases: int = 0
-
-    def __post_init__(self) -> None:
-        where = None if self.folder is None else self.folder / "server"
-        self._ledgers = Ledgers(self.budget, where)
 
     def charge(self, round: int) -> float | None:
         """Charge a round, and have that on the disk before returning.
@@ -48,14 +41,15 @@ class ServerAccount:
         Raises:
             PrivacyError: The ledger is damaged, another mechanism's, or older than the state.
         """
-        charged = len(self._ledgers.charges(EVERYBODY))
-        if charged < self.releases:
-            raise PrivacyError(
-                f"the server's state before round {round} is made of {self.releases} noisy means, "
-                f"but its ledger ({self._ledgers.folder}) has {charged} charges: restore it; what "
-                "was spent stays spent"
-            )
-        return self._ledgers.charge(EVERYBODY, round)
+        with self.ledgers.locked():
+            charged = self.ledgers.rounds_charged(EVERYBODY)
+            if charged < self.releases:
+                raise PrivacyError(
+                    f"the server's state before round {round} is made of {self.releases} noisy "
+                    f"means, but its ledger ({self.ledgers.place}) has {charged} charges: it was "
+                    "lost or rolled back. Restore it: what was spent stays spent"
+                )
+            return self.ledgers.charge(EVERYBODY, round)
 
 
 @dataclass
@@ -143,7 +137,7 @@ class CentralPrivacy:
         spent = self.account.charge(round)
         if spent is None:
             self._charged = None
-            budget = self.account.budget.epsilon
+            budget = self.account.ledgers.budget.epsilon
             why = (
                 f"privacy budget: another round would exceed the server's epsilon {budget:g}; its "
                 "state stays as it is"

@@ -15,8 +15,8 @@ from privacy.accounting import (
 from privacy.central import CentralPrivacy, ServerAccount
 from privacy.checks import check_options, make_randomness, warn_of_delta, warn_where_short
 from privacy.clipping import AdaptiveClipping, Rule
-from privacy.ledger import Budget
-from privacy.options import permitted
+from privacy.ledger import Budget, Ledgers
+from privacy.options import permitted, shared_folder
 from privacy.plan import ClientRounds
 
 _WHY = "each round releases of every client, and whether it took part is secret"
@@ -44,6 +44,8 @@ class Central:
         accountant: ``pld`` is tight; ``rdp`` and ``prv`` check it, and hold, too.
         noise_multiplier: Noise in multiples of the clipping norm; none takes the least that lasts
             for the whole run.
+        ledgers: Folder of ledgers that several runs on the same clients share, so that all of them
+            together stay within the budget; none keeps that of this run alone in its folder.
         insecure_seed: Seed of cohorts and noise, for tests: the result is then NOT private.
     """
 
@@ -56,6 +58,7 @@ class Central:
     count_noise_std: float | None = None
     accountant: str = "pld"  # as in `DPSGD`
     noise_multiplier: float | None = None
+    ledgers: str | None = None
     insecure_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -92,6 +95,7 @@ class Central:
             "max_update_norm": self.max_update_norm,
             "noise_multiplier": noise,
             "sample_rate": rate,
+            "unit": "client, added or removed",
             "expected_cohort": rate * count,
             "accountant": accountant,
             **({} if adaptive is None else adaptive.describe()),
@@ -103,7 +107,7 @@ class Central:
         budget = Budget(self.epsilon, mechanism, spent, 1)
         warn_where_short(budget, planned.rounds)
         return CentralPrivacy(
-            account=ServerAccount(budget, ledgers),
+            account=ServerAccount(Ledgers(budget, ledgers, shared_folder(self.ledgers))),
             clients=tuple(sorted(planned.clients)),
             participation=rate,
             noise_multiplier=noise,

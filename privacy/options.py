@@ -142,7 +142,7 @@ class DPSGD:
                 adaptive,
             ),
             tally=tally,
-            ledgers=Ledgers(budget, ledgers, _folder(self.ledgers)),
+            ledgers=Ledgers(budget, ledgers, shared_folder(self.ledgers)),
             sample_rate=self.sample_rate,
             normaliser=planned.batch_size,
             decoupled=mode == "decoupled",
@@ -228,7 +228,7 @@ class Release:
         budget = Budget(self.epsilon, mechanism, spent, 1, self.max_rounds_per_client)
         warn_where_short(budget, rounds.count)
         return UploadPrivacy(
-            ledgers=Ledgers(budget, ledgers, _folder(self.ledgers)),
+            ledgers=Ledgers(budget, ledgers, shared_folder(self.ledgers)),
             noise_multiplier=noise,
             max_update_norm=self.max_update_norm,
             counts=self.counts,
@@ -256,5 +256,6 @@ def permitted(method: AnyMethod, mode: Mode) -> Mode:
     return mode
 
 
-def _folder(path: str | None) -> Path | None:
+def shared_folder(path: str | None) -> Path | None:
+    """The folder of ``privacy.ledgers``."""
     return None if path is None else Path(path).expanduser()

@@ -1,6 +1,6 @@
 """A central run killed at every point: no state without its charge, and none forgotten."""
 
-import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +11,9 @@ from pfedmoap.gradients import PlannedTraining
 from pfedmoap.method import method_class
 from pfedmoap.runs import RunDirectory
 from pfedmoap.transport.in_process import InProcess
-from privacy.central import CentralPrivacy
+from privacy.central import EVERYBODY, CentralPrivacy
 from privacy.central_options import Central
+from privacy.ledger_file import read_accounts, write_accounts
 from tests.privacy.conftest import SIZES
 
 ROUNDS = 3
@@ -63,11 +64,11 @@ class World:
 
     @property
     def ledger(self):
-        (file,) = (self.folder / "ledgers" / "server").glob("*.json")
+        (file,) = (self.folder / "ledgers").glob("*.json")
         return file
 
     def charges(self):
-        return len(json.loads(self.ledger.read_text())["charges"])
+        return sum(len(one.charges) for one in read_accounts(self.ledger, EVERYBODY))
 
     def go(self, **options):
         privacy = Central(**options).privatizer(self.method, PLAN, self.folder / "ledgers")
@@ -113,9 +114,9 @@ def test_an_older_ledger_than_the_state_stops_the_run(world):
     world.kill_at = 8  # in the second round, whose charge is on the disk
     with pytest.raises(Killed):
         world.go()
-    whole = json.loads(world.ledger.read_text())
+    (account,) = read_accounts(world.ledger, EVERYBODY)
     world.kill_at = None
-    world.ledger.write_text(json.dumps(whole | {"charges": whole["charges"][:0]}))
+    write_accounts(world.ledger, EVERYBODY, (replace(account, charges=()),))
     with pytest.raises(PrivacyError, match="made of 1 noisy means"):
         world.go()
     world.ledger.unlink()
@@ -136,3 +137,22 @@ def test_a_checkpoint_without_its_releases_is_refused(world):
     world.go()
     with pytest.raises(PrivacyError, match="does not say how many"):
         Central().privatizer(world.method, PLAN, None).server.restore({})
+
+
+def test_runs_that_share_ledgers_stay_within_one_budget(setting, data, tmp_path):
+    """Two runs on the same clients: the second finds the budget spent, and its state stands."""
+    method = method_class("promptfl")(setting)
+    shared = str(tmp_path / "shared")
+
+    def go(name, **options):
+        folder = tmp_path / name
+        privacy = Central(ledgers=shared, **options).privatizer(method, PLAN, folder / "ledgers")
+        run = RunDirectory(folder)
+        run_federation(method, data, Rounds(ROUNDS), 0, privacy, run=run)
+        return [max(record["epsilon"].values(), default=None) for record in run.metrics()]
+
+    assert go("first", epsilon=4.0)[-1] == pytest.approx(4, abs=0.01)
+    assert go("second", epsilon=4.0) == [None] * ROUNDS
+    third = go("third", epsilon=9.0)  # with other noise; what is left suffices for some rounds
+    assert 4 < third[0] <= 9
+    assert third[-1] is None
