@@ -221,14 +221,23 @@ def test_charges_of_many_at_once_are_all_kept(tmp_path):
 def test_charges_of_two_processes_are_all_kept(tmp_path):
     code = (
         "import sys; from pathlib import Path; from privacy.ledger import Budget, Ledgers\n"
-        "budget = Budget(1e9, {'name': 'test', 'delta': 1e-5}, lambda units: units / 10, 1)\n"
+        f"budget = Budget(1e9, {BUDGET.mechanism}, lambda units: units / 10, 1)\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
         "for r in range(1, 31): Ledgers(budget, Path(sys.argv[1])).charge(1, r)"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    workers = [subprocess.Popen(command) for _ in range(2)]
-    assert [worker.wait() for worker in workers] == [0, 0]
-    budget = Budget(1e9, {"name": "test", "delta": 1e-5}, LARGE.spent, 1)
-    assert len(Ledgers(budget, tmp_path).charges(ONE)) == 60
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "ready\n"
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        for round in range(1, 31):
+            Ledgers(LARGE, tmp_path).charge(ONE, round)
+    assert other.returncode == 0
+    assert len(Ledgers(LARGE, tmp_path).charges(ONE)) == 60
 
 
 def test_who_waits_too_long_is_told_who_holds_the_ledgers(tmp_path):
