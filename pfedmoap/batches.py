@@ -22,11 +22,13 @@ class Stream:
         seed: The training seed.
         client: The client.
         round: The round.
+        phase: Which of several trainings in the round; ``None`` for the first or only one.
     """
 
     seed: int
     client: ClientId
     round: int
+    phase: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,9 @@ def _client_epochs(
         nothing = torch.zeros(0, 1, dtype=torch.int64)
         return nothing, nothing, nothing.float()
     width = min(batch_size, size)
-    order = generator(stream.seed, "client", stream.client, "round", stream.round, "order")
+    phase = () if stream.phase is None else (stream.phase,)
+    names = ("client", stream.client, "round", stream.round, *phase, "order")
+    order = generator(stream.seed, *names)
     rotation = generator(stream.seed, "client", stream.client, "views")
     view_order = torch.rand(size, views, generator=rotation).argsort(1)
     rows: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])

@@ -56,18 +56,21 @@ def stack_data(tasks: Sequence[ClientTask], device: torch.device) -> StackedData
     )
 
 
-def cohort_of(tasks: Sequence[ClientTask], seed: int, device: torch.device) -> Cohort:
+def cohort_of(
+    tasks: Sequence[ClientTask], seed: int, device: torch.device, phase: str | None = None
+) -> Cohort:
     """Put K clients side by side for this round.
 
     Args:
         tasks: Their tasks.
         seed: The training seed.
         device: Where they train.
+        phase: Names the training where it is not the only one of the round; see `Stream`.
     """
     return Cohort(
         stack_data(tasks, device),
         tuple(len(task.data) for task in tasks),
-        tuple(Stream(seed, task.download.client, task.download.round) for task in tasks),
+        tuple(Stream(seed, task.download.client, task.download.round, phase) for task in tasks),
     )
 
 

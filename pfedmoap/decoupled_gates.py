@@ -58,7 +58,13 @@ def with_gates(
 
     served = [client.task for client in tuned if expert_count(client.task) is not None]
     trained = tune(
-        served, setting, NoPrivacy(), begin, key=expert_count, learning_rates=learning_rates
+        served,
+        setting,
+        NoPrivacy(),
+        begin,
+        key=expert_count,
+        learning_rates=learning_rates,
+        phase="gate",
     )
     gates = {client.task.download.client: client.params for client in trained}
     return [

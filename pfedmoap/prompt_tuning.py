@@ -137,6 +137,7 @@ def tune(
     key: Callable[[ClientTask], Hashable] = lambda _: 0,
     learning_rates: Mapping[str, float] | None = None,
     optimiser: Optimiser | None = None,
+    phase: str | None = None,
 ) -> list[TrainedClient]:
     """Train a round's clients, in batches of clients that fit together.
 
@@ -148,6 +149,7 @@ def tune(
         key: Clients with different keys never train in one batch.
         learning_rates: Step sizes of parameters that differ from the prompt's.
         optimiser: ``None`` for the training's SGD.
+        phase: Names the training where it is not the only one of the round; see `Stream`.
 
     Returns:
         The trained clients, in the order of their ids.
@@ -159,7 +161,7 @@ def tune(
         trained = train_locally(
             problem,
             params,
-            cohort_of(batch, setting.seed, setting.backbone.device),
+            cohort_of(batch, setting.seed, setting.backbone.device, phase),
             Stepping(setting.training, rates, privatizer, optimiser),
         )
         tuned += trained_clients(batch, trained)

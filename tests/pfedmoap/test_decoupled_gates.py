@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pfedmoap.batches import shuffled_epochs
 from pfedmoap.cohorts import TrainedClient
 from pfedmoap.decoupled_gates import with_gates
 from pfedmoap.experts import encode_experts, pack_experts
-from pfedmoap.method import ClientTask, Setting
+from pfedmoap.gradients import NoPrivacy
+from pfedmoap.method import ClientTask, Setting, method_class
 from pfedmoap.mixture import GATE, Mixture
 from pfedmoap.other_gates import LinearGate
 from pfedmoap.pool import Expert
@@ -76,3 +78,29 @@ def test_a_gate_without_parameters_leaves_clients_as_they_are(setting, clients):
     encoder = setting.backbone.prompt_encoder(CLASS_NAMES, 2)
     mixture = Mixture(torch.nn.Identity(), 1.0, 0.5)
     assert with_gates(clients, {}, encoder, mixture, unused, setting, {}) == clients
+
+
+def test_a_gate_sees_batches_in_another_order_than_its_prompt(clip, clients, monkeypatch):
+    drawn = []
+
+    def noted(self, sizes, views, streams, epochs, batch_size):
+        plan = shuffled_epochs(sizes, views, streams, epochs, batch_size)
+        drawn.append({stream.client: plan.index[:, k] for k, stream in enumerate(streams)})
+        return plan
+
+    monkeypatch.setattr(NoPrivacy, "batches", noted)
+    setting = Setting(clip, CLASS_NAMES, Training(epochs=8, batch_size=2), seed=5)
+    method = method_class("pfedmoap")(setting, experts=1, context_length=2)
+    tasks = [client.task for client in clients]
+
+    class Decoupled(NoPrivacy):
+        decoupled = True
+
+    method.train(tasks, Decoupled())
+    orders = [plan[ClientId(1)] for plan in drawn if ClientId(1) in plan]
+    assert len(orders) == 2  # the prompt's, and the gate's
+    assert not torch.equal(*orders)
+    drawn.clear()
+    method.train(tasks, Decoupled())
+    again = [plan[ClientId(1)] for plan in drawn if ClientId(1) in plan]
+    assert all(torch.equal(*both) for both in zip(orders, again, strict=True))
