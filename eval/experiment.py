@@ -128,16 +128,20 @@ class Experiment:
         Raises:
             PrivacyError: The method has no guarantee under the chosen options.
         """
+        return self.privacy.privatizer(self.method, self.planned, ledgers)
+
+    @property
+    def planned(self) -> PlannedTraining:
+        """What a privacy budget has to last for."""
         training, rounds = self.config.build("training"), self.config.build("rounds")
         clients, seed = tuple(sorted(self.trainers)), self.config.build("seeds").training
-        planned = PlannedTraining(
+        return PlannedTraining(
             *(rounds.rounds, training.epochs, training.batch_size),
             groups=self.federation.groups,
             rounds_of_a_client=rounds.most_of_one_client(clients, seed),
             clients=clients,
             participation=rounds.participation,
         )
-        return self.privacy.privatizer(self.method, planned, ledgers)
 
 
 @dataclass(frozen=True)

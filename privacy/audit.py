@@ -7,8 +7,9 @@ which canaries were in. One run has as many canaries as all clients together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,68 +22,68 @@ from pfedmoap.gradients import Privatizer
 from pfedmoap.method import AnyMethod, ClientData
 from pfedmoap.prompt_tuning import cosine_logits, cross_entropy
 from pfedmoap.rounds import run_round
-from pfedmoap.transport.in_process import InProcess
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.types import Arrays, ClientId
 from privacy.canaries import Examples, craft_canaries, example_gradients, traces
+from privacy.noise_rows import NoiseRows, span
+from privacy.planted import CANARY, PROMPT, Planted, directions
 from privacy.randomness import Randomness, SecureStream
+from privacy.seed_search import SeedSearch
+from privacy.wiretap import Exchange, Wiretap
 
-PROMPT = "context"
+LENGTH = 10.0  # of a gradient canary, in clipping norms: without clipping it stands out
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """What one client and the server exchanged in one round, as an adversary sees it.
+class Scores:
+    """One kind of canary as one kind of auditor scores it.
 
     Attributes:
-        client: The client.
-        start: The prompt that it was sent, (L, W).
-        upload: The prompt that it sent back, (L, W).
+        name: Which.
+        sees: What the auditor saw.
+        scores: One for each canary of each client, higher where it looks like having been in.
+        included: Whether it was.
     """
 
-    client: ClientId
-    start: Tensor
-    upload: Tensor
+    name: str
+    sees: Literal["uploads", "steps"]
+    scores: NDArray[np.float64]
+    included: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that an auditor scores, with the truth beside it.
+    """All that auditors score, with the truth beside it.
 
     Attributes:
-        scores: One for each canary of each client, higher where it looks like having been in.
-        included: Whether it was.
+        views: Canaries' scores: images from uploads, gradients from uploads, and from steps.
         member_scores: One for each ordinary training example and as many unseen ones.
         member: Whether it was trained on.
+        steps: Noise of the steps' gradients.
+        uploads: Noise of what was uploaded.
     """
 
-    scores: NDArray[np.float64]
-    included: NDArray[np.bool_]
+    views: tuple[Scores, ...]
     member_scores: NDArray[np.float64]
     member: NDArray[np.bool_]
+    steps: NoiseRows
+    uploads: NoiseRows
 
 
-class Wiretap(InProcess):
-    """A wire that keeps a copy of every prompt that passes."""
+@dataclass(frozen=True)
+class Hidden:
+    """The canaries of a run, and the coins that decide which are in.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.exchanges: list[Exchange] = []
-        self._sent: dict[ClientId, Tensor] = {}
+    Attributes:
+        images: Crafted image features.
+        images_in: Which are in, by client.
+        directions: Of gradient canaries, (n, L W).
+        directions_in: Which are in, by client.
+    """
 
-    def down(self, download: Download) -> Download:
-        """Carry a download; see `InProcess.down`."""
-        arrived = super().down(download)
-        if PROMPT not in arrived.arrays:
-            raise PrivacyError("the audit reads uploaded prompts: use a method that exchanges them")
-        self._sent[download.client] = arrived.arrays[PROMPT].clone()
-        return arrived
-
-    def up(self, update: Update) -> Update:
-        """Carry an update; see `InProcess.up`."""
-        arrived = super().up(update)
-        sent = self._sent[update.client]
-        self.exchanges.append(Exchange(update.client, sent, arrived.arrays[PROMPT].clone()))
-        return arrived
+    images: Examples
+    images_in: Mapping[ClientId, Tensor]
+    directions: Tensor
+    directions_in: Mapping[ClientId, Tensor]
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,11 @@ class Audit:
         members: Ordinary training examples by client.
         others: As many examples of each client that are not trained on.
         rounds: Rounds of the audited run.
-        canaries: Canaries of each client, half of which are in on average.
+        canaries: Image canaries of each client, half of which are in on average.
+        gradient_canaries: Gradient canaries of each client, likewise.
         max_grad_norm: Clipping norm that the auditor reckons with.
         seed: Of the canaries and of who gets which.
+        search: Tries to find noise by its seed.
     """
 
     method: AnyMethod
@@ -104,8 +107,55 @@ class Audit:
     others: Mapping[ClientId, Examples]
     rounds: int
     canaries: int
+    gradient_canaries: int
     max_grad_norm: float
     seed: int = 0
+    search: SeedSearch = field(default_factory=SeedSearch)
+
+    @cached_property
+    def _start(self) -> Tensor:
+        """The first prompt, (L, W)."""
+        first = self.method.plan(self.method.init(), sorted(self.members), 1)[0]
+        if PROMPT not in first.arrays:
+            raise PrivacyError("the audit reads uploaded prompts: use a method that exchanges them")
+        return first.arrays[PROMPT].to(self.method.setting.backbone.device)
+
+    @cached_property
+    def _encoder(self) -> PromptEncoder:
+        setting = self.method.setting
+        return setting.backbone.prompt_encoder(setting.class_names, len(self._start))
+
+    @cached_property
+    def hidden(self) -> Hidden:
+        """The canaries, the same for every audited mechanism."""
+        backbone, draws = self.method.setting.backbone, Randomness(self.seed)
+        images = craft_canaries(
+            *(self._encoder, backbone.logit_scale, self._start, backbone.embed_dim, self.canaries),
+            draws.stream("canaries"),
+        )
+        rows = directions(self.gradient_canaries, self._start.numel(), draws.stream("directions"))
+
+        def coins(name: str, count: int) -> dict[ClientId, Tensor]:
+            return {
+                client: draws.stream(name, client).uniform(count) < 0.5
+                for client in sorted(self.members)
+            }
+
+        return Hidden(
+            images,
+            coins("coins", self.canaries),
+            rows,
+            coins("gradient coins", self.gradient_canaries),
+        )
+
+    @property
+    def sizes(self) -> dict[ClientId, int]:
+        """Number of examples of each client that a run trains on; private."""
+        return {client: len(data) for client, data in self._data().items()}
+
+    def _data(self) -> dict[ClientId, ClientData]:
+        hidden = self.hidden
+        return {client: _client_data(own, hidden, client) for client, own in self.members.items()}
 
     def run(self, privatizer: Privatizer) -> Evidence:
         """Train once under a privatizer and score everything.
@@ -116,72 +166,82 @@ class Audit:
         Returns:
             The evidence.
         """
-        backbone = self.method.setting.backbone
-        state = self.method.init()
-        first = self.method.plan(state, sorted(self.members), 1)[0]
-        start = first.arrays[PROMPT].to(backbone.device)
-        encoder = backbone.prompt_encoder(self.method.setting.class_names, len(start))
-        draws = Randomness(self.seed)
-        canaries = craft_canaries(
-            *(encoder, backbone.logit_scale, start, backbone.embed_dim, self.canaries),
-            draws.stream("canaries"),
+        planted = Planted(
+            privatizer,
+            self.hidden.directions,
+            LENGTH * self.max_grad_norm,
+            NoiseRows(self.search),
         )
-        included = {
-            client: draws.stream("coins", client).uniform(self.canaries) < 0.5
-            for client in sorted(self.members)
-        }
-        data = {
-            client: _client_data(own, canaries, included[client])
-            for client, own in self.members.items()
-        }
-        wire = Wiretap()
+        data, wire, state = self._data(), Wiretap(), self.method.init()
         locals: dict[ClientId, Arrays] = {}
         for round in range(1, self.rounds + 1):
-            result = run_round(
-                self.method, state, sorted(data), round, data, locals, wire, privatizer
-            )
+            result = run_round(self.method, state, sorted(data), round, data, locals, wire, planted)
             state, locals = result.state, {**locals, **result.locals}
-        return self._score(wire.exchanges, encoder, canaries, included)
+        return self._score(wire.exchanges, planted)
 
-    def _score(
-        self,
-        exchanges: Sequence[Exchange],
-        encoder: PromptEncoder,
-        canaries: Examples,
-        included: Mapping[ClientId, Tensor],
-    ) -> Evidence:
-        device, scale = (
-            self.method.setting.backbone.device,
-            self.method.setting.backbone.logit_scale,
-        )
-        strength = {client: torch.zeros(len(canaries)) for client in included}
-        learned = {client: torch.zeros(2 * len(self.members[client])) for client in included}
+    def _score(self, exchanges: Sequence[Exchange], planted: Planted) -> Evidence:
+        backbone, hidden = self.method.setting.backbone, self.hidden
+        device, scale = backbone.device, backbone.logit_scale
+        images = {client: torch.zeros(self.canaries) for client in self.members}
+        rows = {client: torch.zeros(self.gradient_canaries) for client in self.members}
+        learned = {client: torch.zeros(2 * len(self.members[client])) for client in self.members}
+        noise = NoiseRows(self.search)
         for exchange in exchanges:
             start, upload = exchange.start.to(device), exchange.upload.to(device)
-            known = self.members[exchange.client]
-            columns = Examples(
-                torch.cat([canaries.image, known.image.to(device)]),
-                torch.cat([canaries.labels, known.labels.to(device)]),
-            )
-            gradients = example_gradients(encoder, scale, start, columns)
-            found = traces((start - upload).flatten(), gradients, self.max_grad_norm)
-            strength[exchange.client] += found[: len(canaries)].cpu()
-            pool = _join(known, self.others[exchange.client])
-            learned[exchange.client] += _loss_drop(encoder, scale, start, upload, pool)
-        clients = sorted(included)
+            client, known = exchange.client, self.members[exchange.client]
+            move = (start - upload).flatten()
+            plain = _join(hidden.images, known)
+            plain = Examples(plain.image.to(device), plain.labels.to(device))
+            gradients = example_gradients(self._encoder, scale, start, plain)
+            canaries = self.max_grad_norm * hidden.directions.to(device)
+            found = traces(move, torch.cat([gradients, canaries]), self.max_grad_norm)
+            images[client] += found[: self.canaries].cpu()
+            noise.add(client, move.cpu(), gradients.cpu()[:0], hidden.directions)
+            basis = span(gradients.cpu())
+            clean = move.cpu() - basis @ (basis.mT @ move.cpu())
+            rows[client] += hidden.directions @ clean
+            pool = _join(known, self.others[client])
+            learned[client] += _loss_drop(self._encoder, scale, start, upload, pool)
+        clients = sorted(self.members)
         member = [torch.arange(len(learned[c])) < len(self.members[c]) for c in clients]
+        coins = [hidden.directions_in[c] for c in clients]
+        steps = [planted.scores[c] for c in clients if c in planted.scores]
         return Evidence(
-            scores=_flat([strength[c] for c in clients]).astype(np.float64),
-            included=_flat([included[c] for c in clients]),
+            views=(
+                _scores(
+                    *("image canaries", "uploads", [images[c] for c in clients]),
+                    [hidden.images_in[c] for c in clients],
+                ),
+                _scores("gradient canaries", "uploads", [rows[c] for c in clients], coins),
+                _scores("gradient canaries", "steps", steps, coins),
+            ),
             member_scores=_flat([learned[c] for c in clients]).astype(np.float64),
             member=_flat(member),
+            steps=planted.rows,
+            uploads=noise,
         )
 
 
-def _client_data(own: Examples, canaries: Examples, included: Tensor) -> ClientData:
-    chosen = included.to(canaries.labels.device)
-    joined = _join(own, Examples(canaries.image[chosen], canaries.labels[chosen]))
-    return ClientData({"image": joined.image[:, None]}, joined.labels)
+def _scores(
+    name: str,
+    sees: Literal["uploads", "steps"],
+    scores: Sequence[Tensor],
+    included: Sequence[Tensor],
+) -> Scores:
+    return Scores(name, sees, _flat(scores).astype(np.float64), _flat(included))
+
+
+def _client_data(own: Examples, hidden: Hidden, client: ClientId) -> ClientData:
+    """Put a client's own examples and the canaries that its coins chose together."""
+    images = hidden.images_in[client].to(hidden.images.labels.device)
+    joined = _join(own, Examples(hidden.images.image[images], hidden.images.labels[images]))
+    chosen = hidden.directions_in[client].nonzero()[:, 0]
+    # What a gradient canary looks like does not matter; it has to look like something.
+    like = joined.image[:1].expand(len(chosen), -1)
+    image = torch.cat([joined.image, like])
+    labels = torch.cat([joined.labels, joined.labels[:1].expand(len(chosen))])
+    canary = torch.cat([torch.zeros_like(joined.labels), chosen + 1])
+    return ClientData({"image": image[:, None], CANARY: canary[:, None]}, labels)
 
 
 def _join(first: Examples, second: Examples) -> Examples:

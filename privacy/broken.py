@@ -3,18 +3,20 @@
 They exist for the audit alone: a check that cannot tell these from the real one is worth nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from pfedmoap.batches import Batch
 from pfedmoap.gradients import NoPrivacy, Problem
-from pfedmoap.types import Arrays
+from pfedmoap.types import Arrays, ClientId
 from privacy.mechanism import Mechanism, SampledGaussian
 from privacy.noisy_sum import NoisySum
-from privacy.randomness import SecureStream
+from privacy.randomness import KEY_BYTES, Randomness, SecureStream
 
 _UNBOUNDED = 1e9  # a clipping norm that no gradient reaches
 
@@ -68,15 +70,101 @@ class GateWithoutNoise:
         return {n: private[n] if n == "context" else plain[n] for n in params}, loss
 
 
-def broken_variants(real: SampledGaussian) -> dict[str, Mechanism]:
-    """Broken variants of a mechanism that need no gate, by what is wrong with them."""
+@dataclass(frozen=True)
+class DividedByData:
+    """Divides the noisy sum by how many examples there are, which is private.
+
+    Attributes:
+        real: The mechanism that it pretends to be.
+        sizes: Number of examples of each client's data set; ``None`` counts those of the batch.
+        sample_rate: What a data set's size is multiplied by.
+    """
+
+    real: SampledGaussian
+    sizes: Mapping[ClientId, int] | None
+    sample_rate: float
+
+    def gradients(
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
+    ) -> tuple[Arrays, Tensor]:
+        """Form gradients; see `Mechanism.gradients`."""
+        found, loss = self.real.gradients(problem, params, batch, noise)
+        if self.sizes is None:
+            counts = (batch.weight > 0).sum(1).clamp(min=1).to(loss)
+        else:
+            own = [self.sample_rate * self.sizes[stream.client] for stream in batch.streams]
+            counts = torch.tensor(own).to(loss)
+        factor = self.real.normaliser / counts
+        return {
+            name: value * factor.view(-1, *[1] * (value.dim() - 1)) for name, value in found.items()
+        }, loss
+
+
+@dataclass(frozen=True)
+class SmallSeeds:
+    """Streams whose keys come from a small number, as a time or a process id would give it.
+
+    Attributes:
+        seeds: How many there are.
+    """
+
+    seeds: int
+
+    def stream(self, *names: str | int) -> SecureStream:
+        """Start a stream; see `Randomness.stream`."""
+        del names
+        return SecureStream(secrets.randbelow(self.seeds).to_bytes(KEY_BYTES, "little"))
+
+
+@dataclass(frozen=True)
+class OneStream:
+    """The same stream again and again, as with a seed that is set before every step.
+
+    Attributes:
+        key: Its key.
+    """
+
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(KEY_BYTES))
+
+    def stream(self, *names: str | int) -> SecureStream:
+        """Start the stream; see `Randomness.stream`."""
+        del names
+        return SecureStream(self.key)
+
+
+def broken_randomness(seeds: int) -> dict[str, Randomness]:
+    """Sources of noise that break any mechanism, by what is wrong with them.
+
+    Args:
+        seeds: How many seeds the predictable one has.
+    """
+    return {
+        "predictable seed": cast(Randomness, SmallSeeds(seeds)),  # all that a mechanism asks of it
+        "repeated noise": cast(Randomness, OneStream()),
+    }
+
+
+def broken_variants(
+    real: SampledGaussian, sizes: Mapping[ClientId, int], sample_rate: float
+) -> dict[str, Mechanism]:
+    """Broken variants of a mechanism that need no gate, by what is wrong with them.
+
+    Args:
+        real: The mechanism.
+        sizes: Number of examples of each client.
+        sample_rate: The sampling rate.
+    """
     unclipped = replace(
         real,
         max_grad_norm=_UNBOUNDED,
         noise_multiplier=real.noise_multiplier * real.max_grad_norm / _UNBOUNDED,
     )
+    on_mean = replace(real, noise_multiplier=real.noise_multiplier / real.normaliser)
     return {
         "no clipping": unclipped,
         "a tenth of the noise": replace(real, noise_multiplier=real.noise_multiplier / 10),
+        "noise on the mean": on_mean,
         "batch mean clipped": MeanClipped(real),
+        "divided by the batch's size": DividedByData(real, None, sample_rate),
+        "divided by the data set's size": DividedByData(real, sizes, sample_rate),
     }

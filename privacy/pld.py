@@ -89,6 +89,17 @@ def composed_pld_epsilon(
         return min(root * (1 + 1e-8), at_most)
 
 
+def pld_deltas(
+    noise_multiplier: float, sample_rate: float, steps: int, epsilons: Sequence[float]
+) -> list[float]:
+    """Bound delta from above at several epsilons, at most 700; see `pld_epsilon`."""
+    with np.errstate(over="ignore", under="ignore"):
+        width = max(_widths(noise_multiplier, sample_rate))
+        composed = _step(noise_multiplier, sample_rate, width).self_compose(steps)
+        found = composed.get_delta_for_epsilon(list(epsilons))
+    return [min(1.0, max(0.0, float(delta)) + _lost(steps)) for delta in found]
+
+
 def resolves(delta: float, steps: int) -> bool:
     """Whether double precision suffices for a delta after so many steps."""
     return _lost(steps) <= _FOURIER_SHARE * delta

@@ -4,7 +4,8 @@ Uploads alone cannot show every flaw: a gate that is trained without noise never
 influence hides in the prompt's noise. Whoever holds the code can ask more. A step is private if
 everything that it changes moves, when one example is added or removed, by at most the clipping
 norm, and carries noise of ``noise_multiplier`` times that. Both are measured here, from outside:
-the move by giving two neighbouring batches the same noise, and the noise by repeating a step.
+the move by giving two neighbouring batches the same noise, and the noise by repeating a step. The
+noise itself must be the same for both: one that grows as the data shrink tells how many there are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from pfedmoap.gradients import Problem
 from pfedmoap.types import Arrays
 from privacy.mechanism import Mechanism
 from privacy.randomness import Randomness, SecureStream
+
+_REPEATS = 5  # of a step, to measure its noise
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,30 @@ class Tapped:
         return self.mechanism.gradients(problem, params, batch, noise)
 
 
-def relative_sensitivity(
+@dataclass(frozen=True)
+class Pull:
+    """How one example moves a step.
+
+    Attributes:
+        move: The largest move in units of the measured noise, times the claimed noise multiplier:
+            1 is what the claim allows; infinite where something moves and carries no noise.
+        drift: Relative change of the noise itself between neighbours; 0 is what the claim allows.
+    """
+
+    move: float
+    drift: float
+
+
+def pull_of_one(
     mechanism: Mechanism,
     noise_multiplier: float,
     normaliser: float,
     step: Step,
     *,
-    neighbours: int = 8,
+    neighbours: int = 4,
     seed: int = 0,
-) -> float:
-    """Measure the worst move of a step, where 1 is what the claim allows.
+) -> Pull:
+    """Measure the worst that an example does to a step.
 
     Args:
         mechanism: What is audited.
@@ -76,8 +93,7 @@ def relative_sensitivity(
         seed: Of the noise and of the choice of examples.
 
     Returns:
-        The largest move in units of the measured noise, times the claimed noise multiplier;
-        infinite where something moves and carries no noise.
+        The worst move and the worst drift.
     """
     draws = Randomness(seed)  # a seed: neighbours are compared under the same noise
 
@@ -85,21 +101,38 @@ def relative_sensitivity(
         noise = [draws.stream("noise", repeat, row) for row in range(len(batch.labels))]
         return mechanism.gradients(step.problem, step.params, batch, noise)[0]
 
-    base = form(step.batch, 0)
-    repeats = [form(step.batch, repeat) for repeat in range(1, 9)]
+    base, again, *more = (form(step.batch, repeat) for repeat in range(_REPEATS))
     std = {
-        name: (torch.stack([one[name] for one in repeats]) - base[name]).std() / 2**0.5
-        for name in base
+        name: (torch.stack([one[name] for one in (again, *more)]) - value).std() / 2**0.5
+        for name, value in base.items()
     }
-    worst = 0.0
+    move, drift = 0.0, 0.0
     for neighbour in _neighbours(step.batch, normaliser, neighbours, draws):
-        moved = form(neighbour, 0)
+        moved, moved_again = form(neighbour, 0), form(neighbour, 1)
         total = torch.zeros(len(step.batch.labels), device=step.batch.labels.device)
-        for name, value in moved.items():
-            gap = (value - base[name]).flatten(1).norm(dim=1)
-            total += torch.where(gap > 0, (gap / std[name]).square(), 0.0)
-        worst = max(worst, float(total.sqrt().max()))
-    return worst * noise_multiplier
+        for name, value in base.items():
+            gap, other = (
+                (moved[name] - value).flatten(1),
+                (moved_again[name] - again[name]).flatten(1),
+            )
+            # The product of two draws' gaps: what only rounds the noise is gone on average.
+            size = (gap * other).sum(1)
+            total += torch.where(gap.abs().amax(1) > 0, size / std[name].square(), 0.0)
+        move = max(move, float(total.clamp(min=0).sqrt().max()))
+        drift = max(drift, _drift(base, again, moved, moved_again))
+    return Pull(move * noise_multiplier, drift)
+
+
+def _drift(base: Arrays, again: Arrays, moved: Arrays, moved_again: Arrays) -> float:
+    """Compare the difference of two draws, in which the signal cancels, between neighbours."""
+    worst = 0.0
+    for name, value in base.items():
+        before = (again[name] - value).flatten(1).double()  # (K, d), nothing but noise
+        after = (moved_again[name] - moved[name]).flatten(1).double()
+        size = before.square().sum(1)
+        ratio = (before * after).sum(1) / size.clamp(min=1e-300)
+        worst = max(worst, float(torch.where(size > 0, (ratio - 1).abs(), 0.0).max()))
+    return worst
 
 
 def _neighbours(batch: Batch, normaliser: float, count: int, draws: Randomness) -> Iterator[Batch]:

@@ -1,113 +1,111 @@
 """``audit``: try to refute the privacy of a method, and of mechanisms broken on purpose."""
 
-import math
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from eval.audit_record import failures, record
+from eval.auditing import AuditOptions, Trial, prepare
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.experiment import Workbench, schema
-from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import PlannedTraining
-from privacy.audit import Audit, halves
-from privacy.options import DPSGD
-from privacy.randomness import Randomness
-from privacy.verdicts import Verdict, audit_all
+from eval.report.audit_part import audit_page, judgement, summary_rows
+from pfedmoap.errors import RunError
+from pfedmoap.run_layout import PRIVATE, make_private_folder
+from pfedmoap.storage import write_bytes, write_json
+from privacy.verdicts import Verdict
 
-# A short run with few ordinary examples and many canaries, and without amplification by sampling,
-# where an auditor sees best; every option may be given anew.
-_DEFAULTS = (
-    *("--privacy", "dpsgd", "--privacy.epsilon", "1", "--privacy.sample_rate", "1"),
-    *("--partition", "iid", "--partition.clients", "20"),
-    *("--training.epochs", "1", "--rounds.rounds", "4"),
-)
-_WIDTH = 120  # of the table where the terminal is narrower, or there is none
+_DEFAULTS = files("eval") / "configs" / "audit.yaml"
+_WIDTH = 160  # of the table where the terminal is narrower, or there is none
 
 
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Audit; see ``--help``."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    run = Path(given.pop(0)) if given and not given[0].startswith("-") else None
+    out = "runs/audit/audit.json" if run is None else str(run / PRIVATE / "audit.json")
     config, options = schema().parse(
-        [*_DEFAULTS, *given],
-        "Audit differential privacy: a lower bound on epsilon from one run with canaries, "
-        "membership inference, and one example's pull on a step in units of its noise.",
+        ["--config", str(_DEFAULTS if run is None else _options_of(run)), *given],
+        "Audit differential privacy: `audit` the defaults or any options, or `audit RUN` the "
+        "options of a run. Canaries bound epsilon from below, from uploads and from every step; "
+        "one example's pull on a step and the noise itself are measured; broken mechanisms must "
+        "be found out.",
         {
-            "canaries": (30, "canaries of each client, half of which are trained on"),
-            "members": (20, "ordinary examples of each client"),
+            "canaries": (20, "image canaries of each client, half of which are trained on"),
+            "gradient_canaries": (50, "gradient canaries of each client, likewise"),
+            "members": (10, "ordinary examples of each client"),
+            "audit_clients": (20, "most clients to audit"),
+            "audit_rounds": (3 if run is None else 2, "most rounds to audit"),
             "audit_seed": (0, "seed of canaries, members and the inclusion of canaries"),
+            "out": (out, "where the record goes; the page is written beside it"),
         },
     )
-    experiment = Workbench().prepare(config)
-    claim = experiment.privacy
-    if not isinstance(claim, DPSGD):
-        raise ConfigError("audit needs `--privacy dpsgd`; it audits the release mode beside it")
-    if claim.unit != "example":
-        raise ConfigError("audit draws and removes single images: use `--privacy.unit example`")
-    if claim.clipping != "fixed":
-        raise ConfigError("audit repeats single steps: use `--privacy.clipping fixed`")
-    training, rounds = config.build("training"), config.build("rounds").rounds
-    draws = Randomness(options["audit_seed"])
-    parts = {
-        client: halves(data, options["members"], draws.stream("members", client))
-        for client, data in experiment.federation.training_data.items()
-    }
-    audit = Audit(
-        method=experiment.method,
-        members={client: members for client, (members, _) in parts.items()},
-        others={client: others for client, (_, others) in parts.items()},
-        rounds=rounds,
-        canaries=options["canaries"],
-        max_grad_norm=claim.max_grad_norm,
-        seed=options["audit_seed"],
+    record_file = Path(options.pop("out"))
+    trial = prepare(
+        config,
+        AuditOptions(
+            canaries=options["canaries"],
+            gradient_canaries=options["gradient_canaries"],
+            members=options["members"],
+            clients=options["audit_clients"],
+            rounds=options["audit_rounds"],
+            seed=options["audit_seed"],
+        ),
+        Workbench(),
     )
-    planned = PlannedTraining(rounds, training.epochs, training.batch_size)
     verdicts = []
-    for verdict in audit_all(audit, claim, planned):
-        console.print(f"{verdict.name}: {_judgement(verdict)}")
+    for verdict in trial.verdicts():
+        console.print(f"{verdict.name}: {judgement(verdict)}", highlight=False)
         verdicts.append(verdict)
-    title = f"{config.name('method')}, {rounds} rounds, delta {claim.delta:g}, confidence 95 %"
-    wide = Console(width=max(_WIDTH, console.width))
-    wide.print(_table(verdicts, title))
-    wrong = [verdict.name for verdict in verdicts if verdict.flagged == verdict.sound]
-    if wrong:
+    ideal = trial.ideal()
+    _show(trial, verdicts, ideal)
+    if run is not None and record_file.parent == run / PRIVATE:
+        make_private_folder(run)
+    page = record_file.with_suffix(".html")
+    write_json(record_file, record(trial, verdicts, ideal))
+    write_bytes(page, audit_page(trial, verdicts, ideal).encode())
+    console.print(f"record: {record_file}, page: {page}", highlight=False, soft_wrap=True)
+    if wrong := failures(verdicts):
         console.print(f"the audit failed for: {', '.join(wrong)}")
         sys.exit(2)
 
 
-def _table(verdicts: Sequence[Verdict], title: str) -> Table:
-    canaries = verdicts[0].bound.canaries
-    table = Table(title=f"{title}; {canaries} canaries, one run each", title_justify="left")
-    for heading in (
-        *("mechanism", "claimed epsilon", "refuted below", "right guesses"),
-        *("canary AUC", "TPR at 1 % FPR", "member AUC", "pull", "verdict"),
-    ):
-        table.add_column(
-            heading, justify="left" if heading in ("mechanism", "verdict") else "right"
+def _options_of(run: Path) -> Path:
+    known = run / "config.json"
+    if not known.exists():
+        raise RunError(
+            f"{known} does not exist: give a folder that is a run directory of `train`, or options "
+            "alone"
         )
-    for verdict in verdicts:
-        bound = verdict.bound
-        table.add_row(
-            verdict.name,
-            f"{verdict.claimed:g}",
-            f"{bound.epsilon:.2f}",
-            f"{bound.correct}/{bound.guesses}" if bound.guesses else "-",
-            f"{verdict.canaries.auc:.3f}",
-            f"{verdict.canaries.tpr_at_1_fpr:.3f}",
-            f"{verdict.examples.auc:.3f}",
-            "-" if verdict.sensitivity is None else f"{verdict.sensitivity:.2f}",
-            _judgement(verdict),
-        )
-    return table
+    return known
 
 
-def _judgement(verdict: Verdict) -> str:
-    if verdict.claimed == math.inf:
-        return "claims nothing"
-    if not verdict.flagged:
-        return "not refuted"
-    how = [*(["uploads"] if verdict.refuted else []), *(["step"] if verdict.oversensitive else [])]
-    return f"BROKEN (seen in {' and '.join(how)})"
+def _show(trial: Trial, verdicts: Sequence[Verdict], ideal: tuple[float, float] | None) -> None:
+    audit, claim = trial.audit, trial.claim
+    images, gradients = (
+        len(audit.members) * count for count in (audit.canaries, audit.gradient_canaries)
+    )
+    table = Table(
+        title=f"{trial.config.name('method')} on {trial.data}, {audit.rounds} of "
+        f"{trial.planned.rounds} rounds, delta {claim.delta:g}; {images} image and {gradients} "
+        "gradient canaries, one run each; epsilon refuted below, with 95 % confidence",
+        title_justify="left",
+    )
+    headings, rows = summary_rows(verdicts)
+    for heading in headings:
+        left = heading in ("mechanism", "noise", "verdict")
+        table.add_column(heading, justify="left" if left else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=max(_WIDTH, console.width)).print(table)
+    if ideal is not None:
+        console.print(
+            f"ideal gradient canaries would refute {ideal[0]:.2f} by the bound of Steinke et al. "
+            f"(2023) and {ideal[1]:.2f} by the f-DP bound",
+            highlight=False,
+        )

@@ -11,21 +11,30 @@ from pfedmoap.errors import PrivacyError
 from pfedmoap.gradients import NoPrivacy, PlannedTraining
 from pfedmoap.method import method_class
 from pfedmoap.training import Training
+from pfedmoap.types import ClientId
 from privacy.audit import Audit, halves
+from privacy.bounds import lower_bound
 from privacy.broken import GateWithoutNoise, broken_variants
 from privacy.canaries import craft_canaries, example_gradients, traces
+from privacy.ledger import Ledgers
 from privacy.mechanism import SampledGaussian
 from privacy.membership import separation
-from privacy.one_run import lower_bound
-from privacy.options import DPSGD
+from privacy.options import DPSGD, Release
 from privacy.randomness import Randomness
-from privacy.sensitivity import Step, Tapped, relative_sensitivity
-from privacy.verdicts import TOLERANCE, audit_all
+from privacy.seed_search import SeedSearch
+from privacy.sensitivity import Step, Tapped, pull_of_one
+from privacy.trials import audit_all
+from privacy.verdicts import DRIFT, TOLERANCE
 from tests.conftest import random_data
 from tests.privacy.conftest import last_steps
 
 REAL = SampledGaussian(noise_multiplier=2.0, max_grad_norm=0.1, normaliser=3.0)
-BROKEN = {**broken_variants(REAL), "gate without noise": GateWithoutNoise(REAL)}
+SIZES = {ClientId(0): 5, ClientId(1): 3, ClientId(4): 6}
+BROKEN = {
+    name: mechanism
+    for name, mechanism in broken_variants(REAL, SIZES, 1.0).items()
+    if not name.startswith("divided")
+} | {"gate without noise": GateWithoutNoise(REAL)}
 
 
 @pytest.fixture
@@ -42,19 +51,47 @@ def audit(setting):
         for client, data in random_data([8, 8, 8, 8], classes=3).items()
     }
     members, others = ({c: part[i] for c, part in parts.items()} for i in (0, 1))
-    return Audit(method, members, others, rounds=2, canaries=30, max_grad_norm=1.0)
+    return Audit(
+        *(method, members, others),
+        rounds=2,
+        canaries=16,
+        gradient_canaries=20,
+        max_grad_norm=1.0,
+        search=SeedSearch(seeds=32),
+    )
+
+
+def pull(mechanism, step):
+    return pull_of_one(mechanism, REAL.noise_multiplier, REAL.normaliser, step)
 
 
 def test_the_real_step_pulls_exactly_as_hard_as_it_may(step):
-    pull = relative_sensitivity(REAL, REAL.noise_multiplier, REAL.normaliser, step)
-    assert 0.9 < pull <= TOLERANCE
+    found = pull(REAL, step)
+    assert 0.9 < found.move <= TOLERANCE
+    assert found.drift < DRIFT
 
 
 @pytest.mark.parametrize("flaw", BROKEN)
 def test_every_broken_step_pulls_too_hard(flaw, step):
-    pull = relative_sensitivity(BROKEN[flaw], REAL.noise_multiplier, REAL.normaliser, step)
-    assert pull > TOLERANCE
-    assert math.isinf(pull) == (flaw == "gate without noise")
+    found = pull(BROKEN[flaw], step)
+    assert found.move > TOLERANCE
+    assert math.isinf(found.move) == (flaw == "gate without noise")
+
+
+def test_noise_that_shrinks_with_the_batch_drifts(step):
+    broken = broken_variants(REAL, SIZES, 1.0)
+    assert pull(broken["divided by the batch's size"], step).drift > 0.1
+
+
+def test_dividing_by_the_data_sets_size_scales_each_client(step):
+    mechanism = broken_variants(REAL, SIZES, 0.5)["divided by the data set's size"]
+    noise = [Randomness(i).stream() for i in range(3)]
+    plain, _ = REAL.gradients(step.problem, step.params, step.batch, noise)
+    noise = [Randomness(i).stream() for i in range(3)]
+    found, _ = mechanism.gradients(step.problem, step.params, step.batch, noise)
+    for row, stream in enumerate(step.batch.streams):
+        factor = REAL.normaliser / (0.5 * SIZES[stream.client])
+        assert torch.allclose(found["context"][row], factor * plain["context"][row])
 
 
 def test_a_tap_changes_nothing(step):
@@ -81,29 +118,79 @@ def test_canaries_fill_the_clipping_norm_and_differ(setting):
 
 def test_without_privacy_canaries_are_found_and_with_it_they_are_not(audit):
     plain = audit.run(NoPrivacy())
-    assert plain.scores.shape == plain.included.shape == (120,)
-    assert separation(plain.scores, plain.included).auc > 0.95
-    assert lower_bound(plain.scores, plain.included, 1e-5).epsilon > 1.0
+    assert [(view.name, view.sees) for view in plain.views] == [
+        ("image canaries", "uploads"),
+        ("gradient canaries", "uploads"),
+        ("gradient canaries", "steps"),
+    ]
+    assert [len(view.scores) for view in plain.views] == [64, 80, 80]
+    for view in plain.views:
+        assert separation(view.scores, view.included).auc > 0.95
+        assert lower_bound(view.scores, view.included, 1e-5).epsilon > 1.0
     planned = PlannedTraining(2, 1, 8)
     options = DPSGD(epsilon=1.0, sample_rate=1.0)
     private = audit.run(options.privatizer(audit.method, planned, None))
-    assert np.array_equal(private.included, plain.included)
-    assert lower_bound(private.scores, private.included, 1e-5).epsilon <= 1.0
-    assert separation(private.scores, private.included).auc < 0.75
+    for view, before in zip(private.views, plain.views, strict=True):
+        assert np.array_equal(view.included, before.included)
+        assert lower_bound(view.scores, view.included, 1e-5).epsilon <= 1.0
+        assert separation(view.scores, view.included).auc < 0.8
+
+
+def test_scores_of_steps_are_those_of_ideal_canaries(audit):
+    """In units of the noise, included and other canaries are mu apart, and 1 is their spread."""
+    rounds, planned = 2, PlannedTraining(2, 1, 8)
+    options = DPSGD(epsilon=8.0, sample_rate=1.0, mode="joint")
+    privatizer = options.privatizer(audit.method, planned, None)
+    noise = privatizer.ledgers.budget.mechanism["noise_multiplier"]
+    found = [audit.run(replace_ledger(privatizer)).views[2] for _ in range(3)]
+    unit = noise * rounds**0.5 / 8  # the clipping norm is 1, the normaliser 8
+    scores = np.concatenate([view.scores for view in found]) / unit
+    included = np.concatenate([view.included for view in found])
+    apart = scores[included].mean() - scores[~included].mean()
+    # What is known is taken out of the vectors, and with it a part of each canary.
+    assert apart == pytest.approx(rounds**0.5 / noise, rel=0.4)
+    assert scores[~included].std() == pytest.approx(1.0, rel=0.35)
+
+
+def replace_ledger(privatizer):
+    return replace(privatizer, ledgers=Ledgers(privatizer.ledgers.budget, None), _steps_left={})
+
+
+def smaller(audit):
+    two = dict(list(audit.members.items())[:2])
+    return replace(audit, members=two, canaries=4, gradient_canaries=40)
 
 
 def test_the_table_flags_the_broken_and_only_them(audit):
-    two = dict(list(audit.members.items())[:2])
-    small = replace(audit, members=two, canaries=8)
-    verdicts = list(audit_all(small, DPSGD(sample_rate=1.0), PlannedTraining(2, 1, 8)))
+    options = DPSGD(epsilon=0.5, sample_rate=1.0)
+    verdicts = list(audit_all(smaller(audit), options, PlannedTraining(2, 1, 8)))
     assert [verdict.name for verdict in verdicts if verdict.sound] == [
         *("no privacy", "release", "joint", "decoupled")
     ]
-    assert len(verdicts) == 8
-    assert all(verdict.flagged != verdict.sound for verdict in verdicts)
+    assert len(verdicts) == 16
+    wrong = [(v.name, v.seen_in) for v in verdicts if v.flagged == v.sound and v.claimed < math.inf]
+    assert not wrong
+    found = {verdict.name: verdict.seen_in for verdict in verdicts}
+    for flaw in ("predictable seed", "repeated noise", "divided by the data set's size"):
+        assert "noise" in found[f"decoupled, {flaw}"]
+    assert "pull" in found["decoupled, divided by the batch's size"]
+    assert {"uploads", "steps", "pull", "noise"} <= set(found["decoupled, noise on the mean"])
+    assert found["joint, gate without noise"] == ("pull",)
+
+
+def test_a_claim_about_uploads_is_audited_alone(audit):
+    verdicts = list(audit_all(smaller(audit), Release(epsilon=4.0), PlannedTraining(2, 1, 8)))
+    assert [(v.name, v.flagged) for v in verdicts] == [
+        ("no privacy", False),
+        ("release", False),
+        ("release, predictable seed", True),
+        ("release, repeated noise", True),
+        ("release, a tenth of the noise", True),
+    ]
+    assert verdicts[1].claimed == pytest.approx(4.0, rel=1e-3)
 
 
 def test_a_method_without_prompts_on_the_wire_cannot_be_audited(audit, setting):
     silent = replace(audit, method=method_class("fedper")(setting))
-    with pytest.raises((PrivacyError, KeyError)):
+    with pytest.raises(PrivacyError, match="exchange"):
         silent.run(NoPrivacy())

@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import binom
 
 from privacy.accounting import gaussian_epsilon
+from privacy.bounds import lower_bound
 from privacy.membership import separation
-from privacy.one_run import lower_bound, p_value, refuted_epsilon
+from privacy.one_run import Guesses, p_value, refuted_epsilon
 
 
 def published(m, r, v, eps, delta):
@@ -26,14 +27,16 @@ def published(m, r, v, eps, delta):
 @pytest.mark.parametrize("delta", [0.0, 1e-5, 1e-2])
 @pytest.mark.parametrize(("r", "v"), [(10, 9), (100, 71), (100, 100), (7, 0)])
 def test_p_value_is_the_papers(eps, delta, r, v):
-    assert p_value(200, r, v, eps, delta) == pytest.approx(published(200, r, v, eps, delta))
+    assert p_value(Guesses(200, r, v), eps, delta) == pytest.approx(
+        published(200, r, v, eps, delta)
+    )
 
 
 def test_all_guesses_right_refutes_up_to_the_known_limit():
     # q^r = 0.05 has the solution q = 0.05^(1/r)
     limit = 0.05 ** (1 / 500)
     expected = math.log(limit / (1 - limit))
-    assert refuted_epsilon(500, 500, 500, 0.0, 0.05) == pytest.approx(expected, rel=1e-3)
+    assert refuted_epsilon(Guesses(500, 500, 500), 0.0, 0.05) == pytest.approx(expected, rel=1e-3)
 
 
 def gaussian_run(mu, canaries, seed):
