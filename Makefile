@@ -1,32 +1,58 @@
-# Two commands on a fresh machine: `make demo` and `make test`; both set up .venv themselves.
+# Two commands on a fresh machine: `make demo` and `make test`; both set up .venv themselves, with
+# the versions of requirements.lock. See docs/install.md.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
+# CPU=1 takes torch's CPU build, from the package index that TORCH_INDEX names.
+CPU ?=
+TORCH_INDEX ?=
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+LOCKS := requirements.lock $(if $(CPU),,requirements-cuda.lock)
+LOCKED = $(shell sed -n 's/^\($(1)==[^ ;]*\).*/\1/p' requirements.lock)
 
-.PHONY: demo test lint bench compare clean
+# Installed is what has a stamp for this folder and for the contents of these files. A folder whose
+# Python does not run loses its stamp here, and is made anew below.
+STAMP := $(VENV)/installed-$(shell { pwd; cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
+$(shell [ ! -d $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(VENV)/installed*)
 
-.venv/installed: pyproject.toml
+.PHONY: install demo test test-locked test-latest test-oldest lint bench compare lock clean
+
+install: $(STAMP)  ## set up .venv
+
+# An older environment is brought up to date in place; one without any stamp was left half-made.
+$(STAMP):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	ls $(VENV)/installed* >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	rm -f $(VENV)/installed*
+	$(if $(CPU),$(PIP) --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(call LOCKED,torch) $(call LOCKED,torchvision))
+	$(PIP) --require-hashes --no-deps $(LOCKS:%=-r %)
+	$(PIP) --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
 	touch $@
 
-demo: .venv/installed  ## train pFedMoAP on digits: zero-shot, gate alone, full method
+demo: $(STAMP)  ## train pFedMoAP on digits: zero-shot, gate alone, full method
 	$(BIN)/python scripts/demo.py --resume true
 
-test: .venv/installed  ## the whole suite, offline, on two cores
+test: $(STAMP)  ## the whole suite, offline, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: .venv/installed  ## formatting, lint, types, import directions
+test-latest test-oldest test-locked: test-%: $(STAMP)  ## the suite on other versions; writes docs/compatibility.md
+	$(BIN)/python tools/compatibility.py $* --python $(PYTHON)
+
+lint: $(STAMP)  ## formatting, lint, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed  ## seconds per step and round against the plain way
+bench: $(STAMP)  ## seconds per step and round against the plain way
 	$(BIN)/python scripts/bench_step.py
 
-compare: .venv/installed  ## all methods on digits and rendered scenes, 3 seeds
+compare: $(STAMP)  ## all methods on digits and rendered scenes, 3 seeds
 	$(BIN)/python scripts/compare.py scripts/configs/compare.yaml
 
+lock: $(STAMP)  ## write the lock anew after a change of pyproject.toml; UPGRADE=1 takes newer versions
+	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
+
 clean:
-	rm -rf .venv build dist *.egg-info runs
+	rm -rf .venv .venv-* build dist *.egg-info runs

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import version
 
 COMMANDS = {
     "demo": "the main job in one go, offline, in a minute",
@@ -11,9 +13,15 @@ COMMANDS = {
     "predict": "classify image files with one client's personal model",
     "compare": "run methods x tasks x seeds and tabulate them",
     "report": "make one HTML page of runs or of a comparison",
+    "reproduce": "run the published tables, and print ours beside the paper's figures",
     "audit": "measure a lower bound of the privacy loss",
     "check-method": "hold a method of your own to the contract of all methods",
     "ledger": "show what clients have spent of their privacy budgets",
+    "disclosure": "say how much of a protected model FedSP's auxiliary shows",
+    "serve-clip": "serve a model over HTTP to clients that may only ask it",
+    "survey-backbones": "try open_clip's architectures and tabulate what works",
+    "evaluate-backbone": "tabulate what the embedded model can do",
+    "pretrain-backbone": "make the embedded model anew",
 }
 
 
@@ -24,6 +32,7 @@ def usage() -> str:
     return "\n".join(
         [
             "usage: pfedmoap COMMAND [OPTIONS]",
+            "       pfedmoap --version",
             "",
             "Personalised federated prompt learning on CLIP-like models.",
             "",
@@ -47,9 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or words[0] in ("-h", "--help"):
         sys.stdout.write(usage() + "\n")
         return
-    name = words[0]
+    if words[0] == "--version":
+        sys.stdout.write(f"pfedmoap {version('pfedmoap')}\n")
+        return
+    name = words[0].replace("_", "-")
     if name not in COMMANDS:
-        sys.stderr.write(f"error: no command {name!r}\n\n{usage()}\n")
+        near = ", ".join(get_close_matches(name, COMMANDS)) or ", ".join(COMMANDS)
+        sys.stderr.write(f"error: there is no command {words[0]}; nearest: {near}\n")
         sys.exit(2)
     if arguments is None:
         sys.argv = [f"pfedmoap {name}", *words[1:]]  # what a command's own --help calls it

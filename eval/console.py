@@ -37,7 +37,7 @@ def terminal_progress(unit: str | None = None, *, shown: bool = True) -> Progres
         *(() if unit is None else (TextColumn(unit + "s"),)),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, quiet=not shown),  # older rich ends a hidden bar with a line
         transient=True,
         disable=not shown,
     )

@@ -14,9 +14,19 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from pfedmoap.errors import ConfigError
+from pfedmoap.exact_options import (
+    command_parser,
+    expand_shorthand,
+    keys_of,
+    option_names,
+    parse,
+    refuse_unknown,
+    take_option,
+)
 from pfedmoap.option_hints import OpenChoices, options_of, options_on, refuse_misplaced
 from pfedmoap.storage import read_sections
 
@@ -128,19 +138,20 @@ class Schema:
             The resolved configuration, and the extra options.
 
         Raises:
-            ConfigError: A file cannot be read, or holds a wrong section, key, choice or value.
-            SystemExit: An option is wrong, as usual for a command line.
+            ConfigError: A file cannot be read, or it or the command line has a wrong section, key,
+                option, choice or value.
+            SystemExit: Help or the configuration was asked for, and is printed.
         """
-        argv = _expand_shorthand(sys.argv[1:] if arguments is None else arguments, self.choices)
+        argv = expand_shorthand(sys.argv[1:] if arguments is None else arguments, self.choices)
         for short, long in self.aliases.items():
-            values, argv = _take_option(argv, short)
+            values, argv = take_option(argv, short)
             argv = [f"--{option}={value}" for value in values[-1:] for option in long] + argv
-        files, argv = _take_option(argv, "config")
+        files, argv = take_option(argv, "config")
         merged: Section = {}
         for file in files:
             merged = self._merge(merged, read_sections(Path(file)))
         for section in self.choices:
-            chosen, argv = _take_option(argv, f"{section}.name")
+            chosen, argv = take_option(argv, f"{section}.name")
             if chosen:
                 merged = self._merge(merged, {section: {"name": chosen[-1]}})
         names = self._names(merged)
@@ -151,10 +162,21 @@ class Schema:
         parser.add_argument("--config", help="a YAML file of options; may be given several times")
         for name, (default, text) in (extra or {}).items():
             parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
-        parsed = parser.parse_args(argv, namespace=base)
+        parser.add_argument(
+            "--print_config", action="store_true", help="print the resolved configuration and stop"
+        )
+        rest = [
+            word for word in argv if word != "--print_config"
+        ]  # jsonargparse has one of its own
+        parsed = parse(parser, rest, base, short=[*self.choices, *self.aliases])
         options = {name: parsed.pop(name) for name in (extra or {})}
         parsed.pop("config", None)
-        return self._config(parsed), options
+        parsed.pop("print_config")
+        config = self._config(parsed)
+        if len(rest) < len(argv):
+            sys.stdout.write(yaml.safe_dump(dict(config.sections), sort_keys=False))
+            sys.exit(0)
+        return config, options
 
     def _merge(self, base: Section, over: Mapping[str, Any]) -> Section:
         """Lay one configuration over another; a new choice drops the options of the old one."""
@@ -180,7 +202,7 @@ class Schema:
         """Add options without a default that the command line gives, so that none is missing."""
         for section, name in self._names(config).items():
             for option in signature(self.choices[section][name]).parameters.values():
-                values, _ = _take_option(argv, f"{section}.{option.name}")
+                values, _ = take_option(argv, f"{section}.{option.name}")
                 if values and option.default is option.empty:
                     config = self._merge(config, {section: {option.name: values[-1]}})
         return config
@@ -192,11 +214,11 @@ class Schema:
         return {section: str(name) for section, name in names.items()}
 
     def _parser(self, names: Mapping[str, str], description: str = "") -> ArgumentParser:
-        parser = ArgumentParser(
-            description=description,
-            epilog=f"Short options: {_short(self.aliases)}. Options of `data`, `partition`, "
+        parser = command_parser(description)
+        parser.epilog = (
+            f"Short options: {_short(self.aliases)}. Options of `data`, `partition`, "
             "`method` and `privacy` depend on the choice: give it together with --help to see "
-            "them, e.g. `--method pfedmoap --help`.",
+            "them, e.g. `--method pfedmoap --help`."
         )
         for section, kind in self.fixed.items():
             parser.add_class_arguments(kind, section)
@@ -252,6 +274,9 @@ class Config:
 
 def _checked(parser: ArgumentParser, config: Section) -> Namespace:
     """Let the parser check nested options, with our error in place of its several ones."""
+    known = option_names(parser)
+    for name in keys_of(config, known):
+        refuse_unknown(name, known)
     parser.exit_on_error = False
     try:
         checked: Namespace = parser.parse_object(config)
@@ -264,33 +289,6 @@ def _checked(parser: ArgumentParser, config: Section) -> Namespace:
 
 def _short(aliases: Mapping[str, tuple[str, ...]]) -> str:
     return "; ".join(f"--{short} for --{', --'.join(long)}" for short, long in aliases.items())
-
-
-def _expand_shorthand(argv: Sequence[str], choices: Choices) -> list[str]:
-    """Write ``--method promptfl`` as ``--method.name promptfl``."""
-    short = {f"--{section}" for section in choices}
-    expanded = []
-    for word in argv:
-        option, equals, value = word.partition("=")
-        expanded.append(f"{option}.name{equals}{value}" if option in short else word)
-    return expanded
-
-
-def _take_option(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
-    """Take an option's values out of a command line; returns the values and the rest."""
-    values, rest = [], []
-    words = iter(argv)
-    for word in words:
-        if word == f"--{name}":
-            value = next(words, None)
-            if value is None:
-                raise ConfigError(f"--{name} needs a value")
-            values.append(value)
-        elif word.startswith(f"--{name}="):
-            values.append(word.partition("=")[2])
-        else:
-            rest.append(word)
-    return values, rest
 
 
 def _tuples(value: Any) -> Any:  # JSON of any shape

@@ -50,7 +50,8 @@ class Selection:
         if self.rule == "all":
             everything = torch.arange(similarity.shape[-1], device=similarity.device)
             return everything.expand(similarity.shape)
-        order = similarity.detach().argsort(dim=-1, descending=True, stable=True)
+        # sort, not argsort: older torch has no batching rule for the latter under vmap
+        order = similarity.detach().sort(dim=-1, descending=True, stable=True).indices
         return order[..., : self.count].sort(dim=-1).values
 
     def elected(self, similarity: Tensor, present: Tensor) -> Tensor:

@@ -109,4 +109,4 @@ def _memory(clip: FrozenCLIP, loaded: float) -> str:
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    auto_cli(main, as_positional=False, allow_abbrev=False)

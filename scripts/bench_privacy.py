@@ -201,4 +201,4 @@ def _median(clip: FrozenCLIP, call: Callable[[], T], repeats: int) -> tuple[T, f
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    auto_cli(main, as_positional=False, allow_abbrev=False)

@@ -184,4 +184,4 @@ def _timed(clip: FrozenCLIP, call: Callable[[], T]) -> tuple[T, float]:
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    auto_cli(main, as_positional=False, allow_abbrev=False)

@@ -1,39 +1,6 @@
-"""Serve a CLIP model over HTTP to clients that may only ask: images and texts in, logits out."""
+"""Run the ``serve_clip`` command; ``--help`` explains every option."""
 
-import argparse
-
-import torch
-
-from eval.commands.errors import readable_errors
-from pfedmoap.backbone.loading import BackboneOptions
-from pfedmoap.blackbox.in_process import InProcessModel
-from pfedmoap.blackbox.server import Endpoint
-
-
-@readable_errors
-def main() -> None:
-    """Parse, load, serve until interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="embedded", help="as --backbone.model of train.py")
-    parser.add_argument("--pretrained", help="as --backbone.pretrained")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes any free port")
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="interface; there is neither encryption nor a password, so leave it on loopback and "
-        "put a proxy with both in front to serve other machines",
-    )
-    options = parser.parse_args()
-    torch.set_grad_enabled(False)
-    backbone = BackboneOptions(options.model, options.pretrained, device=options.device).load()
-    with Endpoint(InProcessModel(backbone), options.host, options.port) as endpoint:
-        print(f"{backbone.name} at {endpoint.url}; stop with Ctrl-C", flush=True)
-        try:
-            endpoint.serve_forever()
-        except KeyboardInterrupt:
-            print(f"answered {endpoint.served.queries} queries")
-
+from eval.commands.serve_clip import main
 
 if __name__ == "__main__":
     main()

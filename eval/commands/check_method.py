@@ -4,8 +4,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.contract.federation import SIZES, SmallFederation, noise_images, small_setting
@@ -13,6 +11,7 @@ from eval.contract.suite import run_checks
 from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.backbone.tiny import tiny_clip
 from pfedmoap.errors import ConfigError
+from pfedmoap.exact_options import command_parser, parse
 from pfedmoap.method import AnyMethod
 from pfedmoap.methods.external import find_method
 from pfedmoap.types import ClientId
@@ -25,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Check a method; see ``--help``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     named = [word for word in words[:1] if not word.startswith("-")]
-    parser = ArgumentParser(
-        description="Check that a method keeps the contract that everything else relies on: on a "
+    parser = command_parser(
+        "Check that a method keeps the contract that everything else relies on: on a "
         "small random CLIP with a few clients and images of noise, offline. Exit code 1 where it "
         "does not.",
     )
@@ -35,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_class_arguments(find_method(named[0]), "method", skip={"setting"})
     elif not {"-h", "--help"} & set(words):
         raise ConfigError("say first which method to check: a file that exports METHOD, or a name")
-    parsed = parser.parse_args(words)
+    parsed = parse(parser, words)
     options: dict[str, Any] = vars(parsed.get("method", {})) if named else {}
     backbone = tiny_clip()
     failed = 0

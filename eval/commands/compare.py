@@ -4,20 +4,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from eval.commands.errors import readable_errors
 from eval.comparison import Advance, run_comparison
 from eval.comparison_spec import Cell, read_comparison
 from eval.console import console, terminal_progress
 from eval.tables import terminal_tables, write_tables
+from pfedmoap.exact_options import command_parser, parse
 
 
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare methods; see ``--help``."""
-    parser = ArgumentParser(
-        description="Run methods x tasks x seeds from one YAML file and tabulate the last round."
+    parser = command_parser(
+        "Run methods x tasks x seeds from one YAML file and tabulate the last round."
     )
     parser.add_argument("comparison", type=str, help="YAML file: base, tasks, methods, seeds")
     parser.add_argument("--out", type=str, default="runs/compare", help="folder of the comparison")
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--resume", type=bool, default=False, help="continue the comparison that is in the folder"
     )
     parser.add_argument("--quiet", type=bool, default=False, help="show no progress")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     plan = read_comparison(Path(options.comparison))
     out = Path(options.out)
     places = [out]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jsonargparse import ArgumentParser
 from rich.table import Table
 
 from eval.accuracy import ClientScore, summarise
@@ -15,6 +14,7 @@ from eval.commands.errors import readable_errors
 from eval.console import console, percent
 from eval.experiment import Workbench, run_experiment, schema
 from pfedmoap.errors import ConfigError
+from pfedmoap.exact_options import command_parser, parse
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {  # partial configurations
     "zero-shot": {"method": {"name": "zero_shot"}},
@@ -26,12 +26,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {  # partial configurations
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo; see ``--help``."""
-    parser = ArgumentParser(description="Train pFedMoAP and its controls on handwritten digits.")
+    parser = command_parser("Train pFedMoAP and its controls on handwritten digits.")
     parser.add_argument("--out", type=str, default="runs/demo", help="folder for the runs")
     parser.add_argument("--seeds", type=int, default=1, help="repeat with this many seeds")
     parser.add_argument("--resume", type=bool, default=False, help="continue runs in the folder")
     parser.add_argument("--config", type=str | None, help="another YAML file than the demo's own")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
     text = (

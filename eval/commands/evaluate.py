@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from eval.accuracy import domain_means, summarise
 from eval.client_csv import BEGINNING, write_client_csv
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, figures_table, summary_table
 from eval.experiment import Workbench, load_outcome
 from eval.generalisation import base_to_new
+from pfedmoap.exact_options import command_parser, parse
 from pfedmoap.own_files import refuse_foreign_file
 from pfedmoap.runs import RunDirectory
 
@@ -18,10 +17,10 @@ from pfedmoap.runs import RunDirectory
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate a run; see ``--help``."""
-    parser = ArgumentParser(description="Test every client of a run, as after its last round.")
+    parser = command_parser("Test every client of a run, as after its last round.")
     parser.add_argument("run", type=str, help="run directory")
     parser.add_argument("--csv", type=str | None, help="also write the table to this file")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.csv:
         refuse_foreign_file(Path(options.csv), BEGINNING, "a table of clients")
     run = RunDirectory(options.run)

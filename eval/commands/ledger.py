@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.ledgers import Statement, find_ledgers, read_statements
+from pfedmoap.exact_options import command_parser, parse
 from privacy.accounting import check_budget
 
 
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Show ledgers; see ``--help``."""
-    parser = ArgumentParser(
-        description="Show what each client has spent of its privacy budget: by each run alone, by "
+    parser = command_parser(
+        "Show what each client has spent of its privacy budget: by each run alone, by "
         "all runs that share the ledgers together, and what is left. Nothing is changed."
     )
     parser.add_argument("path", type=str, help="run directory, or folder of --privacy.ledgers")
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--delta", type=float | None, help="delta of the totals; else the last run's"
     )
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     check_budget(
         1.0 if options.epsilon is None else options.epsilon,
         1e-5 if options.delta is None else options.delta,

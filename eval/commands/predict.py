@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentParser
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.console import console
+from pfedmoap.exact_options import command_parser, parse
 from pfedmoap.inference import Answer, PersonalizedClassifier
 
 
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Classify images; see ``--help``."""
-    parser = ArgumentParser(description="Classify image files with one client's personal model.")
+    parser = command_parser("Classify image files with one client's personal model.")
     parser.add_argument("run", type=str, help="run directory")
     parser.add_argument("images", type=str, nargs="+", help="image files")
     parser.add_argument("--client", type=int, required=True, help="whose model")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     classifier = PersonalizedClassifier.load(options.run, options.client)
     table = Table(title=f"client {options.client}", title_justify="left")
     for heading in ("image", "class", "probability", "runner-up", "gate: whose prompts"):

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.experiment import Workbench
 from eval.report.build import build_report, private_folder
 from eval.report.page import BEGINNING
+from pfedmoap.exact_options import command_parser, parse
 from pfedmoap.own_files import refuse_foreign_file
 from pfedmoap.run_layout import make_private_folder
 from pfedmoap.storage import write_bytes
@@ -18,7 +17,7 @@ from pfedmoap.storage import write_bytes
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a report; see ``--help``."""
-    parser = ArgumentParser(description="Write one self-contained HTML page about runs.")
+    parser = command_parser("Write one self-contained HTML page about runs.")
     parser.add_argument("runs", type=str, nargs="+", help="run directories or comparison folders")
     parser.add_argument(
         "--out",
@@ -26,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="the page; RUN/report.html if left out, in a private run RUN/private/report.html",
     )
     parser.add_argument("--title", type=str | None, help="title of the page")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     folders = [Path(run) for run in options.runs]
     owner = private_folder(folders)
     out = Path(options.out) if options.out else _place(folders[0], owner)

@@ -1,10 +1,10 @@
 """``reproduce``: the published tables, ours beside the paper's figures."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
 
 from eval.commands.compare import progress_bars
 from eval.commands.errors import readable_errors
@@ -17,21 +17,17 @@ from eval.reproduce_plan import plan_encoding, plan_runs
 from eval.reproduce_verdicts import Reproduction, hold_against, without_verdict, write_lines
 from eval.tables import in_bytes
 from pfedmoap.errors import ConfigError
+from pfedmoap.exact_options import command_parser, parse
 from pfedmoap.run_layout import make_private_folder
+
+CONFIGS = files("eval") / "configs" / "paper"  # comparison files of the tables
 
 
 @readable_errors
-def main(
-    arguments: Sequence[str] | None = None, configs: Path = Path("scripts/configs/paper")
-) -> None:
-    """Reproduce published tables; see ``--help``.
-
-    Args:
-        arguments: The command line; ``None`` takes the process's own.
-        configs: Folder of the tables' comparison files.
-    """
-    parser = ArgumentParser(
-        description="Run the cells of a table of pFedMoAP's paper and print ours beside the "
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reproduce published tables; see ``--help``."""
+    parser = command_parser(
+        "Run the cells of a table of pFedMoAP's paper and print ours beside the "
         "published figures. Cells whose data or weights are missing say what to fetch; the rest "
         "goes on, and the next call continues."
     )
@@ -53,7 +49,7 @@ def main(
         "--override", type=str, default=None, help="YAML file of options laid over every cell's"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     changes = Adjustments(
         data_root=Path(options.data_root),
         download=options.download,
@@ -62,7 +58,7 @@ def main(
         seeds=options.seeds,
     )
     for name in TABLES if options.table == "all" else [options.table]:
-        plan = adjusted(_yaml(configs / f"table{name}.yaml"), changes)
+        plan = adjusted(yaml.safe_load((CONFIGS / f"table{name}.yaml").read_text()), changes)
         if options.dry_run:
             print_plan(name, plan, options.gflops)
         else:

@@ -182,4 +182,5 @@ def _progress_bar(wanted: bool) -> Progress:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     shown = wanted and console.is_terminal
+    console.quiet = not shown  # older rich ends a hidden bar with a line
     return Progress(*columns, TimeRemainingColumn(), console=console, disable=not shown)

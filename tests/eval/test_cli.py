@@ -2,11 +2,18 @@
 
 import subprocess
 import sys
-from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
+import pfedmoap
 from eval.cli import COMMANDS, main, usage
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {file.stem for file in (ROOT / "scripts").glob("*.py")}
+MODULES = {
+    file.stem for file in (ROOT / "eval/commands").glob("*.py") if "\ndef main(" in file.read_text()
+}
 
 
 def test_help_names_every_command_and_loads_none(capsys: pytest.CaptureFixture[str]):
@@ -16,16 +23,44 @@ def test_help_names_every_command_and_loads_none(capsys: pytest.CaptureFixture[s
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("name", sorted(set(COMMANDS)))
-def test_every_command_exists(name: str):
-    assert find_spec(f"eval.commands.{name.replace('-', '_')}") is not None
+def test_every_script_is_a_command_and_every_command_a_script():
+    """Benchmarks of this repository are scripts alone: the installed package has none."""
+    commands = {name.replace("-", "_") for name in COMMANDS}
+    assert commands == MODULES == {name for name in SCRIPTS if not name.startswith("bench_")}
+    for name in commands:
+        assert f"from eval.commands.{name} import main" in (ROOT / f"scripts/{name}.py").read_text()
 
 
-def test_unknown_commands_are_refused(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_explains_itself_and_knows_no_other_option(
+    name: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert not ended.value.code
+    assert "usage:" in capsys.readouterr().out
+    first = ["zero_shot"] if name == "check-method" else []  # whose options it then has
+    with pytest.raises(SystemExit) as ended:
+        main([name.replace("-", "_"), *first, "--no-such-thing", "1"])
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: there is no option --no-such-thing; ")
+    assert shown.count("\n") == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    main(["--version"])
+    assert capsys.readouterr().out == f"pfedmoap {pfedmoap.__version__}\n"
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("trian", "train"), ("evaluate-bakbone", "evaluate")])
+def test_unknown_commands_are_refused(wrong: str, near: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as error:
-        main(["trian"])
+        main([wrong])
     assert error.value.code == 2
-    assert "no command 'trian'" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"no command {wrong}; nearest: " in shown
+    assert near in shown
 
 
 def test_a_command_gets_its_options(capsys: pytest.CaptureFixture[str]):

@@ -17,7 +17,7 @@ from eval.reproduce_plan import plan_encoding, plan_runs
 from eval.reproduce_verdicts import hold_against, write_lines
 from pfedmoap.data.published.domain_trees import OFFICE_CALTECH10
 
-CONFIGS = Path(__file__).parents[2] / "scripts" / "configs" / "paper"
+CONFIGS = Path(__file__).parents[2] / "eval" / "configs" / "paper"
 NOT_IMPLEMENTED = {"pFedPrompt"}
 
 
@@ -107,7 +107,7 @@ class TestPlan:
         assert slow == pytest.approx(2 * fast)
 
     def test_dry_run_prints_all_tables(self, capsys) -> None:
-        command.main(["--dry-run", "--seeds=1"], configs=CONFIGS)
+        command.main(["--dry-run", "--seeds=1"])
         printed = capsys.readouterr().out
         assert re.findall(r"^Table (\d):", printed, re.MULTILINE) == list(TABLES)
         assert len(re.findall(r"in all \d+ cells", printed)) == len(TABLES)
@@ -191,7 +191,7 @@ def test_the_command_says_what_to_fetch_and_ends_well(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pfedmoap.backbone.fetching.hub_reachable", lambda: False)
     monkeypatch.setattr("pfedmoap.backbone.fetching.try_to_load_from_cache", lambda *_: None)
-    command.main(["1", "--seeds=1", "--quiet"], configs=CONFIGS)
+    command.main(["1", "--seeds=1", "--quiet"])
     printed = capsys.readouterr().out
     assert "datasets.OxfordIIITPet('data', download=True)" in printed
     assert "create_model('RN50', pretrained='openai')" in printed

@@ -117,11 +117,19 @@ def test_boolean_strings_are_booleans_or_errors():
             SCHEMA.resolve({"method": {"flag": wrong}})
 
 
-def test_a_command_line_error_ends_the_process_with_usage(capsys):
-    with pytest.raises(SystemExit) as ended:
+def test_a_wrong_value_is_one_message_without_usage(capsys):
+    with pytest.raises(ConfigError, match=r"method\.width"):
         parse("--method.width", "x")
-    assert ended.value.code == 2
-    assert "method.width" in capsys.readouterr().err
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_configuration_is_printed_as_one_that_can_be_read(tmp_path, capsys):
+    asked = ("--method", "beta", "--seeds.training", "5")
+    with pytest.raises(SystemExit) as ended:
+        parse(*asked, "--print_config")
+    assert not ended.value.code
+    file = write(tmp_path / "printed.yaml", capsys.readouterr().out)
+    assert parse("--config", file)[0].sections == parse(*asked)[0].sections
 
 
 def test_help_explains_every_option(capsys):

@@ -1,0 +1,142 @@
+"""Options by their exact names: no prefixes, and one line about a name that does not exist."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from pfedmoap.errors import ConfigError
+
+
+def command_parser(description: str) -> ArgumentParser:
+    """Make a parser that takes no prefix for an option; ``parse`` reads a command line with it.
+
+    Args:
+        description: What ``--help`` says the command does.
+
+    Returns:
+        The parser, without options.
+    """
+    return ArgumentParser(description=description, allow_abbrev=False)
+
+
+def parse(
+    parser: ArgumentParser,
+    arguments: Sequence[str] | None,
+    namespace: Namespace | None = None,
+    short: Iterable[str] = (),
+) -> Namespace:
+    """Parse a command line; whatever is wrong with it is one line.
+
+    Args:
+        parser: What ``command_parser`` made, with its options.
+        arguments: The command line; ``None`` takes the process's own.
+        namespace: Values that are set already.
+        short: Options that were replaced by others before, and may be what somebody meant.
+
+    Returns:
+        The options.
+
+    Raises:
+        ConfigError: An option is unknown, or the parser refuses something.
+        SystemExit: Help was asked for.
+    """
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    names = option_names(parser)
+    for word in argv[: argv.index("--")] if "--" in argv else argv:
+        if word.startswith("--"):
+            name = word.removeprefix("--").partition("=")[0]
+            refuse_unknown(name.removesuffix("+"), names, "--", short)
+    parser.exit_on_error = False
+    try:
+        parsed: Namespace = parser.parse_args(argv, namespace=namespace)
+    except Exception as error:  # jsonargparse raises errors of several kinds
+        raise ConfigError(str(error)) from error
+    finally:
+        parser.exit_on_error = True
+    return parsed
+
+
+def option_names(parser: ArgumentParser) -> list[str]:
+    """Every long option of a parser, without its dashes."""
+    names = parser._option_string_actions  # argparse has no other way to ask
+    return [name.removeprefix("--") for name in names if name.startswith("--")]
+
+
+def refuse_unknown(
+    name: str, known: Sequence[str], dashes: str = "", short: Iterable[str] = ()
+) -> None:
+    """Refuse a name that does not exist, and say which are nearest.
+
+    A part of a known option's value (``method.sizes.first`` where ``method.sizes`` takes a mapping)
+    is left to the parser, which knows the option's type.
+
+    Args:
+        name: An option such as ``partition.clients``.
+        known: The names that exist.
+        dashes: What stands before a name where it was given.
+        short: Further names to suggest.
+
+    Raises:
+        ConfigError: There is no such name.
+    """
+    parts = name.split(".")
+    above = {".".join(parts[:end]) for end in range(1, len(parts))}
+    groups = {other.rpartition(".")[0] for other in known}
+    if name in known or above & (set(known) - groups):
+        return
+    candidates = [*dict.fromkeys([*known, *short])]
+    longer = [other for other in candidates if other.startswith(name)] if name else []
+    near = [*longer[:3], *get_close_matches(name, candidates, n=3, cutoff=0.6)]
+    shown = ", ".join(dashes + other for other in [*dict.fromkeys(near)][:3])
+    hint = f"nearest: {shown}" if near else "`--help` lists all of them"
+    raise ConfigError(f"there is no option {dashes}{name}; {hint}")
+
+
+def keys_of(config: Mapping[str, Any], known: Sequence[str]) -> list[str]:
+    """Dotted names of a configuration's keys, as deep as the known options go.
+
+    Args:
+        config: Options by section; values are of any shape.
+        known: The names of options that exist.
+
+    Returns:
+        Names such as ``training.epochs``.
+    """
+    found = []
+    for key, value in config.items():
+        inside = [name.removeprefix(f"{key}.") for name in known if name.startswith(f"{key}.")]
+        if isinstance(value, Mapping) and (inside or key not in known):
+            found += [f"{key}.{name}" for name in keys_of(value, inside)]
+        else:
+            found.append(str(key))
+    return found
+
+
+def expand_shorthand(argv: Sequence[str], sections: Iterable[str]) -> list[str]:
+    """Write ``--method promptfl`` as ``--method.name promptfl``."""
+    short = {f"--{section}" for section in sections}
+    expanded = []
+    for word in argv:
+        option, equals, value = word.partition("=")
+        expanded.append(f"{option}.name{equals}{value}" if option in short else word)
+    return expanded
+
+
+def take_option(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """Take an option's values out of a command line; returns the values and the rest."""
+    values, rest = [], []
+    words = iter(argv)
+    for word in words:
+        if word == f"--{name}":
+            value = next(words, None)
+            if value is None:
+                raise ConfigError(f"--{name} needs a value")
+            values.append(value)
+        elif word.startswith(f"--{name}="):
+            values.append(word.partition("=")[2])
+        else:
+            rest.append(word)
+    return values, rest
