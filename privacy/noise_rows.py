@@ -104,9 +104,10 @@ class NoiseRows:
         """
         total, freedom = sum(self._squares.values()), sum(self._freedom.values())
         strength = math.sqrt(total / freedom) / claimed_std if freedom else 1.0
-        # (s^2 / sigma^2 - 1) sqrt(n / 2) is standard normal for n degrees of freedom, nearly
-        z = (strength**2 - 1) * math.sqrt(freedom / 2)
         similarity, repeated = self._similarity()
+        # (s^2 / sigma^2 - 1) sqrt(n / 2) is standard normal for n degrees of freedom, nearly
+        different = freedom / len(self._kept) if repeated else freedom
+        z = (strength**2 - 1) * math.sqrt(different / 2)
         return NoiseFindings(
             vectors=self.vectors,
             predicted=self.predicted,
