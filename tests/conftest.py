@@ -33,6 +33,26 @@ def _same_random_numbers_in_every_run() -> None:
     torch.manual_seed(0)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked ``gpu`` where torch finds no CUDA device."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Where numerics are checked: on the CPU, and on CUDA too where there is one."""
+    return torch.device(request.param)
+
+
+def rounding(device: torch.device) -> float:
+    """What float32 results of two ways to compute the same may differ by, relative to their size.
+
+    CUDA's kernels add in other orders for other shapes, so that two ways differ by more there.
+    """
+    return 1e-5 if device.type == "cpu" else 1e-4
+
+
 @pytest.fixture(scope="session")
 def clip() -> FrozenCLIP:
     return tiny_clip()

@@ -38,3 +38,17 @@ def test_a_plugin_that_warns_of_parallel_tests_does_not_end_the_suite(tmp_path):
 def test_warnings_of_code_are_errors(tmp_path):
     said = suite(tmp_path, "import warnings\ndef test(): warnings.warn('old')\n")
     assert "1 failed" in said, said
+
+
+def test_a_gpu_test_is_skipped_without_cuda_and_runs_with_it(tmp_path, monkeypatch):
+    (tmp_path / "conftest.py").write_text(
+        "import os, torch\n"
+        "from tests.conftest import device, pytest_runtest_setup\n"
+        "torch.cuda.is_available = lambda: os.environ['CUDA'] == '1'\n"
+    )
+    test = (
+        "import pytest\ndef test_numbers(device): pass\n@pytest.mark.gpu\ndef test_kernel(): pass\n"
+    )
+    for cuda, ended in (("0", "1 passed, 2 skipped"), ("1", "3 passed")):
+        monkeypatch.setenv("CUDA", cuda)
+        assert ended in suite(tmp_path, test)

@@ -59,6 +59,18 @@ def test_noise_is_normal_with_the_promised_deviation():
     assert stats.kstest(scaled[:100_000].numpy(), "norm").pvalue > 1e-3
 
 
+def test_noise_is_the_same_on_every_device_to_the_last_bit(device):
+    """It is drawn on the CPU in float64, and sums stay on the public grid wherever they are."""
+    vectors = torch.randn(9, 40).double()
+    there = summed(vectors.clone().to(device), noise=1.3, max_norm=100.0)
+    assert there.device.type == device.type
+    assert torch.equal(there.cpu(), summed(vectors, noise=1.3, max_norm=100.0))
+    sums = {"a": vectors.to(device), "b": vectors[0].to(device)}
+    noisy = add_noise(sums, 0.7, SecureStream(KEY))
+    expected = add_noise({n: v.cpu() for n, v in sums.items()}, 0.7, SecureStream(KEY))
+    assert all(torch.equal(noisy[name].cpu(), expected[name]) for name in sums)
+
+
 @pytest.mark.parametrize("std", [1e-6, 0.37, 1.0, 250.0])
 def test_what_comes_out_is_the_rounded_exact_sum(std):
     """With rational numbers, which know no rounding error, for sums of very different sizes."""
