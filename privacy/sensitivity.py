@@ -79,6 +79,7 @@ def pull_of_one(
     normaliser: float,
     step: Step,
     *,
+    beside: Mechanism | None = None,
     neighbours: int = 4,
     seed: int = 0,
 ) -> Pull:
@@ -89,6 +90,8 @@ def pull_of_one(
         noise_multiplier: What its claim is calculated from.
         normaliser: Public number that its sums are divided by.
         step: A step of a real run.
+        beside: The mechanism as it would be for data sets with one example fewer, where it was
+            made for a data set; ``None`` where it is the same one.
         neighbours: How many examples of each client are taken out or put in, one at a time.
         seed: Of the noise and of the choice of examples.
 
@@ -97,9 +100,9 @@ def pull_of_one(
     """
     draws = Randomness(seed)  # a seed: neighbours are compared under the same noise
 
-    def form(batch: Batch, repeat: int) -> Arrays:
+    def form(batch: Batch, repeat: int, by: Mechanism = mechanism) -> Arrays:
         noise = [draws.stream("noise", repeat, row) for row in range(len(batch.labels))]
-        return mechanism.gradients(step.problem, step.params, batch, noise)[0]
+        return by.gradients(step.problem, step.params, batch, noise)[0]
 
     base, again, *more = (form(step.batch, repeat) for repeat in range(_REPEATS))
     std = {
@@ -108,7 +111,7 @@ def pull_of_one(
     }
     move, drift = 0.0, 0.0
     for neighbour in _neighbours(step.batch, normaliser, neighbours, draws):
-        moved, moved_again = form(neighbour, 0), form(neighbour, 1)
+        moved, moved_again = (form(neighbour, repeat, beside or mechanism) for repeat in (0, 1))
         total = torch.zeros(len(step.batch.labels), device=step.batch.labels.device)
         for name, value in base.items():
             gap, other = (

@@ -64,12 +64,19 @@ def _steps(audit: Audit, options: DPSGD, planned: PlannedTraining) -> Iterator[V
     method = audit.method
     gated: set[str] = set()
 
-    def judge(name: str, privatizer: StepPrivacy, real: StepPrivacy, *, sound: bool) -> Verdict:
+    def judge(
+        name: str,
+        privatizer: StepPrivacy,
+        real: StepPrivacy,
+        *,
+        sound: bool,
+        beside: Mechanism | None = None,
+    ) -> Verdict:
         tap = Tapped(privatizer.mechanism, {})
         tapped = _afresh(privatizer, mechanism=tap)
         verdict = _judge(audit, name, tapped, options.delta, sound=sound, real=real)
         gated.update(name for names in tap.steps for name in names if name != PROMPT)
-        return replace(verdict, pull=_pull(tap, real))
+        return replace(verdict, pull=_pull(tap, real, beside))
 
     known: tuple[Literal["joint", "decoupled"], ...] = ("joint", "decoupled")
     modes = [mode for mode in known if refusal(method, mode) is None]
@@ -83,9 +90,11 @@ def _steps(audit: Audit, options: DPSGD, planned: PlannedTraining) -> Iterator[V
     mode = modes[-1]
     real = reals[mode]
     claim = _claimed(real)
+    fewer = {client: size - 1 for client, size in audit.sizes.items()}
+    beside = broken_variants(claim, fewer, real.sample_rate)
     for flaw, mechanism in broken_variants(claim, audit.sizes, real.sample_rate).items():
         broken = _afresh(real, mechanism=mechanism)
-        yield judge(f"{mode}, {flaw}", broken, real, sound=False)
+        yield judge(f"{mode}, {flaw}", broken, real, sound=False, beside=beside[flaw])
     for flaw, source in broken_randomness(audit.search.seeds).items():
         yield judge(f"{mode}, {flaw}", _afresh(real, randomness=source), real, sound=False)
     if gated and "joint" in reals:
@@ -148,10 +157,11 @@ def _noise(evidence: Evidence, privatizer: Privatizer) -> NoiseFindings | None:
     return None
 
 
-def _pull(tap: Tapped, real: StepPrivacy) -> Pull:
+def _pull(tap: Tapped, real: StepPrivacy, beside: Mechanism | None) -> Pull:
     noise = float(real.ledgers.budget.mechanism["noise_multiplier"])
     found = [
-        pull_of_one(tap.mechanism, noise, real.normaliser, step) for step in tap.steps.values()
+        pull_of_one(tap.mechanism, noise, real.normaliser, step, beside=beside)
+        for step in tap.steps.values()
     ]
     return Pull(max(pull.move for pull in found), max(pull.drift for pull in found))
 

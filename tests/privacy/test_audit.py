@@ -81,6 +81,12 @@ def test_every_broken_step_pulls_too_hard(flaw, step):
 def test_noise_that_shrinks_with_the_batch_drifts(step):
     broken = broken_variants(REAL, SIZES, 1.0)
     assert pull(broken["divided by the batch's size"], step).drift > 0.1
+    fewer = broken_variants(REAL, {client: size - 1 for client, size in SIZES.items()}, 1.0)
+    name = "divided by the data set's size"
+    found = pull_of_one(
+        *(broken[name], REAL.noise_multiplier, REAL.normaliser, step), beside=fewer[name]
+    )
+    assert found.drift == pytest.approx(3 / 2 - 1, rel=1e-3)  # of the client with 3 examples
 
 
 def test_dividing_by_the_data_sets_size_scales_each_client(step):
@@ -174,7 +180,8 @@ def test_the_table_flags_the_broken_and_only_them(audit):
     found = {verdict.name: verdict.seen_in for verdict in verdicts}
     for flaw in ("predictable seed", "repeated noise", "divided by the data set's size"):
         assert "noise" in found[f"decoupled, {flaw}"]
-    assert "pull" in found["decoupled, divided by the batch's size"]
+    for size in ("batch", "data set"):
+        assert "pull" in found[f"decoupled, divided by the {size}'s size"]
     assert {"uploads", "steps", "pull", "noise"} <= set(found["decoupled, noise on the mean"])
     assert found["joint, gate without noise"] == ("pull",)
 
