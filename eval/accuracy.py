@@ -16,11 +16,11 @@ from sklearn.metrics import f1_score
 from eval.calibration import reliability_of
 from eval.fairness import jain_index, spread, worst_decile
 from eval.predictions import NOBODY, ClientPredictions, personal_locals, predict_clients
-from pfedmoap.engine import Federated
-from pfedmoap.federation import Federation
-from pfedmoap.gradients import Privatizer
-from pfedmoap.method import Method
-from pfedmoap.types import ClientId
+from pfedmoap.client.privatizer import Privatizer
+from pfedmoap.contract.method import Method
+from pfedmoap.data.federation import Federation
+from pfedmoap.engine.simulation import FederationState
+from pfedmoap.wire.messages import ClientId
 
 S = TypeVar("S")
 
@@ -85,7 +85,7 @@ class Summary:
 
 def evaluate(
     method: Method[S],
-    now: Federated[S],
+    now: FederationState[S],
     federation: Federation,
     privatizer: Privatizer | None = None,
     unseen: frozenset[ClientId] = NOBODY,

@@ -9,9 +9,9 @@ from typing import Any
 
 from eval.auditing import Trial
 from pfedmoap import __version__
-from privacy.bounds import CONFIDENCE, LowerBound, View
+from privacy.auditing.audit_table import Verdict
+from privacy.auditing.bounds import CONFIDENCE, LowerBound, View
 from privacy.options import DPSGD
-from privacy.verdicts import Verdict
 
 SCHEMA, SCHEMA_VERSION = "pfedmoap.audit", 1
 THREAT_MODELS = {

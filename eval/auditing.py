@@ -7,18 +7,19 @@ from typing import Any
 
 import torch
 
-from eval.experiment import Experiment, Workbench, schema
-from pfedmoap.config import Config
+from eval.choices import schema
+from eval.experiment import Experiment, ExperimentLoader
+from pfedmoap.client.privatizer import PlannedTraining
+from pfedmoap.config.schema import Config
 from pfedmoap.errors import ConfigError, DataError
-from pfedmoap.gradients import PlannedTraining
-from privacy.audit import Audit, halves
-from privacy.bounds import ideal_bounds
+from privacy.accounting.plan import client_rounds
+from privacy.auditing.audit import Audit, halves
+from privacy.auditing.audit_table import Verdict
+from privacy.auditing.bounds import ideal_bounds
+from privacy.auditing.trade_off import SampledSteps
+from privacy.auditing.trials import audit_all
+from privacy.mechanisms.randomness import Randomness
 from privacy.options import DPSGD, Release
-from privacy.plan import client_rounds
-from privacy.randomness import Randomness
-from privacy.trade_off import SampledSteps
-from privacy.trials import audit_all
-from privacy.verdicts import Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Trial:
         return ideal_bounds(steps, count, self.claim.delta)
 
 
-def prepare(config: Config, options: AuditOptions, bench: Workbench) -> Trial:
+def prepare(config: Config, options: AuditOptions, bench: ExperimentLoader) -> Trial:
     """Load what a configuration names and make an audit of its claim.
 
     Where its data cannot be loaded, the bundled digits stand in for them: what is audited is the
@@ -104,8 +105,8 @@ def prepare(config: Config, options: AuditOptions, bench: Workbench) -> Trial:
         )
     if isinstance(claim, DPSGD) and claim.clipping != "fixed":
         raise ConfigError(
-            f"audit repeats single steps at one clipping norm, got privacy.clipping "
-            f"{claim.clipping!r}: use `--privacy.clipping fixed`"
+            f"audit repeats single steps at one clipping norm, got privacy.mechanisms.clipping "
+            f"{claim.clipping!r}: use `--privacy.mechanisms.clipping fixed`"
         )
     experiment, config, stand_in = _load(config, bench)
     data = dict(sorted(experiment.trainers.items())[: options.clients])
@@ -134,7 +135,7 @@ def prepare(config: Config, options: AuditOptions, bench: Workbench) -> Trial:
     )
 
 
-def _load(config: Config, bench: Workbench) -> tuple[Experiment, Config, str | None]:
+def _load(config: Config, bench: ExperimentLoader) -> tuple[Experiment, Config, str | None]:
     try:
         return bench.prepare(config), config, None
     except (DataError, OSError) as error:

@@ -6,14 +6,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from eval.accuracy import ClientScore
-from pfedmoap.storage import write_bytes
+from pfedmoap.storage.atomic_files import write_bytes
 
 BEGINNING = b"client,domain,train_images,"
 """What the table begins with in every version."""
 
 
 def write_client_csv(path: Path, scores: tuple[ClientScore, ...], *, private: bool = False) -> None:
-    """Write one line a client; see `pfedmoap.storage.write_bytes`."""
+    """Write one line a client; see `pfedmoap.storage.atomic_files.write_bytes`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(ClientScore)], lineterminator="\n")
     writer.writeheader()

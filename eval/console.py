@@ -15,7 +15,7 @@ from rich.progress import (
 from rich.table import Table
 
 from eval.accuracy import ClientScore, Summary
-from pfedmoap.engine import Progress as Callback
+from pfedmoap.engine.simulation import Progress as Callback
 
 console = Console()
 

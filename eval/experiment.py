@@ -3,89 +3,34 @@
 import json
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from eval.accuracy import ClientScore, evaluate, record
+from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
 from eval.holdout import class_part, unseen_clients
 from eval.promise import is_private
-from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.backbone.loading import BackboneOptions
-from pfedmoap.config import Config, Sampling, Schema, Seeds
-from pfedmoap.data.clusters import Clusters
-from pfedmoap.data.csv_table import CSVTable
+from pfedmoap.client.privatizer import PlannedTraining, Privatizer
+from pfedmoap.config.schema import Config, Sampling, Seeds
+from pfedmoap.contract.capabilities import NeedsServerData
+from pfedmoap.contract.method import AnyMethod, with_server_data
+from pfedmoap.contract.privacy_options import PrivacyOptions
+from pfedmoap.contract.tasks import ClientData, Setting
 from pfedmoap.data.dataset import ImageDataset
-from pfedmoap.data.digits import Digits
-from pfedmoap.data.dirichlet import Dirichlet, DomainDirichlet
-from pfedmoap.data.folder import ImageFolder
-from pfedmoap.data.partition import IID, Pathological
-from pfedmoap.data.published.catalogue import READERS
-from pfedmoap.data.scenes import Scenes
-from pfedmoap.engine import Federated, Progress, Rounds, run_federation
+from pfedmoap.data.federation import Federation, build_federation
+from pfedmoap.engine.simulation import FederationState, Progress, run_federation
 from pfedmoap.errors import ConfigError, RunError
-from pfedmoap.federation import Features, Federation, build_federation
-from pfedmoap.gradients import NoPrivacy, PlannedTraining, Privatizer
-from pfedmoap.language.model import FrozenLM
-from pfedmoap.language.questions import Questions
-from pfedmoap.method import AnyMethod, ClientData, Setting, with_server_data
-from pfedmoap.methods.external import MethodChoices
-from pfedmoap.optional import Demands
-from pfedmoap.privacy_options import PrivacyOptions
-from pfedmoap.runs import Record, RunDirectory
-from pfedmoap.storage import write_json
-from pfedmoap.training import Training
-from pfedmoap.types import ClientId
-from privacy.central_options import Central
-from privacy.options import DPSGD, Release
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.language.model import FrozenLM
+from pfedmoap.models.loading import BackboneOptions
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.log import Record
+from pfedmoap.storage.atomic_files import write_json
+from pfedmoap.wire.messages import ClientId
 
 T = TypeVar("T")
-
-
-@cache
-def schema() -> Schema:
-    """All sections and choices of a configuration."""
-    return Schema(
-        fixed={
-            "backbone": BackboneOptions,
-            "sampling": Sampling,
-            "features": Features,
-            "training": Training,
-            "rounds": Rounds,
-            "seeds": Seeds,
-        },
-        choices={
-            "data": {"digits": Digits, "scenes": Scenes, "folder": ImageFolder, "csv": CSVTable}
-            | {"questions": Questions}
-            | dict(READERS),
-            "partition": {
-                "pathological": Pathological,
-                "dirichlet": Dirichlet,
-                "domain": DomainDirichlet,
-                "iid": IID,
-                "clusters": Clusters,
-            },
-            "method": MethodChoices(),
-            "privacy": {
-                "none": NoPrivacy,
-                "dpsgd": DPSGD,
-                "release": Release,
-                "central": Central,
-            },
-        },
-        defaults={
-            "data": "digits",
-            "partition": "pathological",
-            "method": "pfedmoap",
-            "privacy": "none",
-        },
-        aliases={
-            "device": ("backbone.device",),
-            "seed": ("seeds.partition", "seeds.few_shot", "seeds.training"),
-        },
-    )
 
 
 @dataclass(frozen=True)
@@ -106,7 +51,7 @@ class Experiment:
     privacy: PrivacyOptions
     unseen: frozenset[ClientId] = frozenset()
 
-    def test(self, now: Federated[Any]) -> tuple[ClientScore, ...]:
+    def test(self, now: FederationState[Any]) -> tuple[ClientScore, ...]:
         """Test every client after some round; see `evaluate`.
 
         What a method tunes for inference is tuned without noise: it never leaves the client.
@@ -153,12 +98,12 @@ class Outcome:
         scores: One score for each client, of the last round.
     """
 
-    federated: Federated[Any]  # the state's type is the method's own
+    federated: FederationState[Any]  # the state's type is the method's own
     scores: tuple[ClientScore, ...]
 
 
 @dataclass
-class Workbench:
+class ExperimentLoader:
     """Makes experiments, and loads what one shares with the last only once.
 
     Of each part only the latest is kept, so that memory does not grow with the experiments.
@@ -213,7 +158,7 @@ class Workbench:
         federation = self._once(config, parts, share_out, kinds, private)
         if federation.server is not None:
             method = with_server_data(method, federation.server)
-        if isinstance(method, Demands) and (why := method.lacks()) is not None:
+        if isinstance(method, NeedsServerData) and (why := method.lacks()) is not None:
             raise ConfigError(why)
         unseen = unseen_clients(federation.clients, sampling.unseen_clients, seeds.partition)
         return Experiment(config, federation, method, config.build("privacy"), unseen)
@@ -281,7 +226,7 @@ def run_experiment(
     shown = progress and watch is None
     tested: dict[int, tuple[ClientScore, ...]] = {}
 
-    def observe(now: Federated[Any]) -> dict[str, Any]:
+    def observe(now: FederationState[Any]) -> dict[str, Any]:
         tested.clear()
         tested[now.round] = experiment.test(now)
         return record(tested[now.round])
@@ -303,7 +248,9 @@ def run_experiment(
     return Outcome(federated, scores)
 
 
-def load_outcome(run: RunDirectory, bench: Workbench) -> tuple[Experiment, Federated[Any]]:
+def load_outcome(
+    run: RunDirectory, bench: ExperimentLoader
+) -> tuple[Experiment, FederationState[Any]]:
     """Read a run back: its experiment and the state of its last complete round.
 
     Args:
@@ -323,4 +270,4 @@ def load_outcome(run: RunDirectory, bench: Workbench) -> tuple[Experiment, Feder
     if saved is None:
         raise RunError(f"{run.path} has no complete round yet; continue it with --resume true")
     state = experiment.method.from_arrays(saved.server)
-    return experiment, Federated(saved.round, state, saved.locals)
+    return experiment, FederationState(saved.round, state, saved.locals)

@@ -11,14 +11,15 @@ import torch
 from eval.experiment import Experiment
 from eval.holdout import class_part
 from eval.predictions import ClientPredictions, personal_locals, predict_clients
+from pfedmoap.contract.capabilities import IsBoundToClasses
+from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.tasks import ClientData
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.features import cached_features
-from pfedmoap.engine import Federated
+from pfedmoap.data.federation import Features, Federation
+from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import ConfigError, MethodError
-from pfedmoap.federation import Features, Federation
-from pfedmoap.method import AnyMethod, ClientData
-from pfedmoap.optional import BoundToClasses
-from pfedmoap.types import ClientId
+from pfedmoap.wire.messages import ClientId
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def harmonic_mean(values: Sequence[float]) -> float:
     return 0.0 if (array == 0).any() else float(len(array) / (1 / array).sum())
 
 
-def base_to_new(experiment: Experiment, now: Federated[Any]) -> BaseToNew:
+def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
     """Test a federation that was trained on the base classes alone.
 
     The trained state is plain arrays without a class axis, so the same method over other class
@@ -70,7 +71,7 @@ def base_to_new(experiment: Experiment, now: Federated[Any]) -> BaseToNew:
     if config.sections["sampling"]["classes"] != "base":
         raise ConfigError("base-to-new needs a run that was trained with sampling.classes=base")
     method = experiment.method
-    if isinstance(method, BoundToClasses) and (why := method.class_bond()) is not None:
+    if isinstance(method, IsBoundToClasses) and (why := method.class_bond()) is not None:
         raise MethodError(f"base-to-new cannot be had from {config.name('method')}: {why}")
     whole: ImageDataset = config.build("data").read()
     parts = {part: class_part(whole, part) for part in ("base", "new")}

@@ -11,7 +11,7 @@ from PIL import Image
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.errors import ConfigError
 from pfedmoap.seeding import numpy_generator
-from pfedmoap.types import ClientId
+from pfedmoap.wire.messages import ClientId
 
 Part = Literal["all", "base", "new"]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs import RunDirectory
-from pfedmoap.types import ClientId
-from privacy.composition import total_epsilon
-from privacy.ledger import read_run_id
-from privacy.ledger_file import NAME, THIS_RUN, Account, read_accounts
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.wire.messages import ClientId
+from privacy.ledgers.composition import total_epsilon
+from privacy.ledgers.ledger import read_run_id
+from privacy.ledgers.ledger_file import NAME, THIS_RUN, Account, read_accounts
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pfedmoap.engine import Federated
+from pfedmoap.client.privatizer import NoPrivacy, Privatizer
+from pfedmoap.contract.capabilities import HasOnlyGlobalModel, personal_states
+from pfedmoap.contract.method import Method
+from pfedmoap.contract.tasks import ClientData, ClientTask, Prediction
+from pfedmoap.data.federation import Federation
+from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import MethodError
-from pfedmoap.federation import Federation
-from pfedmoap.gradients import NoPrivacy, Privatizer
-from pfedmoap.method import ClientData, ClientTask, Method, Prediction
-from pfedmoap.optional import Impersonal, personal_states
-from pfedmoap.types import Arrays, ClientId, Download
+from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 S = TypeVar("S")
 CHUNK = 1024  # test images classified at once
@@ -77,7 +78,7 @@ class ClientPredictions:
 
 def personal_locals(
     method: Method[S],
-    now: Federated[S],
+    now: FederationState[S],
     federation: Federation,
     privatizer: Privatizer | None = None,
     unseen: frozenset[ClientId] = NOBODY,
@@ -105,7 +106,7 @@ def personal_locals(
 
 def predict_clients(
     method: Method[S],
-    now: Federated[S],
+    now: FederationState[S],
     locals: Mapping[ClientId, Arrays | None],
     federation: Federation,
     unseen: frozenset[ClientId] = NOBODY,
@@ -130,7 +131,7 @@ def predict_clients(
     clients = sorted(federation.clients)
     tests = [federation.clients[client].test for client in clients]
     shared = _shared(method, now.state, tests)
-    for_both = shared if isinstance(method, Impersonal) and method.impersonal() else None
+    for_both = shared if isinstance(method, HasOnlyGlobalModel) and method.impersonal() else None
     downloads = method.plan(now.state, clients, now.round + 1)
     found = []
     for row, (download, test) in enumerate(zip(downloads, tests, strict=True)):

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs import Record
-from pfedmoap.strict_json import number
-from pfedmoap.types import ClientId
+from pfedmoap.runs.log import Record
+from pfedmoap.storage.strict_json import number
+from pfedmoap.wire.messages import ClientId
 
 
 def is_private(config: Mapping[str, Any]) -> bool:
@@ -37,7 +37,7 @@ def promised(statement: Record, file: Path | None) -> str | None:
     """Say what a run promises before it starts.
 
     Args:
-        statement: What its privatizer states; see `pfedmoap.gradients.Privatizer.describe`.
+        statement: What its privatizer states; see `pfedmoap.client.privatizer.Privatizer.describe`.
         file: Where the statement is written; ``None`` where it is not.
 
     Returns:

@@ -8,9 +8,10 @@ from typing import Any
 
 from eval.accuracy import Summary
 from pfedmoap.errors import RunError
-from pfedmoap.runs import Record, RunDirectory
-from pfedmoap.storage import read_json
-from pfedmoap.types import ClientId
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.log import Record
+from pfedmoap.storage.atomic_files import read_json
+from pfedmoap.wire.messages import ClientId
 
 GENERALISATION = "generalisation.json"
 

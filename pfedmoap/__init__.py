@@ -1,11 +1,11 @@
 """Personalised federated prompt learning on CLIP-like models."""
 
-from pfedmoap.backbone.clip import FrozenCLIP
 from pfedmoap.errors import PFedMoAPError
-from pfedmoap.gating import AttentionGate
 from pfedmoap.inference import PersonalizedClassifier
-from pfedmoap.pool import ExpertPool
-from pfedmoap.types import ClientId, Download, Update
+from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.server.expert_pool import ExpertPool
+from pfedmoap.wire.messages import ClientId, Download, Update
 
 __all__ = [
     "AttentionGate",

@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.backbone.loading import BackboneOptions
-from pfedmoap.config import Schema, Seeds
+from pfedmoap.client.local_training import Training
+from pfedmoap.config.schema import Schema, Seeds
+from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.tasks import Setting
 from pfedmoap.errors import DataError, RunError
-from pfedmoap.method import AnyMethod, Setting
 from pfedmoap.methods.external import MethodChoices
-from pfedmoap.runs import RunDirectory
-from pfedmoap.training import Training
-from pfedmoap.types import Arrays, ClientId, Download
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.loading import BackboneOptions
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 _NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuration
 _SCHEMA = Schema(

@@ -16,7 +16,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     Returns:
         An integer in ``[0, 2**63)``, the same on every platform and in every process. torch's CPU
         generator keeps its low 32 bits, so that streams collide as random numbers of 32 bits do;
-        nothing that has to stay secret may come from them (see ``privacy.randomness``).
+        nothing that has to stay secret may come from them (see ``privacy.mechanisms.randomness``).
     """
     text = repr((int(seed), *names)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1

@@ -3,21 +3,21 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pfedmoap.client.privatizer import PlannedTraining
+from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import PrivacyError
-from pfedmoap.gradients import PlannedTraining
-from pfedmoap.method import AnyMethod
 from privacy import statements
-from privacy.accounting import (
+from privacy.accounting.epsilon import (
     check_accountant,
     sampled_gaussian_epsilon,
     sampled_gaussian_noise,
 )
-from privacy.central import CentralPrivacy, ServerAccount
+from privacy.accounting.plan import ClientRounds
 from privacy.checks import check_options, make_randomness, warn_of_delta, warn_where_short
-from privacy.clipping import AdaptiveClipping, Rule
-from privacy.ledger import Budget, Ledgers
+from privacy.ledgers.ledger import Budget, Ledgers
+from privacy.mechanisms.central import CentralPrivacy, ServerAccount
+from privacy.mechanisms.clipping import AdaptiveClipping, Rule
 from privacy.options import permitted, shared_folder
-from privacy.plan import ClientRounds
 
 _WHY = "each round releases of every client, and whether it took part is secret"
 
@@ -68,7 +68,7 @@ class Central:
     def privatizer(
         self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
     ) -> CentralPrivacy:
-        """Calibrate the noise for the whole plan; see `pfedmoap.privacy_options.PrivacyOptions`.
+        """Calibrate the noise for the whole plan; see `PrivacyOptions`.
 
         Raises:
             PrivacyError: The method does more than average, or the plan names no clients.

@@ -4,9 +4,9 @@ import logging
 import math
 
 from pfedmoap.errors import PrivacyError
-from privacy.accounting import check_budget
-from privacy.ledger import Budget
-from privacy.randomness import Randomness
+from privacy.accounting.epsilon import check_budget
+from privacy.ledgers.ledger import Budget
+from privacy.mechanisms.randomness import Randomness
 
 logger = logging.getLogger(__name__)
 _WORRYING_DELTA = 1e-2  # whatever the number of units

@@ -5,25 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pfedmoap.client.privatizer import HasPrivacyAnalysis, Mode, PlannedTraining
+from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import PrivacyError
-from pfedmoap.gradients import Analysed, Mode, PlannedTraining
-from pfedmoap.method import AnyMethod
 from privacy import statements
-from privacy.accounting import (
+from privacy.accounting.epsilon import (
     check_accountant,
     gaussian_epsilon,
     gaussian_noise,
     sampled_gaussian_epsilon,
     sampled_gaussian_noise,
 )
+from privacy.accounting.plan import check_cap, client_rounds
 from privacy.checks import check_options, make_randomness, warn_of_delta, warn_where_short
-from privacy.clipping import AdaptiveClipping, Rule, Tally
-from privacy.groups import Unit, groups_of
-from privacy.ledger import Budget, Ledgers
-from privacy.mechanism import SampledGaussian
-from privacy.plan import check_cap, client_rounds
-from privacy.sgd import Counts, StepPrivacy
-from privacy.upload import UploadPrivacy
+from privacy.ledgers.ledger import Budget, Ledgers
+from privacy.mechanisms.clipping import AdaptiveClipping, Rule, Tally
+from privacy.mechanisms.groups import Unit, groups_of
+from privacy.mechanisms.mechanism import SampledGaussian
+from privacy.mechanisms.sgd import Counts, StepPrivacy
+from privacy.mechanisms.upload import UploadPrivacy
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class DPSGD:
     def privatizer(
         self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
     ) -> StepPrivacy:
-        """Calibrate the noise for the whole plan; see `pfedmoap.privacy_options.PrivacyOptions`."""
+        """Calibrate the noise for the whole plan; see `PrivacyOptions`."""
         mode, accountant = self._mode(method), check_accountant(self.accountant)
         groups = groups_of(self.unit, self.max_per_group, planned.groups)
         # What the options imply of a client's size; its true size is private, or may be.
@@ -206,7 +206,7 @@ class Release:
     def privatizer(
         self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
     ) -> UploadPrivacy:
-        """Calibrate the noise for the whole plan; see `pfedmoap.privacy_options.PrivacyOptions`."""
+        """Calibrate the noise for the whole plan; see `PrivacyOptions`."""
         permitted(method, "release")
         warn_of_delta(self.delta, max(1, len(planned.clients)), "clients")
         rounds = client_rounds(planned, self.max_rounds_per_client)
@@ -239,7 +239,7 @@ class Release:
 
 def refusal(method: AnyMethod, mode: Mode) -> str | None:
     """Say why a method cannot be trained under a mode; ``None`` where the guarantee holds."""
-    if not isinstance(method, Analysed):
+    if not isinstance(method, HasPrivacyAnalysis):
         return "nobody has analysed this method under differential privacy"
     return method.privacy_gap(mode)
 

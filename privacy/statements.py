@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from pfedmoap.method import AnyMethod
-from pfedmoap.optional import Personalises
-from privacy.ledger import Budget
-from privacy.plan import ClientRounds
+from pfedmoap.contract.capabilities import CanPersonalise
+from pfedmoap.contract.method import AnyMethod
+from privacy.accounting.plan import ClientRounds
+from privacy.ledgers.ledger import Budget
 
 _PARTICIPATION = "timing, and which clients took part"
 _NOT_COVERED = [
@@ -81,7 +81,7 @@ def _unnoised(mode: str, method: AnyMethod) -> list[str]:
     found = []
     if mode == "decoupled":
         found.append("its gate, or whatever else is trained apart")
-    if isinstance(method, Personalises):
+    if isinstance(method, CanPersonalise):
         found.append("the copy that it tunes on its own examples for inference")
     return found
 

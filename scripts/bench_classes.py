@@ -14,9 +14,9 @@ from jsonargparse import auto_cli
 from torch import Tensor
 from torch.nn import functional as F
 
-from pfedmoap.backbone.clip import FrozenCLIP, PromptEncoder
-from pfedmoap.backbone.loading import BackboneOptions
 from pfedmoap.data.published.names import CIFAR100
+from pfedmoap.models.clip.clip import FrozenCLIP, PromptEncoder
+from pfedmoap.models.loading import BackboneOptions
 
 SIZES = ("", "small", "large", "old", "new", "red", "blue", "wooden", "painted", "broken")
 

@@ -18,19 +18,20 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.backbone.loading import BackboneOptions
-from pfedmoap.batches import Batch, Stream
-from pfedmoap.gating import AttentionGate
-from pfedmoap.gradients import NoPrivacy, Problem
-from pfedmoap.mixture import GATE, Mixture, MixtureProblem
-from pfedmoap.prompt_tuning import PromptProblem
+from pfedmoap.client.batches import Batch, Stream
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.client.problem import Problem
+from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate
+from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture, MixtureProblem
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.loading import BackboneOptions
+from pfedmoap.prompts.tuning import PromptProblem
 from pfedmoap.seeding import generator
-from pfedmoap.types import Arrays, ClientId
-from privacy.mechanism import SampledGaussian
-from privacy.noisy_sum import NoisySum, add_noise
-from privacy.randomness import Randomness, SecureStream
-from privacy.sampling import poisson_batches
+from pfedmoap.wire.messages import Arrays, ClientId
+from privacy.mechanisms.mechanism import SampledGaussian
+from privacy.mechanisms.noisy_sum import NoisySum, add_noise
+from privacy.mechanisms.randomness import Randomness, SecureStream
+from privacy.mechanisms.sampling import poisson_batches
 
 T = TypeVar("T")
 

@@ -18,17 +18,17 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.backbone.loading import BackboneOptions
-from pfedmoap.batches import Stream, shuffled_epochs
-from pfedmoap.gating import AttentionGate
-from pfedmoap.gradients import NoPrivacy
-from pfedmoap.method import ClientData, ClientTask, Setting
-from pfedmoap.methods.pfedmoap import PFedMoAP
-from pfedmoap.prompt_tuning import cosine_logits
+from pfedmoap.client.batches import Stream, shuffled_epochs
+from pfedmoap.client.local_training import Training
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.contract.tasks import ClientData, ClientTask, Setting
+from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate
+from pfedmoap.methods.pfedmoap.method import PFedMoAP
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.loading import BackboneOptions
+from pfedmoap.models.logits import cosine_logits
 from pfedmoap.seeding import generator
-from pfedmoap.training import Training
-from pfedmoap.types import ClientId, Download
+from pfedmoap.wire.messages import ClientId, Download
 
 T = TypeVar("T")
 

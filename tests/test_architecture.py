@@ -8,10 +8,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = ("pfedmoap", "privacy", "eval", "scripts")
 OWNERS = {
-    "open_clip": ("pfedmoap/backbone/",),
-    "faiss": ("pfedmoap/pool.py",),
+    "open_clip": ("pfedmoap/models/", "pfedmoap/pretraining/"),
+    "faiss": ("pfedmoap/server/expert_pool.py",),
     "opacus": ("privacy/",),
-    "transformers": ("pfedmoap/language/",),
+    "transformers": ("pfedmoap/models/language/",),
 }
 FILES = [file for layer in LAYERS for file in sorted((ROOT / layer).rglob("*.py"))]
 

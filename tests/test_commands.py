@@ -12,7 +12,7 @@ from eval.commands import demo, evaluate, predict, train
 from pfedmoap import PersonalizedClassifier
 from pfedmoap.data.digits import Digits
 from pfedmoap.errors import DataError, RunError
-from pfedmoap.runs import RunDirectory
+from pfedmoap.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parent.parent
 SMALL = [

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.comparison_spec import read_comparison
-from eval.experiment import schema
-from pfedmoap.config import Config
+from eval.choices import schema
+from eval.comparison.spec import read_comparison
+from pfedmoap.config.schema import Config
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("scripts/configs/**/*.yaml"), *ROOT.glob("eval/configs/**/*.yaml")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval.contract.suite import CHECKS
-from pfedmoap.method import method_class, method_classes
+from pfedmoap.methods.registry import method_class, method_classes
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -43,7 +43,7 @@ def test_warnings_of_code_are_errors(tmp_path):
 def test_a_gpu_test_is_skipped_without_cuda_and_runs_with_it(tmp_path, monkeypatch):
     (tmp_path / "conftest.py").write_text(
         "import os, torch\n"
-        "from tests.conftest import device, pytest_runtest_setup\n"
+        "from tests.helpers.models import device, pytest_runtest_setup\n"
         "torch.cuda.is_available = lambda: os.environ['CUDA'] == '1'\n"
     )
     test = (

@@ -10,14 +10,15 @@ from rich.table import Table
 
 from eval.audit_record import failures, record
 from eval.auditing import AuditOptions, Trial, prepare
+from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import console
-from eval.experiment import Workbench, schema
+from eval.experiment import ExperimentLoader
 from eval.report.audit_part import audit_page, judgement, summary_rows
 from pfedmoap.errors import RunError
-from pfedmoap.run_layout import PRIVATE, make_private_folder
-from pfedmoap.storage import write_bytes, write_json
-from privacy.verdicts import Verdict
+from pfedmoap.runs.layout import PRIVATE, make_private_folder
+from pfedmoap.storage.atomic_files import write_bytes, write_json
+from privacy.auditing.audit_table import Verdict
 
 _DEFAULTS = files("eval") / "configs" / "audit.yaml"
 _WIDTH = 160  # of the table where the terminal is narrower, or there is none
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rounds=options["audit_rounds"],
             seed=options["audit_seed"],
         ),
-        Workbench(),
+        ExperimentLoader(),
     )
     verdicts = []
     for verdict in trial.verdicts():

@@ -8,13 +8,13 @@ from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.contract.federation import SIZES, SmallFederation, noise_images, small_setting
 from eval.contract.suite import run_checks
-from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.backbone.tiny import tiny_clip
+from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import ConfigError
-from pfedmoap.exact_options import command_parser, parse
-from pfedmoap.method import AnyMethod
 from pfedmoap.methods.external import find_method
-from pfedmoap.types import ClientId
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.clip.tiny import tiny_clip
+from pfedmoap.wire.messages import ClientId
 
 SERVER = ClientId(99)  # whose images are the server's own
 

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.comparison import Advance, run_comparison
-from eval.comparison_spec import Cell, read_comparison
+from eval.comparison.cells import Advance, run_comparison
+from eval.comparison.spec import Cell, read_comparison
+from eval.comparison.tables import terminal_tables, write_tables
 from eval.console import console, terminal_progress
-from eval.tables import terminal_tables, write_tables
-from pfedmoap.exact_options import command_parser, parse
+from pfedmoap.config.exact_options import command_parser, parse
 
 
 @readable_errors

@@ -10,11 +10,12 @@ import yaml
 from rich.table import Table
 
 from eval.accuracy import ClientScore, summarise
+from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import console, percent
-from eval.experiment import Workbench, run_experiment, schema
+from eval.experiment import ExperimentLoader, run_experiment
+from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import ConfigError
-from pfedmoap.exact_options import command_parser, parse
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {  # partial configurations
     "zero-shot": {"method": {"name": "zero_shot"}},
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.config
         else (files("eval") / "configs" / "demo.yaml").read_text()
     )
-    bench = Workbench()
+    bench = ExperimentLoader()
     found: dict[str, list[tuple[ClientScore, ...]]] = {name: [] for name in VARIANTS}
     for seed in range(options.seeds):
         for name, variant in VARIANTS.items():

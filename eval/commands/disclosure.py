@@ -11,12 +11,13 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import console
-from eval.experiment import Workbench, schema
+from eval.experiment import ExperimentLoader
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.fedsp import FedSP
-from pfedmoap.protected.distillation import distil, resemblance
+from pfedmoap.methods.fedsp.distillation import distil, resemblance
+from pfedmoap.methods.fedsp.method import FedSP
 
 BLOCK = re.compile(r"(.*?)(?:block|\w+\.)\d+\.")  # text.block0.mlp, transformer.h.0.mlp
 
@@ -25,7 +26,7 @@ BLOCK = re.compile(r"(.*?)(?:block|\w+\.)\d+\.")  # text.block0.mlp, transformer
 def main(arguments: Sequence[str] | None = None) -> None:
     """Distil and print a table; see ``--help``."""
     config, _ = schema().parse(arguments, __doc__ or "")
-    experiment = Workbench().prepare(config)
+    experiment = ExperimentLoader().prepare(config)
     method = experiment.method
     if not isinstance(method, FedSP):
         raise ConfigError("only FedSP has an auxiliary model: use --method fedsp")

@@ -7,11 +7,11 @@ from eval.accuracy import domain_means, summarise
 from eval.client_csv import BEGINNING, write_client_csv
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, figures_table, summary_table
-from eval.experiment import Workbench, load_outcome
+from eval.experiment import ExperimentLoader, load_outcome
 from eval.generalisation import base_to_new
-from pfedmoap.exact_options import command_parser, parse
-from pfedmoap.own_files import refuse_foreign_file
-from pfedmoap.runs import RunDirectory
+from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.storage.own_files import refuse_foreign_file
 
 
 @readable_errors
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.csv:
         refuse_foreign_file(Path(options.csv), BEGINNING, "a table of clients")
     run = RunDirectory(options.run)
-    experiment, now = load_outcome(run, Workbench())
+    experiment, now = load_outcome(run, ExperimentLoader())
     scores = experiment.test(now)
     title = f"{experiment.config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(scores, f"{title}, after round {now.round}"))

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 
 from eval.commands.errors import readable_errors
-from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.backbone.embedded import load_embedded
-from pfedmoap.backbone.pretrain_evaluation import digit_wordings, zero_shot_by_style
-from pfedmoap.backbone.pretrain_headroom import LEARNING_RATES, headroom
+from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.data.digits import Digits
-from pfedmoap.exact_options import command_parser, parse
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.clip.embedded import load_embedded
+from pfedmoap.pretraining.evaluation import digit_wordings, zero_shot_by_style
+from pfedmoap.pretraining.headroom import LEARNING_RATES, headroom
 
 
 @readable_errors

@@ -8,8 +8,8 @@ from rich.table import Table
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.ledgers import Statement, find_ledgers, read_statements
-from pfedmoap.exact_options import command_parser, parse
-from privacy.accounting import check_budget
+from pfedmoap.config.exact_options import command_parser, parse
+from privacy.accounting.epsilon import check_budget
 
 
 @readable_errors

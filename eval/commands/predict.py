@@ -6,7 +6,7 @@ from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.console import console
-from pfedmoap.exact_options import command_parser, parse
+from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.inference import Answer, PersonalizedClassifier
 
 

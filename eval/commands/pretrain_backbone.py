@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from eval.commands.errors import readable_errors
-from pfedmoap.backbone.loading import resolve_device
-from pfedmoap.backbone.pretrain_files import write_backbone, write_merges
-from pfedmoap.backbone.pretraining import PretrainingOptions, backbone_config, pretrain
-from pfedmoap.exact_options import command_parser, parse
-from pfedmoap.scenes.captions import vocabulary_words
+from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.data.scenes.captions import vocabulary_words
+from pfedmoap.models.loading import resolve_device
+from pfedmoap.pretraining.files import write_backbone, write_merges
+from pfedmoap.pretraining.training import PretrainingOptions, backbone_config, pretrain
 
 
 @readable_errors

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from eval.commands.errors import readable_errors
 from eval.console import console
-from eval.experiment import Workbench
+from eval.experiment import ExperimentLoader
 from eval.report.build import build_report, private_folder
 from eval.report.page import BEGINNING
-from pfedmoap.exact_options import command_parser, parse
-from pfedmoap.own_files import refuse_foreign_file
-from pfedmoap.run_layout import make_private_folder
-from pfedmoap.storage import write_bytes
+from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.runs.layout import make_private_folder
+from pfedmoap.storage.atomic_files import write_bytes
+from pfedmoap.storage.own_files import refuse_foreign_file
 
 
 @readable_errors
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     owner = private_folder(folders)
     out = Path(options.out) if options.out else _place(folders[0], owner)
     refuse_foreign_file(out, BEGINNING, "a report")
-    page = build_report(folders, Workbench(), options.title).encode()
+    page = build_report(folders, ExperimentLoader(), options.title).encode()
     write_bytes(out, page, private=owner is not None)
     private = "" if owner is None else " (private: its figures are not covered by any guarantee)"
     console.print(f"report: {out}{private}", soft_wrap=True)

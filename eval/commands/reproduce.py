@@ -8,17 +8,17 @@ import yaml
 
 from eval.commands.compare import progress_bars
 from eval.commands.errors import readable_errors
-from eval.comparison import promises_privacy
-from eval.comparison_spec import Comparison
+from eval.comparison.cells import promises_privacy
+from eval.comparison.spec import Comparison
+from eval.comparison.tables import in_bytes
 from eval.console import console
-from eval.published import TABLES, Figure
-from eval.reproduce import Adjustments, adjusted, run_available
-from eval.reproduce_plan import plan_encoding, plan_runs
-from eval.reproduce_verdicts import Reproduction, hold_against, without_verdict, write_lines
-from eval.tables import in_bytes
+from eval.published.agreement import Reproduction, hold_against, without_verdict, write_lines
+from eval.published.figures import TABLES, Figure
+from eval.published.plan import plan_encoding, plan_runs
+from eval.published.reproduction import Adjustments, adjusted, run_available
+from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import ConfigError
-from pfedmoap.exact_options import command_parser, parse
-from pfedmoap.run_layout import make_private_folder
+from pfedmoap.runs.layout import make_private_folder
 
 CONFIGS = files("eval") / "configs" / "paper"  # comparison files of the tables
 

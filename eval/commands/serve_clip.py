@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 
 from eval.commands.errors import readable_errors
-from pfedmoap.backbone.loading import BackboneOptions
-from pfedmoap.blackbox.in_process import InProcessModel
-from pfedmoap.blackbox.server import Endpoint
-from pfedmoap.exact_options import command_parser, parse
+from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.models.blackbox.in_process import InProcessModel
+from pfedmoap.models.blackbox.server import Endpoint
+from pfedmoap.models.loading import BackboneOptions
 
 
 @readable_errors

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 
 from eval.commands.errors import readable_errors
-from pfedmoap.backbone.survey import Finding, survey, weight_tags
+from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import BackboneError
-from pfedmoap.exact_options import command_parser, parse
+from pfedmoap.models.clip.survey import Finding, survey, weight_tags
 
 ARCHITECTURES = (
     *("RN50", "RN50-quickgelu", "RN101-quickgelu", "ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16"),

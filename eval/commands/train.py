@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.accuracy import summarise
+from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
-from eval.experiment import Workbench, run_experiment, schema
+from eval.experiment import ExperimentLoader, run_experiment
 from eval.promise import promised, spent, spent_epsilon
-from pfedmoap.run_folder import claimed
-from pfedmoap.runs import Record, RunDirectory
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.folder import claimed
+from pfedmoap.runs.log import Record
 
 
 @readable_errors
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     out = Path(options["out"])
     claimed(out)  # a folder that cannot be used is refused before any image is encoded
-    bench = Workbench(progress=not options["quiet"])
+    bench = ExperimentLoader(progress=not options["quiet"])
     experiment = bench.prepare(config)
     statement: Record = {}
 

@@ -6,8 +6,8 @@ import torch
 
 from eval.contract.federation import SmallFederation
 from eval.contract.requirements import require, require_same
-from pfedmoap.gradients import Analysed
-from pfedmoap.types import ClientId, Update
+from pfedmoap.client.privatizer import HasPrivacyAnalysis
+from pfedmoap.wire.messages import ClientId, Update
 
 _TOLERANCE = 1e-4  # of float32 sums in another order
 
@@ -15,7 +15,7 @@ _TOLERANCE = 1e-4  # of float32 sums in another order
 def a_method_for_central_privacy_sees_uploads_through_their_mean(world: SmallFederation) -> None:
     """One upload, the mean of all and from anybody, has to do for the server as all of them do."""
     method = world.method
-    if not isinstance(method, Analysed) or method.privacy_gap("central") is not None:
+    if not isinstance(method, HasPrivacyAnalysis) or method.privacy_gap("central") is not None:
         return
     state, _, results = world.rounds(2)
     downloads = method.plan(state, world.clients, 3)

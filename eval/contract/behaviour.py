@@ -9,12 +9,13 @@ from jsonargparse import ArgumentParser
 
 from eval.contract.federation import SmallFederation
 from eval.contract.requirements import require, require_same, snapshot
-from pfedmoap.admission import admit
-from pfedmoap.gradients import NoPrivacy
-from pfedmoap.method import AnyMethod, Prediction
-from pfedmoap.optional import personal_states
-from pfedmoap.transport.in_process import InProcess
-from pfedmoap.types import Arrays, ClientId
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.contract.capabilities import personal_states
+from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.tasks import Prediction
+from pfedmoap.server.admission import admit
+from pfedmoap.wire.messages import Arrays, ClientId
+from pfedmoap.wire.transport import InProcess
 
 
 def is_a_documented_frozen_dataclass(world: SmallFederation) -> None:

@@ -8,9 +8,9 @@ import torch
 
 from eval.contract.federation import SmallFederation
 from eval.contract.requirements import require, require_same, require_same_results, same, snapshot
-from pfedmoap.gradients import NoPrivacy
-from pfedmoap.storage import read_arrays, write_arrays
-from pfedmoap.types import Arrays
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.storage.atomic_files import read_arrays, write_arrays
+from pfedmoap.wire.messages import Arrays
 
 
 def same_seed_gives_the_same_bytes(world: SmallFederation) -> None:

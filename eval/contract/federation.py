@@ -6,19 +6,13 @@ from typing import Any
 
 import torch
 
-from pfedmoap.backbone.clip import FrozenCLIP
-from pfedmoap.gradients import NoPrivacy
-from pfedmoap.method import (
-    AnyMethod,
-    ClientData,
-    ClientResult,
-    ClientTask,
-    Prediction,
-    Setting,
-)
+from pfedmoap.client.local_training import Training
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.seeding import generator
-from pfedmoap.training import Training
-from pfedmoap.types import Arrays, ClientId, Update
+from pfedmoap.wire.messages import Arrays, ClientId, Update
 
 CLASSES = ("cat", "a small dog", "boat")
 SIZES = {ClientId(0): 5, ClientId(1): 3, ClientId(4): 8, ClientId(7): 1}

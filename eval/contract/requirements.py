@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 
 from eval.contract.federation import SmallFederation
+from pfedmoap.contract.tasks import ClientResult
 from pfedmoap.errors import MethodError
-from pfedmoap.method import ClientResult
-from pfedmoap.types import Arrays
+from pfedmoap.wire.messages import Arrays
 
 Check = Callable[[SmallFederation], None]
 

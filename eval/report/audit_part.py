@@ -10,7 +10,7 @@ from eval.audit_record import CHECKS, THREAT_MODELS, failures
 from eval.auditing import Trial
 from eval.report.page import Part, Section, Table, render
 from eval.report.style import INK, MARKERS, PALETTE, Picture, grid, new_figure, picture, styled
-from privacy.verdicts import Verdict
+from privacy.auditing.audit_table import Verdict
 
 
 def audit_page(trial: Trial, verdicts: Sequence[Verdict], ideal: tuple[float, float] | None) -> str:

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from eval.comparison import SOURCE, promises_privacy, read_results
-from eval.comparison_spec import comparison
-from eval.experiment import Workbench
+from eval.comparison.cells import SOURCE, promises_privacy, read_results
+from eval.comparison.spec import comparison
+from eval.experiment import ExperimentLoader
 from eval.promise import is_private
-from eval.report.comparison_part import comparison_parts, runs_part
-from eval.report.evidence import read_evidence
+from eval.report.comparison_section import comparison_parts, runs_part
 from eval.report.page import Part, render
-from eval.report.run_part import run_part
-from pfedmoap.runs import RunDirectory
-from pfedmoap.storage import read_json
+from eval.report.run_data import read_evidence
+from eval.report.run_section import run_part
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.storage.atomic_files import read_json
 
 _WARNING = (
     "This page is private. Its figures are computed from clients' data without noise (accuracies, "
@@ -20,7 +20,7 @@ _WARNING = (
 )
 
 
-def build_report(folders: Sequence[Path], bench: Workbench, title: str | None = None) -> str:
+def build_report(folders: Sequence[Path], bench: ExperimentLoader, title: str | None = None) -> str:
     """Make a page of runs and comparisons.
 
     Args:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from eval.report.evidence import Evidence
+from eval.report.run_data import Evidence
 from eval.report.style import (
     INK,
     MUTED,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 
-from eval.report.evidence import Evidence
+from eval.report.run_data import Evidence
 from eval.report.style import (
     INK,
     PALETTE,

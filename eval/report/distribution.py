@@ -3,7 +3,7 @@
 import matplotlib
 import numpy as np
 
-from eval.report.evidence import Evidence
+from eval.report.run_data import Evidence
 from eval.report.style import (
     INK,
     PALETTE,

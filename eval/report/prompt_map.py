@@ -6,9 +6,9 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.report.evidence import Evidence
+from eval.report.run_data import Evidence
 from eval.report.style import INK, MARKERS, MUTED, PALETTE, Picture, new_figure, picture, styled
-from pfedmoap.types import ClientId
+from pfedmoap.wire.messages import ClientId
 
 
 def principal_components(

@@ -5,7 +5,7 @@ import numpy as np
 
 from eval.calibration import reliability_of
 from eval.predictions import Answers
-from eval.report.evidence import Evidence
+from eval.report.run_data import Evidence
 from eval.report.style import (
     INK,
     MUTED,

@@ -31,7 +31,7 @@ class Grouping:
 class ImageDataset:
     """Labelled images with a fixed train/test division; images are loaded one by one on demand.
 
-    Or questions (`pfedmoap.language.questions`): what is shared out knows only labels, and what
+    Or questions (`pfedmoap.data.questions.reader`): what is shared out knows only labels, and what
     encodes the items knows what they are.
 
     Attributes:

@@ -5,13 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pfedmoap.data.dataset import ImageDataset, IntArray
-from pfedmoap.data.splits import (
-    ClientSplit,
-    check_clients,
-    divisions,
-    finished,
-    largest_remainder,
-)
+from pfedmoap.data.splits import ClientSplit, check_clients, divisions, finished, largest_remainder
 from pfedmoap.errors import PartitionError
 from pfedmoap.seeding import numpy_generator
 

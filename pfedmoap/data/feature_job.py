@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from pfedmoap.backbone.preprocessing import Preprocessing
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.feature_store import EntryWriter, FloatArray, read_entry
 from pfedmoap.errors import BackboneError, DataError
+from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.seeding import numpy_generator
 
 FORMAT_VERSION = 1

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfedmoap.errors import DataError
-from pfedmoap.own_files import contents_in_words, real_folders, refuse_link, remove_files
+from pfedmoap.storage.own_files import contents_in_words, real_folders, refuse_link, remove_files
 
 logger = logging.getLogger(__name__)
 

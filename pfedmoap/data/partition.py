@@ -11,14 +11,7 @@ from pfedmoap.data.clusters import Clusters
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.dirichlet import Dirichlet, DomainDirichlet
 from pfedmoap.data.division import strata_of
-from pfedmoap.data.splits import (
-    ClientSplit,
-    Partition,
-    check_clients,
-    deal,
-    divisions,
-    finished,
-)
+from pfedmoap.data.splits import ClientSplit, Partition, check_clients, deal, divisions, finished
 from pfedmoap.errors import PartitionError
 from pfedmoap.seeding import numpy_generator
 

@@ -11,20 +11,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pfedmoap.aggregation import Weighting
-from pfedmoap.backbone.clip import PromptEncoder
-from pfedmoap.cohorts import TrainedClient, stack
-from pfedmoap.gradients import (
+from pfedmoap.client.privatizer import (
     Mode,
     Privatizer,
     gap_of_averaging,
     gap_of_one_phase,
     gap_of_the_unknown,
 )
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_tuning import PromptProblem, average_or_keep, broadcast, tune
-from pfedmoap.prompts import initial_context
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.contract.stacking import TrainedClient, stack
+from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.models.clip.clip import PromptEncoder
+from pfedmoap.prompts.initial import initial_context
+from pfedmoap.prompts.tuning import PromptProblem, average_or_keep, broadcast, tune
+from pfedmoap.server.aggregation import Weighting
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
 @dataclass(frozen=True)

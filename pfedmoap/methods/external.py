@@ -17,8 +17,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+from pfedmoap.contract.method import AnyMethod, Method
 from pfedmoap.errors import MethodError
-from pfedmoap.method import AnyMethod, Method, method_classes
+from pfedmoap.methods.registry import method_classes
 
 GROUP = "pfedmoap.methods"
 _FILE = re.compile(r"(?P<path>.+\.py)(?:@(?P<digest>[0-9a-f]{12}))?")
@@ -172,6 +173,8 @@ def _checked(found: Any, place: str) -> type[AnyMethod]:  # whatever somebody's 
     given = {*dir(found), *kind.__dataclass_fields__}
     missing = [name for name in vars(Method) if not name.startswith("_") and name not in given]
     if missing:
-        raise MethodError(f"METHOD of {place} lacks {', '.join(missing)}; see pfedmoap.method")
+        raise MethodError(
+            f"METHOD of {place} lacks {', '.join(missing)}; see pfedmoap.contract.method"
+        )
     method: type[AnyMethod] = kind
     return method

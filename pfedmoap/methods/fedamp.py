@@ -24,14 +24,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from pfedmoap.aggregation import Weighting
-from pfedmoap.cohorts import TrainedClient
+from pfedmoap.contract.stacking import TrainedClient
+from pfedmoap.contract.tasks import ClientResult, Prediction
 from pfedmoap.errors import ConfigError
-from pfedmoap.method import ClientResult, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
-from pfedmoap.pool import ExpertPool
-from pfedmoap.prompt_tuning import PromptProblem
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.prompts.tuning import PromptProblem
+from pfedmoap.server.aggregation import Weighting
+from pfedmoap.server.expert_pool import ExpertPool
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 INITIAL = "initial"  # the prompt that everybody starts from; beside it the server has the pool
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 
 import torch
 
-from pfedmoap.aggregation import average
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import Mode
 from pfedmoap.methods.prompt_set import PromptSet
-from pfedmoap.set_elements import PROMPTS
-from pfedmoap.types import Arrays, Update
+from pfedmoap.prompts.set_elements import PROMPTS
+from pfedmoap.server.aggregation import average
+from pfedmoap.wire.messages import Arrays, Update
 
 FIRST, SECOND = "first", "second"  # decayed means of the average moves and of their squares
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pfedmoap.contract.tasks import ArraySpec
 from pfedmoap.errors import ConfigError
-from pfedmoap.method import ArraySpec
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
-from pfedmoap.types import Arrays
+from pfedmoap.wire.messages import Arrays
 
 
 @dataclass(frozen=True)

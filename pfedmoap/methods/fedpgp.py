@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pfedmoap.contract.tasks import Prediction
 from pfedmoap.errors import ConfigError
-from pfedmoap.method import Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
-from pfedmoap.prompt_tuning import PromptProblem, classify, template_features
+from pfedmoap.prompts.tuning import PromptProblem, classify, template_features
 from pfedmoap.seeding import generator
-from pfedmoap.types import Arrays
+from pfedmoap.wire.messages import Arrays
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
-from pfedmoap.prompt_tuning import PromptProblem
-from pfedmoap.types import Arrays
+from pfedmoap.prompts.tuning import PromptProblem
+from pfedmoap.wire.messages import Arrays
 
 
 @dataclass(frozen=True)

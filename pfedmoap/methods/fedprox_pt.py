@@ -13,12 +13,12 @@ moves no prompt that is where it was sent, so that prompts without use stay exac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.errors import ConfigError
-from pfedmoap.method import ClientTask
 from pfedmoap.methods.prompt_set import PromptSet
-from pfedmoap.prompt_sets import PromptSetProblem
-from pfedmoap.set_elements import PROMPTS
-from pfedmoap.types import Arrays
+from pfedmoap.prompts.set_elements import PROMPTS
+from pfedmoap.prompts.set_tuning import PromptSetProblem
+from pfedmoap.wire.messages import Arrays
 
 
 @dataclass(frozen=True)

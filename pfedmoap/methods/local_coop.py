@@ -11,11 +11,11 @@ starting prompt from the public seed; a client that never took part still has it
 
 from dataclasses import dataclass, field
 
-from pfedmoap.aggregation import Weighting
-from pfedmoap.gradients import Mode
-from pfedmoap.method import ArraySpec
+from pfedmoap.client.privatizer import Mode
+from pfedmoap.contract.tasks import ArraySpec
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
-from pfedmoap.types import Arrays
+from pfedmoap.server.aggregation import Weighting
+from pfedmoap.wire.messages import Arrays
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pfedmoap.aggregation import Weighting
-from pfedmoap.cohorts import TrainedClient
-from pfedmoap.gradients import Mode, Privatizer, gap_of_the_unknown
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_selection import Rule
-from pfedmoap.prompt_sets import OptimiserName, PromptSetProblem, PromptSets, SetOptions
-from pfedmoap.prompt_tuning import average_or_keep, broadcast
-from pfedmoap.set_elements import Initial, Modality
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_the_unknown
+from pfedmoap.contract.stacking import TrainedClient
+from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.prompts.set_elements import Initial, Modality
+from pfedmoap.prompts.set_selection import Rule
+from pfedmoap.prompts.set_tuning import OptimiserName, PromptSetProblem, PromptSets, SetOptions
+from pfedmoap.prompts.tuning import average_or_keep, broadcast
+from pfedmoap.server.aggregation import Weighting
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from pfedmoap.client.privatizer import Privatizer
+from pfedmoap.contract.tasks import ClientTask, Prediction
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import Privatizer
-from pfedmoap.method import ClientTask, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.seeding import derive_seed
-from pfedmoap.types import Arrays, ClientId, Download
+from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 TUNED = "tuned"
 

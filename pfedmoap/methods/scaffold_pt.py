@@ -21,16 +21,16 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from pfedmoap.aggregation import average
-from pfedmoap.cohorts import TrainedClient
-from pfedmoap.gradients import Mode
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask
+from pfedmoap.client.optimisers import SGD
+from pfedmoap.client.privatizer import Mode
+from pfedmoap.contract.stacking import TrainedClient
+from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask
 from pfedmoap.methods.prompt_set import PromptSet
-from pfedmoap.optimisers import SGD
-from pfedmoap.prompt_sets import OptimiserName, PromptSetProblem, SetOptions
-from pfedmoap.prompt_tuning import broadcast
-from pfedmoap.set_elements import PROMPTS
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.prompts.set_elements import PROMPTS
+from pfedmoap.prompts.set_tuning import OptimiserName, PromptSetProblem, SetOptions
+from pfedmoap.prompts.tuning import broadcast
+from pfedmoap.server.aggregation import average
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 CONTROL = "control"  # the server's on the wire; a client's own where it keeps it
 CHANGE = "control_change"

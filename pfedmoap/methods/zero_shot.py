@@ -9,10 +9,11 @@ from functools import cached_property
 
 from torch import Tensor
 
-from pfedmoap.gradients import Mode, Privatizer, gap_of_one_phase
-from pfedmoap.method import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.prompt_tuning import cosine_logits, template_features
-from pfedmoap.types import Arrays, ClientId, Download, Update
+from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_one_phase
+from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.models.logits import cosine_logits
+from pfedmoap.prompts.tuning import template_features
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
 @dataclass(frozen=True)

@@ -1,44 +1,9 @@
-"""Configurations that train in a second, and runs that several tests of reports share."""
+"""Fixtures that the tests of this folder share; they are made in `tests.helpers`."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from tests.helpers.runs import bench, cache, finished_run
 
-import pytest
-
-from eval.experiment import Workbench, run_experiment, schema
-
-CONTEXT = {"name": "pfedmoap", "context_length": 2, "experts": 2, "gate_learning_rate": 0.2}
-
-
-def small(cache: Path, **sections: Any) -> dict[str, Any]:  # options of any type
-    """A configuration of four clients that takes a fraction of a second."""
-    base: Mapping[str, Any] = {
-        "data": {"name": "digits"},
-        "partition": {"name": "dirichlet", "clients": 4, "alpha": 0.5},
-        "method": CONTEXT,
-        "sampling": {"shots": 4},
-        "training": {"epochs": 1, "learning_rate": 0.05, "batch_size": 32},
-        "rounds": {"rounds": 2},
-        "features": {"cache": str(cache)},
-    }
-    return {**base, **sections}
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("features")
-
-
-@pytest.fixture(scope="session")
-def bench() -> Workbench:
-    return Workbench(progress=False)
-
-
-@pytest.fixture(scope="session")
-def finished_run(cache: Path, bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished pFedMoAP run; tests read it and never write."""
-    out = tmp_path_factory.mktemp("runs") / "small"
-    config = schema().resolve(small(cache))
-    run_experiment(bench.prepare(config), out, progress=False)
-    return out
+__all__ = [
+    "bench",
+    "cache",
+    "finished_run",
+]

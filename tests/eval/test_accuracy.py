@@ -9,12 +9,12 @@ import torch
 
 from eval.accuracy import domain_means, evaluate, record, score, summarise
 from eval.predictions import CHUNK, predict_clients
+from pfedmoap.contract.tasks import ClientData, Prediction
 from pfedmoap.data.dataset import ImageDataset
+from pfedmoap.data.federation import Client, Federation
 from pfedmoap.data.splits import ClientSplit
-from pfedmoap.engine import Federated
-from pfedmoap.federation import Client, Federation
-from pfedmoap.method import ClientData, Prediction
-from pfedmoap.types import Arrays, ClientId, Download
+from pfedmoap.engine.simulation import FederationState
+from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 
 class Scripted:
@@ -55,7 +55,7 @@ ALL = federation(
     ([2, 2], [2, 2], [0, 2]),  # personal 1, global 1/2
     ([0], [1], [1]),  # personal 0, global 0
 )
-NOW: Federated[None] = Federated(3, None, {})
+NOW: FederationState[None] = FederationState(3, None, {})
 
 
 def scores(unseen: frozenset[ClientId] = frozenset()):

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from eval.choices import schema
 from eval.commands import audit, train
-from eval.experiment import schema
 
 SMALL = [
     *("--method", "promptfl", "--method.context_length", "4"),

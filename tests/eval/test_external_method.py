@@ -4,11 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
-from eval.experiment import load_outcome, run_experiment, schema
+from eval.choices import schema
+from eval.experiment import load_outcome, run_experiment
 from pfedmoap.errors import MethodError, RunError
 from pfedmoap.inference import PersonalizedClassifier
-from pfedmoap.runs import RunDirectory
-from tests.eval.conftest import small
+from pfedmoap.runs.directory import RunDirectory
+from tests.helpers.runs import small
 
 FILE = '''
 from dataclasses import dataclass

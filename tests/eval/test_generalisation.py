@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import torch
 
+from eval.choices import schema
 from eval.commands.evaluate import main
-from eval.experiment import Workbench, run_experiment, schema
+from eval.experiment import ExperimentLoader, run_experiment
 from eval.generalisation import base_to_new, harmonic_mean, over_classes
 from pfedmoap.errors import ConfigError
-from pfedmoap.types import ClientId
-from tests.eval.conftest import small
+from pfedmoap.wire.messages import ClientId
+from tests.helpers.runs import small
 
 
 def test_harmonic_mean_by_hand():
@@ -19,7 +20,9 @@ def test_harmonic_mean_by_hand():
     assert harmonic_mean([0.5, 0.0]) == 0.0
 
 
-def test_zero_shot_on_new_classes_is_zero_shot_over_the_new_names(cache: Path, bench: Workbench):
+def test_zero_shot_on_new_classes_is_zero_shot_over_the_new_names(
+    cache: Path, bench: ExperimentLoader
+):
     sections = small(cache, method={"name": "zero_shot"}, sampling={"shots": 4, "classes": "base"})
     experiment = bench.prepare(schema().resolve(sections))
     now = run_experiment(experiment, None, progress=False).federated
@@ -36,7 +39,7 @@ def test_zero_shot_on_new_classes_is_zero_shot_over_the_new_names(cache: Path, b
     assert found.harmonic == pytest.approx(harmonic_mean([found.base, found.new]))
 
 
-def test_trained_state_carries_over_and_is_not_changed(cache: Path, bench: Workbench):
+def test_trained_state_carries_over_and_is_not_changed(cache: Path, bench: ExperimentLoader):
     sections = small(cache, sampling={"shots": 4, "classes": "base"})
     experiment = bench.prepare(schema().resolve(sections))
     now = run_experiment(experiment, None, progress=False).federated
@@ -49,7 +52,7 @@ def test_trained_state_carries_over_and_is_not_changed(cache: Path, bench: Workb
     assert all(torch.equal(before[k], v) for k, v in now.locals[ClientId(0)].items())
 
 
-def test_a_run_on_all_classes_is_refused(cache: Path, bench: Workbench):
+def test_a_run_on_all_classes_is_refused(cache: Path, bench: ExperimentLoader):
     experiment = bench.prepare(schema().resolve(small(cache)))
     now = run_experiment(experiment, None, progress=False).federated
     with pytest.raises(ConfigError, match=r"sampling\.classes=base"):
@@ -57,7 +60,7 @@ def test_a_run_on_all_classes_is_refused(cache: Path, bench: Workbench):
 
 
 def test_unseen_clients_never_train_and_answer_with_what_they_are_sent(
-    cache: Path, bench: Workbench
+    cache: Path, bench: ExperimentLoader
 ):
     sections = small(cache, sampling={"shots": 4, "unseen_clients": 1})
     experiment = bench.prepare(schema().resolve(sections))
@@ -69,7 +72,7 @@ def test_unseen_clients_never_train_and_answer_with_what_they_are_sent(
     assert one.accuracy == one.global_accuracy  # pFedMoAP serves a newcomer the global prompt
 
 
-def test_fine_tuning_spares_unseen_clients(cache: Path, bench: Workbench):
+def test_fine_tuning_spares_unseen_clients(cache: Path, bench: ExperimentLoader):
     sections = small(
         cache,
         sampling={"shots": 4, "unseen_clients": 1},
@@ -81,7 +84,7 @@ def test_fine_tuning_spares_unseen_clients(cache: Path, bench: Workbench):
 
 
 def test_evaluate_command_prints_domains_and_new_classes(
-    cache: Path, bench: Workbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cache: Path, bench: ExperimentLoader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     sections = small(
         cache,

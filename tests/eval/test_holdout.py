@@ -6,7 +6,7 @@ import pytest
 from eval.holdout import class_part, unseen_clients
 from pfedmoap.data.digits import Digits
 from pfedmoap.errors import ConfigError
-from pfedmoap.types import ClientId
+from pfedmoap.wire.messages import ClientId
 
 
 def test_parts_divide_classes_and_images():

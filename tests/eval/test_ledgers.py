@@ -8,11 +8,11 @@ from eval.commands.ledger import main
 from eval.console import console
 from eval.ledgers import find_ledgers, read_statements
 from pfedmoap.errors import RunError
-from pfedmoap.storage import write_json
-from pfedmoap.types import ClientId
-from privacy.accounting import gaussian_epsilon, sampled_gaussian_epsilon
-from privacy.composition import Steps, composed_epsilon
-from privacy.ledger import Budget, Ledgers
+from pfedmoap.storage.atomic_files import write_json
+from pfedmoap.wire.messages import ClientId
+from privacy.accounting.epsilon import gaussian_epsilon, sampled_gaussian_epsilon
+from privacy.ledgers.composition import Steps, composed_epsilon
+from privacy.ledgers.ledger import Budget, Ledgers
 
 ONE, TWO = ClientId(1), ClientId(2)
 

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from eval.experiment import run_experiment, schema
+from eval.choices import schema
+from eval.experiment import run_experiment
 from eval.predictions import predict_clients
+from pfedmoap.contract.tasks import ClientData, Prediction
+from pfedmoap.data.federation import Client, Federation
 from pfedmoap.data.splits import ClientSplit
-from pfedmoap.engine import Federated
+from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import MethodError
-from pfedmoap.federation import Client, Federation
-from pfedmoap.method import ClientData, Prediction
-from pfedmoap.types import Arrays, ClientId, Download
-from tests.eval.conftest import small
+from pfedmoap.wire.messages import Arrays, ClientId, Download
+from tests.helpers.runs import small
 
-NOW: Federated[None] = Federated(3, None, {})
+NOW: FederationState[None] = FederationState(3, None, {})
 
 
 class Scripted:

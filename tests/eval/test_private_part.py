@@ -13,10 +13,10 @@ from eval.commands import compare, evaluate, predict, report, train
 from pfedmoap import PersonalizedClassifier
 from pfedmoap.data.digits import Digits
 from pfedmoap.errors import RunError
-from pfedmoap.run_layout import PRIVATE
-from pfedmoap.runs import RunDirectory
-from pfedmoap.types import ClientId
-from privacy.ledger import LOCK
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.layout import PRIVATE
+from pfedmoap.wire.messages import ClientId
+from privacy.ledgers.ledger import LOCK
 
 SMALL = (
     *("--partition", "dirichlet", "--partition.clients", "3", "--partition.alpha", "0.5"),

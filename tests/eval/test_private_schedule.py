@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from eval.experiment import Workbench, run_experiment, schema
+from eval.choices import schema
+from eval.experiment import ExperimentLoader, run_experiment
 from pfedmoap.errors import RunError
 
 
@@ -26,7 +27,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bench():
-    return Workbench(progress=False)
+    return ExperimentLoader(progress=False)
 
 
 def run(bench, config, out, resume=False):

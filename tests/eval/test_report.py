@@ -9,22 +9,22 @@ import numpy as np
 import pytest
 
 from eval.commands.report import main
-from eval.comparison import run_comparison
-from eval.comparison_spec import comparison
-from eval.experiment import Workbench
+from eval.comparison.cells import run_comparison
+from eval.comparison.spec import comparison
+from eval.experiment import ExperimentLoader
 from eval.promise import spent_epsilon
 from eval.report.budgets import spent_budgets
 from eval.report.build import build_report
-from eval.report.evidence import Evidence, read_evidence
-from eval.report.mixture import own_weights, related_share, served_matrix
+from eval.report.expert_plots import own_weights, related_share, served_matrix
+from eval.report.method_plots import Contender, accuracy_by_epsilon, curves, standings
 from eval.report.page import Part, Section, render
 from eval.report.prompt_map import inliers, principal_components
-from eval.report.run_part import run_part
-from eval.report.side_by_side import Contender, accuracy_by_epsilon, curves, standings
+from eval.report.run_data import Evidence, read_evidence
+from eval.report.run_section import run_part
 from eval.report.style import label_ends, new_figure, spread_out, thin
 from pfedmoap.errors import RunError
-from pfedmoap.types import ClientId
-from tests.eval.conftest import small
+from pfedmoap.wire.messages import ClientId
+from tests.helpers.runs import small
 
 SECTIONS = (
     *("Accuracy by client", "Learning curves", "Who holds what", "What the mixture does"),
@@ -33,7 +33,7 @@ SECTIONS = (
 
 
 @pytest.fixture(scope="module")
-def run(finished_run: Path, bench: Workbench) -> Evidence:
+def run(finished_run: Path, bench: ExperimentLoader) -> Evidence:
     return read_evidence(finished_run, bench)
 
 
@@ -51,7 +51,9 @@ def check_page(html: str) -> None:
         ET.fromstring(svg.replace("xlink:href", "href"))
 
 
-def test_page_of_a_run_holds_every_section_and_loads_nothing(finished_run: Path, bench: Workbench):
+def test_page_of_a_run_holds_every_section_and_loads_nothing(
+    finished_run: Path, bench: ExperimentLoader
+):
     html = build_report([finished_run], bench)
     check_page(html)
     for section in SECTIONS:
@@ -77,18 +79,18 @@ def test_another_page_is_not_overwritten(finished_run: Path, tmp_path: Path):
         main([str(finished_run), "--out", str(tmp_path / "page.html")])
 
 
-def test_folder_that_is_no_run(tmp_path: Path, bench: Workbench):
+def test_folder_that_is_no_run(tmp_path: Path, bench: ExperimentLoader):
     with pytest.raises(RunError, match="run directory"):
         build_report([tmp_path], bench)
 
 
-def test_several_runs_are_set_side_by_side(finished_run: Path, bench: Workbench):
+def test_several_runs_are_set_side_by_side(finished_run: Path, bench: ExperimentLoader):
     html = build_report([finished_run, finished_run], bench)
     check_page(html)
     assert "Runs side by side" in html
 
 
-def test_comparison_has_standings_and_curves(cache: Path, tmp_path: Path, bench: Workbench):
+def test_comparison_has_standings_and_curves(cache: Path, tmp_path: Path, bench: ExperimentLoader):
     base = small(cache)
     del base["method"]
     methods = {

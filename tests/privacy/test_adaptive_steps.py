@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from eval.commands.audit import main as audit
-from pfedmoap.batches import Stream
-from pfedmoap.engine import Rounds, run_federation
-from pfedmoap.gradients import PlannedTraining
-from pfedmoap.method import method_class
-from pfedmoap.runs import RunDirectory
-from privacy.clipping import AdaptiveClipping, Tally
-from privacy.mechanism import SampledGaussian
+from pfedmoap.client.batches import Stream
+from pfedmoap.client.privatizer import PlannedTraining
+from pfedmoap.engine.simulation import Rounds, run_federation
+from pfedmoap.methods.registry import method_class
+from pfedmoap.runs.directory import RunDirectory
+from privacy.mechanisms.clipping import AdaptiveClipping, Tally
+from privacy.mechanisms.mechanism import SampledGaussian
+from privacy.mechanisms.per_example import per_example_gradients
+from privacy.mechanisms.randomness import Randomness
 from privacy.options import DPSGD, Release
-from privacy.per_example import per_example_gradients
-from privacy.randomness import Randomness
-from tests.privacy.conftest import last_steps, run_rounds, with_weights
+from tests.helpers.training_steps import last_steps, run_rounds, with_weights
 
 PLAN = PlannedTraining(rounds=3, epochs=1, batch_size=3)
 NORM, RATE = 0.05, 0.4
@@ -180,6 +180,6 @@ def test_padding_is_not_counted(step):
 
 def test_the_audit_wants_fixed_norms(capsys):
     with pytest.raises(SystemExit):
-        audit(["--privacy.clipping", "adaptive", "--partition.clients", "4"])
+        audit(["--privacy.mechanisms.clipping", "adaptive", "--partition.clients", "4"])
     printed = capsys.readouterr()
-    assert "--privacy.clipping fixed" in printed.out + printed.err
+    assert "--privacy.mechanisms.clipping fixed" in printed.out + printed.err

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from pfedmoap import engine
-from pfedmoap.engine import Rounds, run_federation
+from pfedmoap.client.privatizer import PlannedTraining
+from pfedmoap.engine import simulation as engine
+from pfedmoap.engine.simulation import Rounds, run_federation
 from pfedmoap.errors import PrivacyError
-from pfedmoap.gradients import PlannedTraining
-from pfedmoap.method import method_class
-from pfedmoap.runs import RunDirectory
-from pfedmoap.transport.in_process import InProcess
-from privacy.central import EVERYBODY, CentralPrivacy
+from pfedmoap.methods.registry import method_class
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.wire.transport import InProcess
 from privacy.central_options import Central
-from privacy.ledger_file import read_accounts, write_accounts
-from tests.privacy.conftest import SIZES
+from privacy.ledgers.ledger_file import read_accounts, write_accounts
+from privacy.mechanisms.central import EVERYBODY, CentralPrivacy
+from tests.helpers.training_steps import SIZES
 
 ROUNDS = 3
 PLAN = PlannedTraining(ROUNDS, 1, 3, participation=1.0, clients=tuple(SIZES))

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from pfedmoap.gradients import Mode, NoPrivacy, PlannedTraining
-from pfedmoap.method import ClientTask, method_class, method_classes
-from pfedmoap.optional import Personalises, personal_states
-from pfedmoap.types import Arrays, ClientId
-from privacy.mechanism import with_penalty
+from pfedmoap.client.privatizer import Mode, NoPrivacy, PlannedTraining
+from pfedmoap.contract.capabilities import CanPersonalise, personal_states
+from pfedmoap.contract.tasks import ClientTask
+from pfedmoap.methods.registry import method_class, method_classes
+from pfedmoap.wire.messages import Arrays, ClientId
+from privacy.mechanisms.mechanism import with_penalty
 from privacy.options import DPSGD, Release, refusal
-from tests.pfedmoap.methods.conftest import QUICK, make_data
-from tests.privacy.conftest import JOINT, run_rounds
+from tests.helpers.small_federation import QUICK, make_data
+from tests.helpers.training_steps import JOINT, run_rounds
 
 PLAN = PlannedTraining(rounds=3, epochs=1, batch_size=3)
 MODES: tuple[Mode, ...] = ("joint", "decoupled", "release")
@@ -83,7 +84,7 @@ def test_a_statement_leaves_out_what_a_client_trains_without_noise(name, mode, s
         assert same(local, other_local)
     else:
         assert not same(local, other_local)  # the gate has learned
-    tunes = isinstance(made(name, mode, setting), Personalises)
+    tunes = isinstance(made(name, mode, setting), CanPersonalise)
     assert ("tunes on its own examples for inference" in said) == tunes
     if mode == "joint":
         assert same(own, other_own) == (not tunes)

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 
-from pfedmoap import engine
-from pfedmoap.engine import Rounds, run_federation
+from pfedmoap.client.privatizer import PlannedTraining
+from pfedmoap.engine import simulation as engine
+from pfedmoap.engine.simulation import Rounds, run_federation
 from pfedmoap.errors import PrivacyError
-from pfedmoap.gradients import PlannedTraining
-from pfedmoap.method import method_class
-from pfedmoap.runs import RunDirectory
-from pfedmoap.transport.in_process import InProcess
+from pfedmoap.methods.registry import method_class
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.wire.transport import InProcess
 from privacy.options import DPSGD, Release
 
 ROUNDS = 3

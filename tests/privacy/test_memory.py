@@ -4,21 +4,22 @@ import gc
 
 import pytest
 import torch
+from tests.privacy.test_per_example import ENCODERS
 from torch.profiler import ProfilerActivity, profile
 
-from pfedmoap.gradients import NoPrivacy, PlannedTraining
-from pfedmoap.method import Setting, method_class
-from pfedmoap.prompt_tuning import PromptProblem
-from pfedmoap.rounds import run_round
-from pfedmoap.training import Training
-from pfedmoap.transport.in_process import InProcess
-from pfedmoap.types import ClientId
+from pfedmoap.client.local_training import Training
+from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining
+from pfedmoap.contract.tasks import Setting
+from pfedmoap.engine.round import run_round
+from pfedmoap.methods.registry import method_class
+from pfedmoap.prompts.tuning import PromptProblem
+from pfedmoap.wire.messages import ClientId
+from pfedmoap.wire.transport import InProcess
+from privacy.mechanisms.per_example import per_example_gradients
 from privacy.options import DPSGD, Release, refusal
-from privacy.per_example import per_example_gradients
-from tests.conftest import tiny_clip
-from tests.pfedmoap.methods.conftest import make_data
-from tests.privacy.conftest import CLASSES, JOINT, last_steps
-from tests.privacy.test_per_example import ENCODERS
+from tests.helpers.models import tiny_clip
+from tests.helpers.small_federation import make_data
+from tests.helpers.training_steps import CLASSES, JOINT, last_steps
 
 PLAN = PlannedTraining(rounds=3, epochs=1, batch_size=2)
 SIZES = {ClientId(0): 2, ClientId(3): 3}

@@ -3,10 +3,15 @@
 import pytest
 import torch
 
-from pfedmoap.types import ClientId
-from privacy.noise_rows import NoiseRows, span
-from privacy.randomness import SecureStream
-from privacy.seed_search import SeedSearch, ciphered_gaussian, plain_gaussian, summed_gaussian
+from pfedmoap.wire.messages import ClientId
+from privacy.auditing.noise_rows import NoiseRows, span
+from privacy.auditing.seed_search import (
+    SeedSearch,
+    ciphered_gaussian,
+    plain_gaussian,
+    summed_gaussian,
+)
+from privacy.mechanisms.randomness import SecureStream
 
 SIZE, CLIENTS, STEPS = 400, 10, 6
 SEARCH = SeedSearch(seeds=64)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from eval.experiment import schema
+from eval.choices import schema
+from pfedmoap.client.privatizer import HasPrivacyAnalysis, NoPrivacy, PlannedTraining
 from pfedmoap.errors import PrivacyError
-from pfedmoap.gradients import Analysed, NoPrivacy, PlannedTraining
-from pfedmoap.method import method_class, method_classes
-from pfedmoap.types import ClientId
+from pfedmoap.methods.registry import method_class, method_classes
+from pfedmoap.wire.messages import ClientId
 from privacy.options import DPSGD, Release, refusal
 
 PLAN = PlannedTraining(rounds=5, epochs=2, batch_size=8)
@@ -23,7 +23,7 @@ def made(name, setting, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_says_what_holds(name, setting):
     method = made(name, setting)
-    if not isinstance(method, Analysed):
+    if not isinstance(method, HasPrivacyAnalysis):
         with pytest.raises(PrivacyError, match="nobody has analysed"):
             DPSGD().privatizer(method, PLAN, None)
         return

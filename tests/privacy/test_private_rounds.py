@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining
+from pfedmoap.engine.round import run_round
 from pfedmoap.errors import PrivacyError
-from pfedmoap.gradients import NoPrivacy, PlannedTraining
-from pfedmoap.method import method_class
-from pfedmoap.rounds import run_round
-from pfedmoap.transport.in_process import InProcess
-from pfedmoap.types import ClientId
-from privacy.mechanism import SampledGaussian
+from pfedmoap.methods.registry import method_class
+from pfedmoap.wire.messages import ClientId
+from pfedmoap.wire.transport import InProcess
+from privacy.mechanisms.mechanism import SampledGaussian
 from privacy.options import DPSGD, Release
-from tests.privacy.conftest import Recorder, run_rounds
+from tests.helpers.training_steps import Recorder, run_rounds
 
 PLAN = PlannedTraining(rounds=3, epochs=1, batch_size=3)
 
@@ -163,8 +163,8 @@ def test_a_step_that_was_not_charged_is_refused(setting, data):
 
 
 def test_fine_tuned_prompts_stay_home_and_cost_nothing(setting, data):
-    from pfedmoap.method import ClientTask
-    from pfedmoap.optional import personal_states
+    from pfedmoap.contract.capabilities import personal_states
+    from pfedmoap.contract.tasks import ClientTask
 
     method = method_class("promptfl_ft")(setting)
     privacy = DPSGD(sample_rate=0.5).privatizer(method, PLAN, None)

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from pfedmoap.engine import Rounds, run_federation
+from pfedmoap.client.privatizer import PlannedTraining
+from pfedmoap.engine.simulation import Rounds, run_federation
 from pfedmoap.errors import PrivacyError
-from pfedmoap.gradients import PlannedTraining
-from pfedmoap.method import method_class
-from pfedmoap.runs import RunDirectory
-from pfedmoap.types import ClientId
-from privacy.admittance import charge_cohort
-from privacy.composition import Steps, composed_epsilon
-from privacy.ledger import Budget, Ledgers
+from pfedmoap.methods.registry import method_class
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.wire.messages import ClientId
+from privacy.ledgers.authorisation import charge_cohort
+from privacy.ledgers.composition import Steps, composed_epsilon
+from privacy.ledgers.ledger import Budget, Ledgers
 from privacy.options import DPSGD, Release
 
 PLAN = PlannedTraining(rounds=2, epochs=1, batch_size=3)

@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
+from pfedmoap.data.clusters import Clusters
 from pfedmoap.data.few_shot import few_shot
-from pfedmoap.data.partition import Clusters
 from pfedmoap.errors import PartitionError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pfedmoap.data import dirichlet
+from pfedmoap.data.dirichlet import Dirichlet, DomainDirichlet
 from pfedmoap.data.few_shot import few_shot
-from pfedmoap.data.partition import Dirichlet, DomainDirichlet
 from pfedmoap.data.splits import largest_remainder
 from pfedmoap.errors import PartitionError
 

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pfedmoap.backbone.preprocessing import Preprocessing
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.features import cached_features
 from pfedmoap.errors import BackboneError, DataError
+from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.seeding import generator, numpy_generator
 
 SMALL = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))

@@ -5,17 +5,11 @@ from random import Random
 import numpy as np
 import pytest
 
+from pfedmoap.data.clusters import Clusters
+from pfedmoap.data.dirichlet import Dirichlet, DomainDirichlet
 from pfedmoap.data.few_shot import few_shot
-from pfedmoap.data.partition import (
-    IID,
-    Clusters,
-    Dirichlet,
-    DomainDirichlet,
-    Partition,
-    Pathological,
-    chunk_sizes,
-)
-from pfedmoap.data.splits import refuse_idle
+from pfedmoap.data.partition import IID, Pathological, chunk_sizes
+from pfedmoap.data.splits import Partition, refuse_idle
 from pfedmoap.errors import DataError, PartitionError
 
 ALL: list[Partition] = [

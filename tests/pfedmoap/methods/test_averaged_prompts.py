@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pfedmoap.batches import Stream, shuffled_epochs
+from pfedmoap.client.batches import Stream, shuffled_epochs
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.contract.capabilities import personal_states
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import NoPrivacy
 from pfedmoap.methods.fedavg_pt import FedAvgPT
 from pfedmoap.methods.fedper import FedPer
 from pfedmoap.methods.fedprox import FedProx
 from pfedmoap.methods.local_coop import LocalCoOp
 from pfedmoap.methods.promptfl import PromptFL
 from pfedmoap.methods.promptfl_ft import PromptFLFineTuned
-from pfedmoap.optional import personal_states
-from pfedmoap.prompts import initial_context
-from pfedmoap.types import ClientId
+from pfedmoap.prompts.initial import initial_context
+from pfedmoap.wire.messages import ClientId
 
 ME = ClientId(4)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from eval.contract.suite import CHECKS
-from pfedmoap.method import method_class, method_classes
+from pfedmoap.methods.registry import method_class, method_classes
 
 NAMES = sorted(method_classes())
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from eval.experiment import schema
+from eval.choices import schema
 from pfedmoap.errors import ConfigError, MethodError
-from pfedmoap.method import method_class
 from pfedmoap.methods.external import MethodChoices, find_method
+from pfedmoap.methods.registry import method_class
 
 FILE = '''"""PromptFL with a scaled prompt."""
 

@@ -7,7 +7,7 @@ import torch
 
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fedamp import FedAMP, message_weights
-from pfedmoap.types import ClientId
+from pfedmoap.wire.messages import ClientId
 
 
 def prompts(count: int = 5) -> torch.Tensor:

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fedpgp import FedPGP
-from pfedmoap.prompt_tuning import template_features
-from pfedmoap.types import ClientId
+from pfedmoap.prompts.tuning import template_features
+from pfedmoap.wire.messages import ClientId
 
 
 def test_residual_has_the_declared_rank_and_stays_on_the_client(small, setting):

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.errors import ConfigError
-from pfedmoap.gradients import NoPrivacy
 from pfedmoap.methods.fedavg_pt import FedAvgPT
 from pfedmoap.methods.fedopt_pt import FedOptPT
 from pfedmoap.methods.fedprox_pt import FedProxPT
-from pfedmoap.methods.gmm_pt import GMMPT
+from pfedmoap.methods.gmm_pt.method import GMMPT
 from pfedmoap.methods.scaffold_pt import CHANGE, CONTROL, ScaffoldPT, control
-from pfedmoap.set_elements import PROMPTS
-from pfedmoap.types import ClientId, Update
+from pfedmoap.prompts.set_elements import PROMPTS
+from pfedmoap.wire.messages import ClientId, Update
 
 ME = ClientId(4)
 

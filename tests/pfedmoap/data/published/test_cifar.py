@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
+from pfedmoap.data.dirichlet import Dirichlet
 from pfedmoap.data.few_shot import few_shot
-from pfedmoap.data.partition import Dirichlet
 from pfedmoap.data.published import names
 from pfedmoap.data.published.catalogue import READERS
 from pfedmoap.errors import DataError
-
-from .conftest import cifar
+from tests.helpers.miniatures import cifar
 
 
 @pytest.mark.parametrize("classes", [10, 100])

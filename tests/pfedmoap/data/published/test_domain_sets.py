@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from pfedmoap.data.partition import DomainDirichlet
+from pfedmoap.data.dirichlet import DomainDirichlet
 from pfedmoap.data.published.catalogue import READERS
 from pfedmoap.data.published.domain_trees import (
     DOMAINNET,
@@ -16,8 +16,7 @@ from pfedmoap.data.published.domain_trees import (
     PACS,
 )
 from pfedmoap.errors import DataError
-
-from .conftest import photograph
+from tests.helpers.miniatures import photograph
 
 TREES = {
     "domainnet": DOMAINNET,

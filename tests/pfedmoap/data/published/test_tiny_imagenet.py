@@ -4,8 +4,7 @@ import pytest
 
 from pfedmoap.data.published.tiny_imagenet import TinyImageNet
 from pfedmoap.errors import DataError
-
-from .conftest import photograph
+from tests.helpers.miniatures import photograph
 
 WORDS = {"n02": "crane, wading bird", "n01": "goldfish, Carassius auratus", "n03": "crane, lifter"}
 

@@ -1,0 +1,66 @@
+"""Every section and choice that a configuration can have."""
+
+from functools import cache
+
+from pfedmoap.client.local_training import Training
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.config.schema import Sampling, Schema, Seeds
+from pfedmoap.data.clusters import Clusters
+from pfedmoap.data.csv_table import CSVTable
+from pfedmoap.data.digits import Digits
+from pfedmoap.data.dirichlet import Dirichlet, DomainDirichlet
+from pfedmoap.data.federation import Features
+from pfedmoap.data.folder import ImageFolder
+from pfedmoap.data.partition import IID, Pathological
+from pfedmoap.data.published.catalogue import READERS
+from pfedmoap.data.questions.reader import Questions
+from pfedmoap.data.scenes.reader import Scenes
+from pfedmoap.engine.simulation import Rounds
+from pfedmoap.methods.external import MethodChoices
+from pfedmoap.models.loading import BackboneOptions
+from privacy.central_options import Central
+from privacy.options import DPSGD, Release
+
+
+@cache
+def schema() -> Schema:
+    """All sections and choices of a configuration."""
+    return Schema(
+        fixed={
+            "backbone": BackboneOptions,
+            "sampling": Sampling,
+            "features": Features,
+            "training": Training,
+            "rounds": Rounds,
+            "seeds": Seeds,
+        },
+        choices={
+            "data": {"digits": Digits, "scenes": Scenes, "folder": ImageFolder, "csv": CSVTable}
+            | {"questions": Questions}
+            | dict(READERS),
+            "partition": {
+                "pathological": Pathological,
+                "dirichlet": Dirichlet,
+                "domain": DomainDirichlet,
+                "iid": IID,
+                "clusters": Clusters,
+            },
+            "method": MethodChoices(),
+            "privacy": {
+                "none": NoPrivacy,
+                "dpsgd": DPSGD,
+                "release": Release,
+                "central": Central,
+            },
+        },
+        defaults={
+            "data": "digits",
+            "partition": "pathological",
+            "method": "pfedmoap",
+            "privacy": "none",
+        },
+        aliases={
+            "device": ("backbone.device",),
+            "seed": ("seeds.partition", "seeds.few_shot", "seeds.training"),
+        },
+    )

@@ -1,0 +1,179 @@
+"""Running a comparison: cell after cell in one process, resumable inside and between cells."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from eval.comparison.spec import KEYS, Cell, Comparison, comparison
+from eval.experiment import ExperimentLoader, run_experiment
+from eval.generalisation import base_to_new
+from eval.promise import is_private
+from eval.results import GENERALISATION, RunResult, is_finished, read_result
+from pfedmoap.errors import PFedMoAPError, RunError
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.layout import PRIVATE
+from pfedmoap.storage.atomic_files import read_json, write_bytes, write_json
+from pfedmoap.storage.own_files import contents_in_words, holds_nothing, refuse_link
+
+SOURCE = "comparison.json"
+
+Advance = Callable[[Cell, int, int, int], None]
+"""Called with the running cell, how many cells are done, the round done and the last round."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A comparison's finished cells.
+
+    Attributes:
+        comparison: What was compared.
+        by_cell: Results by task, method and seed; the cells that are not finished are absent.
+    """
+
+    comparison: Comparison
+    by_cell: Mapping[tuple[str, str, int], RunResult]
+
+    def of(self, task: str, method: str) -> dict[int, RunResult]:
+        """The finished runs of one method on one task, by seed."""
+        return {
+            cell.seed: self.by_cell[cell.task, cell.method, cell.seed]
+            for cell in self.comparison.cells
+            if (cell.task, cell.method) == (task, method)
+            and (cell.task, cell.method, cell.seed) in self.by_cell
+        }
+
+
+def run_comparison(
+    plan: Comparison,
+    out: Path,
+    *,
+    resume: bool = False,
+    advance: Advance = lambda *_: None,
+    finished: Callable[[Results], None] = lambda _: None,
+) -> Results:
+    """Run every cell that is not finished.
+
+    A cell is a run directory: a killed one continues after its last complete round, with the same
+    result as if it had never stopped. Backbone, data and features are shared by neighbours.
+
+    Args:
+        plan: What to run.
+        out: Folder of the comparison.
+        resume: Continue the comparison that is there; it may have grown by methods or seeds.
+        advance: Shows how far it is.
+        finished: Called with the results so far after the cells of each task and seed.
+
+    Returns:
+        All results.
+
+    Raises:
+        RunError: A comparison is there and ``resume`` is false, the folder holds something else,
+            or one of its cells was run with another configuration.
+    """
+    if claimed(out) and not resume:
+        raise RunError(
+            f"{out} holds a comparison already; continue it with --resume true, or choose another "
+            "folder with --out"
+        )
+    write_bytes(out / SOURCE, (json.dumps(plan.source, indent=2) + "\n").encode())  # in order
+    bench = ExperimentLoader(progress=False)
+    _check_all(plan, out, bench, advance)
+    by_cell: dict[tuple[str, str, int], RunResult] = {}
+    for done, cell in enumerate(plan.cells):
+        advance(cell, done, 0, 0)
+        run_cell(cell, out, bench, partial(advance, cell, done))
+        by_cell[cell.task, cell.method, cell.seed] = read_result(out / cell.folder)
+        following = plan.cells[done + 1] if done + 1 < len(plan.cells) else None
+        if following is None or (following.task, following.seed) != (cell.task, cell.seed):
+            finished(Results(plan, by_cell))
+    return Results(plan, by_cell)
+
+
+def claimed(out: Path) -> bool:
+    """Find whose a folder is, before anything is written into it.
+
+    Returns:
+        Whether a comparison is there already; otherwise the folder is absent or empty.
+
+    Raises:
+        RunError: It holds something else.
+    """
+    if holds_nothing(out):
+        return False
+    refuse_link(out / SOURCE)
+    refuse_link(out / "cells")
+    refuse_link(out / PRIVATE)
+    source = read_json(out / SOURCE) if (out / SOURCE).exists() else None
+    if not isinstance(source, dict) or not {"methods"} <= set(source) <= KEYS:
+        raise RunError(
+            f"{out} holds things that are no comparison of this package "
+            f"({contents_in_words(out)}); nothing was touched. Choose a folder with --out that is "
+            "absent or empty"
+        )
+    return True
+
+
+def _check_all(plan: Comparison, out: Path, bench: ExperimentLoader, advance: Advance) -> None:
+    """Put every task and method together once, so that no mistake waits until its cell's turn."""
+    for cell in plan.cells:
+        first = cell.seed == plan.cells[0].seed
+        if first and not is_finished(out / cell.folder):
+            advance(cell, 0, 0, 0)
+            try:
+                bench.prepare(cell.config).privatizer(None)
+            except PFedMoAPError as error:
+                raise type(error)(f"task {cell.task!r}, method {cell.method!r}: {error}") from error
+
+
+def run_cell(
+    cell: Cell,
+    out: Path,
+    bench: ExperimentLoader,
+    watch: Callable[[int, int], None] = lambda *_: None,
+) -> None:
+    """Run one cell to its end, or find that it is there already.
+
+    Raises:
+        RunError: It was run with another configuration.
+    """
+    folder = out / cell.folder
+    halves = cell.config.sections["sampling"]["classes"] == "base"
+    run = RunDirectory(folder)
+    if is_finished(folder) and (not halves or run.layout.where(GENERALISATION).exists()):
+        sections = dict(cell.config.sections)
+        RunDirectory.create(folder, sections, run.task, resume=True, divided=is_private(sections))
+        return
+    experiment = bench.prepare(cell.config)
+    outcome = run_experiment(experiment, folder, resume=True, watch=watch)
+    if halves:
+        found = base_to_new(experiment, outcome.federated)
+        figures = {key: value for key, value in asdict(found).items() if key != "by_client"}
+        write_json(
+            run.layout.where(GENERALISATION),
+            figures | {"harmonic": found.harmonic},
+            private=run.divided,
+        )
+
+
+def promises_privacy(plan: Comparison) -> bool:
+    """Whether a cell is private, so that tables of all cells are for their owner alone."""
+    return any(is_private(cell.config.sections) for cell in plan.cells)
+
+
+def read_results(out: Path) -> Results:
+    """Read the finished cells of a comparison.
+
+    Raises:
+        RunError: The folder holds no comparison, or one without a finished cell.
+    """
+    plan = comparison(read_json(out / SOURCE))
+    found = {
+        (cell.task, cell.method, cell.seed): read_result(out / cell.folder)
+        for cell in plan.cells
+        if is_finished(out / cell.folder)
+    }
+    if not found:
+        raise RunError(f"{out} has no finished cell yet; continue it with --resume true")
+    return Results(plan, found)

@@ -1,0 +1,178 @@
+"""A comparison as a YAML file: methods x tasks x seeds, each cell a whole configuration.
+
+``base`` holds options that all cells share; ``tasks`` and ``methods`` hold partial configurations
+by label; ``seeds`` are for partition, few shots and training alike; paired differences are against
+the ``reference``, the first method where none is named, in the accuracy of ``clients`` or, for
+methods whose result is one model, in that of the ``global`` one::
+
+    base: {rounds: {rounds: 10}}
+    tasks: {digits: {data: digits, partition: {name: dirichlet, alpha: 0.1}}}
+    methods: {PromptFL: {method: promptfl}, gate alone: {method: {name: pfedmoap, experts: 0}}}
+    seeds: [0, 1, 2]
+    reference: PromptFL
+    differences: clients
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from eval.choices import schema
+from pfedmoap.config.schema import Config, Section
+from pfedmoap.errors import ConfigError
+
+KEYS = {"base", "tasks", "methods", "seeds", "reference", "differences"}
+SEEDED = ("partition", "few_shot", "training")
+
+Models = Literal["clients", "global"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Attributes:
+        task: Label of its task.
+        method: Label of its method.
+        seed: Its seed.
+        config: Its configuration.
+        folder: Its run directory inside the comparison's folder.
+    """
+
+    task: str
+    method: str
+    seed: int
+    config: Config
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A whole comparison.
+
+    Attributes:
+        cells: Its runs, ordered so that neighbours share data: task, then seed, then method.
+        reference: Label of the method that the others are paired with.
+        differences: Whose accuracy is compared with the reference's: the personal models',
+            client by client, or the global model's.
+        source: What it was made from, as JSON.
+    """
+
+    cells: tuple[Cell, ...]
+    reference: str
+    differences: Models
+    source: Section
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Task labels in the order of the file."""
+        return tuple(dict.fromkeys(cell.task for cell in self.cells))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Method labels in the order of the file."""
+        return tuple(dict.fromkeys(cell.method for cell in self.cells))
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read a comparison file.
+
+    Raises:
+        ConfigError: The file cannot be read or is no comparison; see `comparison`.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the comparison {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold {', '.join(sorted(KEYS))}")
+    return comparison(content)
+
+
+def comparison(source: Mapping[str, Any]) -> Comparison:
+    """Resolve every cell, so that a mistake is known before the first one runs.
+
+    Args:
+        source: The file's content.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ConfigError: A key is unknown or missing, two labels would share a folder, or a cell's
+            configuration is wrong; the message names the cell.
+    """
+    if unknown := sorted(set(source) - KEYS, key=str):
+        raise ConfigError(
+            f"a comparison has no {', '.join(map(repr, unknown))}; there are: "
+            f"{', '.join(sorted(KEYS))}"
+        )
+    base = _section(source.get("base") or {}, "base")
+    methods = _labelled(source.get("methods"), "methods")
+    tasks = _labelled(source.get("tasks") or {"default": {}}, "tasks")
+    seeds = source.get("seeds", [0])
+    whole = isinstance(seeds, list) and all(type(seed) is int for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) != len(seeds):
+        raise ConfigError(f"seeds must be a list of different whole numbers, got {seeds!r}")
+    reference = source.get("reference", next(iter(methods)))
+    if reference not in methods:
+        raise ConfigError(f"reference {reference!r} is no method; there are: {', '.join(methods)}")
+    differences = source.get("differences", "clients")
+    if differences not in get_args(Models):
+        raise ConfigError(f"differences must be clients or global, got {differences!r}")
+    pairs = [(task, method) for task in tasks for method in methods]
+    configs = {(t, m): _resolve((base, tasks[t], methods[m]), t, m) for t, m in pairs}
+    cells = tuple(
+        Cell(
+            task,
+            method,
+            seed,
+            _with_seed(configs[task, method], seed),
+            Path("cells") / slug(task) / slug(method) / f"seed{seed}",
+        )
+        for task in tasks
+        for seed in seeds
+        for method in methods
+    )
+    return Comparison(cells, str(reference), differences, dict(source))
+
+
+def slug(label: str) -> str:
+    """Turn a label into a folder's name."""
+    return "-".join("".join(c if c.isalnum() or c in "._=" else " " for c in label).lower().split())
+
+
+def _resolve(layers: tuple[Section, ...], task: str, method: str) -> Config:
+    try:
+        return schema().resolve(schema().merge(*layers))
+    except ConfigError as error:
+        raise ConfigError(f"task {task!r}, method {method!r}: {error}") from error
+
+
+def _with_seed(config: Config, seed: int) -> Config:
+    return replace(config, sections={**config.sections, "seeds": dict.fromkeys(SEEDED, seed)})
+
+
+def _labelled(entries: object, what: str) -> dict[str, Section]:
+    if not isinstance(entries, dict) or not entries:
+        raise ConfigError(f"{what} must hold at least one labelled configuration, got {entries!r}")
+    found = {
+        str(label): _section(options or {}, f"{what}.{label}") for label, options in entries.items()
+    }
+    slugs = [slug(label) for label in found]
+    if clashing := sorted({name for name in slugs if slugs.count(name) > 1 or not name}):
+        raise ConfigError(f"labels in {what} give the same or no folder name: {clashing}")
+    return found
+
+
+def _section(options: object, where: str) -> Section:
+    if not isinstance(options, dict):
+        raise ConfigError(f"{where} must hold sections of options, got {options!r}")
+    if "seeds" in options:
+        raise ConfigError(f"{where} sets seeds, but the list `seeds` of the comparison does")
+    return options

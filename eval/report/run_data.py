@@ -1,0 +1,141 @@
+"""Everything that the report knows of one run, read or computed once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.accuracy import ClientScore, score
+from eval.choices import schema
+from eval.experiment import Experiment, ExperimentLoader, load_outcome
+from eval.predictions import ClientPredictions, personal_locals, predict_clients
+from eval.promise import spent_epsilon
+from pfedmoap.engine.simulation import FederationState
+from pfedmoap.errors import PFedMoAPError
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.log import Record
+from pfedmoap.storage.atomic_files import read_json
+from pfedmoap.wire.messages import ClientId
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One run.
+
+    Attributes:
+        name: What the page calls it.
+        folder: Its directory.
+        config: Its configuration.
+        task: Class names and the clients' class counts.
+        records: Its metrics, one a round.
+        predictions: What every client's models answer after the last round.
+        scores: The same as figures.
+        zero_shot: Accuracy of hand-written prompts by client; ``None`` where it is not known.
+        prompts: Every trained client's own prompt, flattened.
+        global_prompt: The server's prompt, flattened; ``None`` without one.
+        epsilon: Privacy loss that each client has spent; empty without differential privacy.
+        guarantee: What the run states about its privacy; empty where there is none.
+    """
+
+    name: str
+    folder: Path
+    config: Record
+    task: Record
+    records: list[Record]
+    predictions: tuple[ClientPredictions, ...]
+    scores: tuple[ClientScore, ...]
+    zero_shot: Mapping[ClientId, float] | None
+    prompts: Mapping[ClientId, FloatArray]
+    global_prompt: FloatArray | None
+    epsilon: Mapping[ClientId, float]
+    guarantee: Record
+
+    @property
+    def class_names(self) -> list[str]:
+        """In label order."""
+        return list(self.task["class_names"])
+
+    def counts(self, division: str = "train") -> NDArray[np.int64]:
+        """Images by client and class, (N, C)."""
+        return np.array([client[division] for client in self.task["clients"]], dtype=np.int64)
+
+    def groups(self) -> list[str]:
+        """What each client is coloured and ordered by: its domain, or else its commonest class."""
+        if self.task["domains"]:
+            return [str(client["domain"]) for client in self.task["clients"]]
+        return [self.class_names[int(row.argmax())] for row in self.counts()]
+
+    def group_names(self) -> list[str]:
+        """Groups that have a client, in the order of domains or labels."""
+        present = set(self.groups())
+        known = self.task["domains"] or self.class_names
+        return [str(name) for name in known if name in present]
+
+    def ordered(self) -> list[int]:
+        """Clients group by group, so that related ones are neighbours."""
+        rank = {name: i for i, name in enumerate(self.group_names())}
+        groups, counts = self.groups(), self.counts()
+        return sorted(
+            range(len(groups)), key=lambda i: (rank[groups[i]], int(counts[i].argmax()), i)
+        )
+
+
+def read_evidence(folder: Path, bench: ExperimentLoader, name: str | None = None) -> Evidence:
+    """Read a run and let its models answer once more.
+
+    Args:
+        folder: Its directory.
+        bench: Loads backbone, data and cached features.
+        name: What the page calls it; ``None`` takes the folder's name.
+
+    Returns:
+        The evidence.
+
+    Raises:
+        RunError: It is no run, or has no complete round.
+    """
+    run = RunDirectory(folder)
+    experiment, now = load_outcome(run, bench)
+    locals = personal_locals(
+        experiment.method, now, experiment.federation, unseen=experiment.unseen
+    )
+    predictions = predict_clients(
+        experiment.method, now, locals, experiment.federation, experiment.unseen
+    )
+    kept = {client: local for client, local in now.locals.items() if "context" in local}
+    shared = experiment.method.to_arrays(now.state).get("context")
+    return Evidence(
+        name=name or folder.resolve().name,
+        folder=folder,
+        config=run.config,
+        task=run.task,
+        records=(records := run.metrics()),
+        predictions=predictions,
+        scores=score(predictions),
+        zero_shot=_zero_shot(experiment, bench),
+        prompts={client: _flat(local["context"]) for client, local in sorted(kept.items())},
+        global_prompt=None if shared is None else _flat(shared),
+        epsilon=spent_epsilon(records),
+        guarantee=read_json(stated) if (stated := folder / "privacy.json").exists() else {},
+    )
+
+
+def _zero_shot(experiment: Experiment, bench: ExperimentLoader) -> dict[ClientId, float] | None:
+    """Accuracy of hand-written prompts on the same test images."""
+    sections = dict(experiment.config.sections) | {"method": {"name": "zero_shot"}}
+    try:
+        reference = bench.prepare(schema().resolve(sections))
+    except PFedMoAPError:
+        return None  # a reference is welcome, but no report fails for want of it
+    nobody: FederationState[Any] = FederationState(0, reference.method.init(), {})
+    scores = reference.test(nobody)
+    return {one.client: one.accuracy for one in scores}
+
+
+def _flat(context: Any) -> FloatArray:  # a tensor of any shape
+    return np.asarray(context.detach().cpu().double().flatten().numpy())

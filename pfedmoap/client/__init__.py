@@ -1,0 +1,1 @@
+"""Local training: batches, gradients, optimisers, over a leading client axis."""

@@ -1,0 +1,48 @@
+"""The local training problem of K clients, written so that examples stay separable."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from pfedmoap.client.batches import Batch
+from pfedmoap.wire.messages import Arrays
+
+
+class Problem(Protocol):
+    """The local training problem of K clients at once, written so that examples stay separable.
+
+    The parameters have a leading client axis. `represent` holds all that the examples of a batch
+    share (the text features of the prompts) and sees no example; `losses` is one number for each
+    example and depends on no other example. This split is what makes per-example gradients cheap,
+    and privacy possible.
+    """
+
+    def represent(self, params: Arrays) -> Arrays:
+        """Compute what a client's examples share, by name, each (K, ...)."""
+        ...
+
+    def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
+        """Compute one loss for each example, (K, B)."""
+        ...
+
+    def penalty(self, params: Arrays) -> Tensor:
+        """Compute each client's regulariser, (K,), which must not depend on the data.
+
+        It is zero unless a problem says otherwise.
+        """
+        first = next(iter(params.values()))
+        return first.new_zeros(len(first))
+
+
+@runtime_checkable
+class BatchWide(Protocol):
+    """A problem whose examples settle something together before each of them has its loss.
+
+    Through it one example acts on the loss of another, so that no per-example gradient exists:
+    privatizers that need one never call `settle`, and a method that relies on it says so in
+    `Analysed.privacy_gap`.
+    """
+
+    def settle(self, params: Arrays, shared: Arrays, batch: Batch) -> Arrays:
+        """Compute further shared values from a whole batch, by name, each (K, ...)."""
+        ...

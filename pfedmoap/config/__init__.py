@@ -1,0 +1,1 @@
+"""Typed options: one YAML file, exact names, clear errors."""

@@ -1,0 +1,295 @@
+"""Configuration: one YAML file, overrides on top, every option typed, documented and used.
+
+A configuration has *sections*. Most are one frozen dataclass (``training``, ``backbone``); others
+are a *choice* between several (``data``, ``partition``, ``method``, ``privacy``): their ``name``
+says which, and only the options of that one are valid. ``--method promptfl`` is short for
+``--method.name promptfl``. Unknown keys, strings for booleans and the like are errors.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from pfedmoap.config.exact_options import (
+    command_parser,
+    expand_shorthand,
+    keys_of,
+    option_names,
+    parse,
+    refuse_unknown,
+    take_option,
+)
+from pfedmoap.config.option_hints import OpenChoices, options_of, options_on, refuse_misplaced
+from pfedmoap.errors import ConfigError
+from pfedmoap.storage.atomic_files import read_sections
+
+Section = dict[str, Any]  # options by name, as JSON
+Choices = Mapping[str, Mapping[str, type]]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Separate seeds, so that one source of randomness can be varied alone.
+
+    Attributes:
+        partition: Which client gets which images.
+        few_shot: Which images are the few shots.
+        training: Initial prompt and gate, cohorts, batches.
+    """
+
+    partition: int = 0
+    few_shot: int = 0
+    training: int = 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which images, classes and clients are trained with.
+
+    Attributes:
+        shots: Training images for each class (and domain) over all clients; none takes all.
+        classes: ``base`` trains and tests on the first half of the classes, so that the other
+            half can show how the result carries over to new ones.
+        unseen_clients: Clients held out from all training, to test what newcomers get.
+        server_shots: Training images for each class (and domain) that are the server's own, and
+            no client's; for methods whose server trains.
+        groups: Where the data say whose each image is: ``together`` gives all training images of
+            a person to one client, ``split`` leaves them where the partition puts them.
+    """
+
+    shots: int | None = None
+    classes: Literal["all", "base"] = "all"
+    unseen_clients: int = 0
+    server_shots: int = 0
+    groups: Literal["together", "split"] = "together"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All sections that a configuration has.
+
+    Attributes:
+        fixed: Sections of one form, by name.
+        choices: Sections with a ``name``: classes by choice, by section.
+        defaults: The choice taken where none is given, by section.
+        aliases: Short command-line options for others, e.g. ``device`` for ``backbone.device``.
+    """
+
+    fixed: Mapping[str, type]
+    choices: Choices
+    defaults: Mapping[str, str]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def resolve(self, config: Mapping[str, Any]) -> "Config":
+        """Check a configuration and fill in every default.
+
+        Args:
+            config: Options by section, e.g. read from YAML; missing ones take their defaults.
+
+        Returns:
+            The resolved configuration.
+
+        Raises:
+            ConfigError: A section, key, choice or value is wrong; the message says which.
+        """
+        tidy = self._merge({}, config)
+        refuse_misplaced(self.choices, self._names(tidy), options_of(tidy))
+        return self._config(_checked(self._parser(self._names(tidy)), tidy))
+
+    def merge(self, *layers: Mapping[str, Any]) -> Section:
+        """Lay configurations over each other; a new choice drops the options of the old one.
+
+        Args:
+            *layers: Options by section, the later ones on top.
+
+        Returns:
+            The result, still without defaults.
+
+        Raises:
+            ConfigError: A section is unknown or holds no options.
+        """
+        merged: Section = {}
+        for layer in layers:
+            merged = self._merge(merged, layer)
+        return merged
+
+    def parse(
+        self,
+        arguments: Sequence[str] | None,
+        description: str,
+        extra: Mapping[str, tuple[Any, str]] | None = None,
+    ) -> tuple["Config", Section]:
+        """Read the command line: defaults, then ``--config`` files, then the other options.
+
+        Args:
+            arguments: The command line; ``None`` takes the process's own.
+            description: What ``--help`` says the command does.
+            extra: Further options of this command: by name, the default (its type is the option's)
+                and a help text. They are not part of the configuration.
+
+        Returns:
+            The resolved configuration, and the extra options.
+
+        Raises:
+            ConfigError: A file cannot be read, or it or the command line has a wrong section, key,
+                option, choice or value.
+            SystemExit: Help or the configuration was asked for, and is printed.
+        """
+        argv = expand_shorthand(sys.argv[1:] if arguments is None else arguments, self.choices)
+        for short, long in self.aliases.items():
+            values, argv = take_option(argv, short)
+            argv = [f"--{option}={value}" for value in values[-1:] for option in long] + argv
+        files, argv = take_option(argv, "config")
+        merged: Section = {}
+        for file in files:
+            merged = self._merge(merged, read_sections(Path(file)))
+        for section in self.choices:
+            chosen, argv = take_option(argv, f"{section}.name")
+            if chosen:
+                merged = self._merge(merged, {section: {"name": chosen[-1]}})
+        names = self._names(merged)
+        refuse_misplaced(self.choices, names, [*options_of(merged), *options_on(argv)])
+        parser = self._parser(names, description)
+        asks = any(word in ("-h", "--help") for word in argv)
+        base = None if asks else _checked(parser, self._with_required(merged, argv))
+        parser.add_argument("--config", help="a YAML file of options; may be given several times")
+        for name, (default, text) in (extra or {}).items():
+            parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
+        parser.add_argument(
+            "--print_config", action="store_true", help="print the resolved configuration and stop"
+        )
+        rest = [
+            word for word in argv if word != "--print_config"
+        ]  # jsonargparse has one of its own
+        parsed = parse(parser, rest, base, short=[*self.choices, *self.aliases])
+        options = {name: parsed.pop(name) for name in (extra or {})}
+        parsed.pop("config", None)
+        parsed.pop("print_config")
+        config = self._config(parsed)
+        if len(rest) < len(argv):
+            sys.stdout.write(yaml.safe_dump(dict(config.sections), sort_keys=False))
+            sys.exit(0)
+        return config, options
+
+    def _merge(self, base: Section, over: Mapping[str, Any]) -> Section:
+        """Lay one configuration over another; a new choice drops the options of the old one."""
+        known = {*self.fixed, *self.choices}
+        merged = dict(base)
+        for section, given in over.items():
+            if section not in known:
+                raise ConfigError(f"no section {section!r}; there are: {', '.join(sorted(known))}")
+            shorthand = section in self.choices and isinstance(given, str)
+            options = {"name": given} if shorthand else given
+            if not isinstance(options, Mapping):
+                raise ConfigError(f"section {section!r} must hold options, got {given!r}")
+            kinds = self.choices.get(section)
+            if isinstance(kinds, OpenChoices) and "name" in options:
+                options = {**options, "name": kinds.canonical(str(options["name"]))}
+            old = dict(merged.get(section, {}))
+            if "name" in options and options["name"] != old.get("name", self.defaults.get(section)):
+                old = {}
+            merged[section] = old | dict(options)
+        return merged
+
+    def _with_required(self, config: Section, argv: Sequence[str]) -> Section:
+        """Add options without a default that the command line gives, so that none is missing."""
+        for section, name in self._names(config).items():
+            for option in signature(self.choices[section][name]).parameters.values():
+                values, _ = take_option(argv, f"{section}.{option.name}")
+                if values and option.default is option.empty:
+                    config = self._merge(config, {section: {option.name: values[-1]}})
+        return config
+
+    def _names(self, config: Mapping[str, Any]) -> dict[str, str]:
+        names = {s: config.get(s, {}).get("name", self.defaults.get(s)) for s in self.choices}
+        if missing := [section for section, name in names.items() if name is None]:
+            raise ConfigError(f"choose a name for: {', '.join(missing)}")
+        return {section: str(name) for section, name in names.items()}
+
+    def _parser(self, names: Mapping[str, str], description: str = "") -> ArgumentParser:
+        parser = command_parser(description)
+        parser.epilog = (
+            f"Short options: {_short(self.aliases)}. Options of `data`, `partition`, "
+            "`method` and `privacy` depend on the choice: give it together with --help to see "
+            "them, e.g. `--method pfedmoap --help`."
+        )
+        for section, kind in self.fixed.items():
+            parser.add_class_arguments(kind, section)
+        for section, options in self.choices.items():
+            name = names[section]
+            if name not in options:
+                raise ConfigError(f"no {section} {name!r}; there are: {', '.join(sorted(options))}")
+            parser.add_class_arguments(options[name], section, skip={"setting"})
+            parser.add_argument(
+                f"--{section}.name",
+                default=name,
+                choices=sorted({*options, name}),
+                help=f"which {section}; `--{section} NAME` for short",
+            )
+        return parser
+
+    def _config(self, parsed: Namespace) -> "Config":
+        return Config(self, json.loads(json.dumps(parsed.as_dict())))
+
+
+@dataclass(frozen=True)
+class Config:
+    """A resolved configuration.
+
+    Attributes:
+        schema: Its sections' forms.
+        sections: Every option by section, as JSON.
+    """
+
+    schema: Schema
+    sections: Mapping[str, Section]
+
+    def build(self, section: str, **arguments: Any) -> Any:
+        """Make a section's object.
+
+        Args:
+            section: Its name.
+            **arguments: What is not an option, e.g. a method's ``setting``.
+
+        Returns:
+            An instance of the section's class.
+        """
+        options = dict(self.sections[section])
+        name = options.pop("name", None)
+        fixed = self.schema.fixed
+        kind = fixed[section] if section in fixed else self.schema.choices[section][str(name)]
+        return kind(**{key: _tuples(value) for key, value in options.items()}, **arguments)
+
+    def name(self, section: str) -> str:
+        """Which choice a section makes."""
+        return str(self.sections[section]["name"])
+
+
+def _checked(parser: ArgumentParser, config: Section) -> Namespace:
+    """Let the parser check nested options, with our error in place of its several ones."""
+    known = option_names(parser)
+    for name in keys_of(config, known):
+        refuse_unknown(name, known)
+    parser.exit_on_error = False
+    try:
+        checked: Namespace = parser.parse_object(config)
+    except Exception as error:  # jsonargparse raises errors of several kinds
+        raise ConfigError(str(error)) from error
+    finally:
+        parser.exit_on_error = True
+    return checked
+
+
+def _short(aliases: Mapping[str, tuple[str, ...]]) -> str:
+    return "; ".join(f"--{short} for --{', --'.join(long)}" for short, long in aliases.items())
+
+
+def _tuples(value: Any) -> Any:  # JSON of any shape
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""What a federated method is, and the data it works on."""

@@ -1,0 +1,26 @@
+"""Options that make a privatizer: what ``--privacy NAME`` chooses between."""
+
+from pathlib import Path
+from typing import Protocol
+
+from pfedmoap.client.privatizer import PlannedTraining, Privatizer
+from pfedmoap.contract.method import AnyMethod
+
+
+class PrivacyOptions(Protocol):
+    """Options that make a privatizer, chosen by ``--privacy NAME``."""
+
+    def privatizer(
+        self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
+    ) -> Privatizer:
+        """Make the privatizer of one run.
+
+        Args:
+            method: The method; one without an analysis is refused.
+            planned: What the budget has to last for.
+            ledgers: Folder where each client keeps its ledger; ``None`` keeps them in memory.
+
+        Raises:
+            PrivacyError: The guarantee would be void; the message says why.
+        """
+        ...

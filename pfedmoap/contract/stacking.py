@@ -1,0 +1,123 @@
+"""Putting clients side by side to train, and taking them apart again."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pfedmoap.client.batches import Cohort, StackedData, Stream
+from pfedmoap.client.local_training import Trained
+from pfedmoap.contract.tasks import ClientResult, ClientTask
+from pfedmoap.wire.messages import Arrays, Update
+
+
+def client_batches(
+    tasks: Sequence[ClientTask], size: int, key: Callable[[ClientTask], Hashable] = lambda _: 0
+) -> Iterator[list[ClientTask]]:
+    """Group tasks that have the same shapes, in batches of at most ``size`` clients.
+
+    Args:
+        tasks: The round's tasks in any order.
+        size: Largest number of clients in a batch.
+        key: Clients with different keys are never in one batch.
+
+    Yields:
+        Batches of tasks; within a key, in the order of client ids.
+    """
+    groups: dict[Hashable, list[ClientTask]] = {}
+    for task in sorted(tasks, key=lambda task: task.download.client):
+        groups.setdefault(key(task), []).append(task)
+    for group in groups.values():
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def stack(arrays: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:
+    """Stack K clients' arrays of equal names and shapes to (K, ...) on a device."""
+    return {name: torch.stack([own[name] for own in arrays]).to(device) for name in arrays[0]}
+
+
+def unstack(arrays: Arrays, clients: int) -> list[dict[str, Tensor]]:
+    """Inverse of `stack`, on the CPU, each array in memory of its own."""
+    moved = {name: value.detach().cpu() for name, value in arrays.items()}
+    return [{name: value[row].clone() for name, value in moved.items()} for row in range(clients)]
+
+
+def stack_arrays(tasks: Sequence[ClientTask], name: str, device: torch.device) -> Tensor:
+    """Stack one downloaded array of K clients to (K, ...) on a device."""
+    return torch.stack([task.download.arrays[name] for task in tasks]).to(device)
+
+
+def stack_data(tasks: Sequence[ClientTask], device: torch.device) -> StackedData:
+    """Stack the training data of K clients."""
+    return StackedData.stack(
+        [task.data.features for task in tasks], [task.data.labels for task in tasks], device
+    )
+
+
+def cohort_of(
+    tasks: Sequence[ClientTask], seed: int, device: torch.device, phase: str | None = None
+) -> Cohort:
+    """Put K clients side by side for this round.
+
+    Args:
+        tasks: Their tasks.
+        seed: The training seed.
+        device: Where they train.
+        phase: Names the training where it is not the only one of the round; see `Stream`.
+    """
+    return Cohort(
+        stack_data(tasks, device),
+        tuple(len(task.data) for task in tasks),
+        tuple(Stream(seed, task.download.client, task.download.round, phase) for task in tasks),
+    )
+
+
+@dataclass(frozen=True)
+class TrainedClient:
+    """One client after local training.
+
+    Attributes:
+        task: What it was given.
+        params: Its trained parameters, on the CPU, in memory of their own.
+        loss: Its mean training loss over the last epoch; ``None`` where it took no step at all.
+        steps: Steps that it took.
+    """
+
+    task: ClientTask
+    params: Arrays
+    loss: float | None
+    steps: int
+
+    def result(
+        self,
+        uploads: Arrays,
+        keeps: Arrays,
+        costs: Mapping[str, float] | None = None,
+        lasting: Arrays | None = None,
+    ) -> ClientResult:
+        """Divide what the client knows into what it uploads and what it keeps.
+
+        Args:
+            uploads: What leaves it.
+            keeps: What it has in hand in its next round.
+            costs: What the round cost it; see `ClientResult`.
+            lasting: What it keeps even where its update is refused.
+        """
+        download = self.task.download
+        update = Update(
+            round=download.round,
+            client=download.client,
+            arrays=uploads,
+            num_examples=len(self.task.data),
+            metrics={} if self.loss is None else {"train_loss": self.loss},
+        )
+        return ClientResult(update, keeps, costs or {}, lasting or {})
+
+
+def trained_clients(tasks: Sequence[ClientTask], trained: Trained) -> list[TrainedClient]:
+    """Take a trained cohort apart, in the order of its tasks."""
+    own = unstack(trained.params, len(tasks))
+    losses, steps = trained.loss.tolist(), trained.steps.tolist()
+    return [TrainedClient(*one) for one in zip(tasks, own, losses, steps, strict=True)]

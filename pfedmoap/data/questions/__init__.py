@@ -1,0 +1,1 @@
+"""Multiple-choice questions as a data set."""

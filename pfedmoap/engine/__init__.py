@@ -1,0 +1,1 @@
+"""Rounds from first to last, and the run on disk."""

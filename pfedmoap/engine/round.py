@@ -1,0 +1,229 @@
+"""One federated round: cohort, plan, exchange, admission, aggregation. Pure orchestration."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from pfedmoap.client.privatizer import Authorisation, Privatizer
+from pfedmoap.contract.capabilities import CanDecline
+from pfedmoap.contract.method import Method
+from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask
+from pfedmoap.errors import UpdateRejectedError
+from pfedmoap.server.admission import admit
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+from pfedmoap.wire.transport import Traffic, Transport
+
+S = TypeVar("S")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RoundResult(Generic[S]):
+    """What one round produced.
+
+    Attributes:
+        state: The server's new state.
+        locals: New local state of the clients that took part; those whose updates were refused
+            have their old one with the arrays that last, or are absent.
+        cohort: Who took part.
+        sat_out: Why the others that were drawn did not, by client.
+        epsilon: What each participant's privacy budget has spent, by client; empty without one.
+        charges: How many charges each participant's privacy ledger holds, by client.
+        traffic: Bytes by client.
+        train_loss: By client, where the client reports it.
+        costs: What the round cost a client outside the federation, by name and client.
+        rejected: Why an update was refused, by client.
+        served: Whose experts a client received, by client; empty for methods without a pool.
+        clipped: Share of a client's vectors that were clipped, by client; counted from private
+            data without noise, and for the private log alone.
+    """
+
+    state: S
+    locals: Mapping[ClientId, Arrays]
+    cohort: tuple[ClientId, ...]
+    sat_out: Mapping[ClientId, str]
+    epsilon: Mapping[ClientId, float]
+    charges: Mapping[ClientId, int]
+    traffic: Sequence[Traffic]
+    train_loss: Mapping[ClientId, float]
+    costs: Mapping[ClientId, Mapping[str, float]]
+    rejected: Mapping[ClientId, str]
+    served: Mapping[ClientId, tuple[ClientId, ...]]
+    clipped: Mapping[ClientId, float]
+
+
+def run_round(
+    method: Method[S],
+    state: S,
+    cohort: Sequence[ClientId],
+    round: int,
+    data: Mapping[ClientId, ClientData],
+    locals: Mapping[ClientId, Arrays],
+    transport: Transport,
+    privatizer: Privatizer,
+    charges: Mapping[ClientId, int] | None = None,
+) -> RoundResult[S]:
+    """Run one round.
+
+    The plan reads the state of the end of the last round; updates are sorted by client id before
+    they are aggregated, so that arrival order cannot matter; what the method aggregates of them is
+    the privatizer's to say (`ServerSide.settle`). A refused update costs its client the round and
+    nobody else anything: what it trained is dropped, and its bills stand. Privacy budgets are
+    charged before anything else happens; a client whose budget is spent sits out, as does one that
+    its method declines.
+
+    Args:
+        method: The method.
+        state: The server's state.
+        cohort: Who was drawn.
+        round: The round, counted from 1.
+        data: Training data by client.
+        locals: What clients kept from earlier rounds; a client that never took part is absent.
+        transport: Carries messages.
+        privatizer: How gradients are formed and what of an update leaves.
+        charges: How many charges each client's privacy ledger held after the last round; ``None``
+            knows only that those who kept something were charged.
+
+    Returns:
+        The new state and what happened.
+    """
+    known = {**dict.fromkeys(locals, 1), **(charges or {})}
+    selected = _select(method, cohort, round, locals, known, privatizer)
+    exchanged = _exchange(
+        method, state, selected.allowed, round, data, locals, transport, privatizer
+    )
+
+    def start() -> Arrays:
+        anyone = method.plan(state, [min(data)], round)[0].arrays
+        return {name: anyone[name] for name in method.uploads if name in anyone}
+
+    updates = privatizer.server.settle(round, exchanged.admitted, exchanged.arrived, start)
+    traffic, clipped = transport.collect(), privatizer.clipped()
+    return _settle(method, state, selected, exchanged, updates, locals, traffic, clipped)
+
+
+@dataclass(frozen=True)
+class _Exchanged:
+    """What passed between the server and the clients of a round.
+
+    Attributes:
+        planned: What the server sent.
+        arrived: What each client had of it, by client.
+        results: What each client made of it, in the order of client ids.
+        admitted: The updates that passed the server's checks, in the same order.
+        rejected: Why each of the others did not.
+    """
+
+    planned: Sequence[Download]
+    arrived: Mapping[ClientId, Download]
+    results: Sequence[ClientResult]
+    admitted: Sequence[Update]
+    rejected: Mapping[ClientId, str]
+
+
+def _select(
+    method: Method[S],
+    cohort: Sequence[ClientId],
+    round: int,
+    locals: Mapping[ClientId, Arrays],
+    known: Mapping[ClientId, int],
+    privatizer: Privatizer,
+) -> Authorisation:
+    """Decide who of the drawn clients trains, and charge the privacy budgets of those who do.
+
+    Everybody sees who trains, so that nothing here has the clients' data in hand.
+    """
+    declined = {
+        client: why
+        for client in cohort
+        if isinstance(method, CanDecline)
+        and (why := method.declines(locals.get(client))) is not None
+    }
+    able = [client for client in cohort if client not in declined]
+    authorised = privatizer.authorise(able, round, known)
+    return replace(authorised, sat_out={**authorised.sat_out, **declined})
+
+
+def _exchange(
+    method: Method[S],
+    state: S,
+    cohort: Sequence[ClientId],
+    round: int,
+    data: Mapping[ClientId, ClientData],
+    locals: Mapping[ClientId, Arrays],
+    transport: Transport,
+    privatizer: Privatizer,
+) -> _Exchanged:
+    """Send downloads, let the clients train, and check what they upload."""
+    planned = method.plan(state, cohort, round) if cohort else []
+    arrived = {download.client: transport.down(download) for download in planned}
+    tasks = [
+        ClientTask(download, locals.get(client), data[client])
+        for client, download in arrived.items()
+    ]
+    trained = method.train(tasks, privatizer) if tasks else []
+    results = sorted(trained, key=lambda result: result.update.client)
+    admitted: list[Update] = []
+    rejected: dict[ClientId, str] = {}
+    for result in results:
+        client = result.update.client
+        try:
+            update = transport.up(privatizer.release(result.update, arrived[client]))
+            admitted.append(admit(update, method.uploads, client, round, arrived[client].arrays))
+        except UpdateRejectedError as error:
+            logger.warning("round %d: %s", round, error)
+            rejected[client] = str(error)
+    return _Exchanged(planned, arrived, results, admitted, rejected)
+
+
+def _settle(
+    method: Method[S],
+    state: S,
+    selected: Authorisation,
+    exchanged: _Exchanged,
+    updates: Sequence[Update],
+    locals: Mapping[ClientId, Arrays],
+    traffic: Sequence[Traffic],
+    clipped: Mapping[ClientId, float],
+) -> RoundResult[S]:
+    """Aggregate what may be aggregated, and record the round."""
+    results, admitted = exchanged.results, exchanged.admitted
+    return RoundResult(
+        state=method.aggregate(state, updates),
+        locals=_kept(results, exchanged.rejected, locals),
+        cohort=selected.allowed,
+        sat_out=selected.sat_out,
+        epsilon=selected.spent,
+        charges=selected.charges,
+        traffic=traffic,
+        train_loss={
+            update.client: update.metrics["train_loss"]
+            for update in admitted
+            if "train_loss" in update.metrics
+        },
+        costs={result.update.client: result.costs for result in results if result.costs},
+        rejected=exchanged.rejected,
+        served={
+            download.client: download.served
+            for download in exchanged.planned
+            if download.served is not None
+        },
+        clipped=clipped,
+    )
+
+
+def _kept(
+    results: Sequence[ClientResult],
+    rejected: Mapping[ClientId, str],
+    before: Mapping[ClientId, Arrays],
+) -> dict[ClientId, Arrays]:
+    """Local states that the round changed; see `ClientResult.lasting`."""
+    kept: dict[ClientId, Arrays] = {}
+    for result in results:
+        client = result.update.client
+        if client not in rejected:
+            kept[client] = result.local
+        elif result.lasting:
+            kept[client] = {**before.get(client, {}), **result.lasting}
+    return kept

@@ -1,0 +1,193 @@
+"""The in-process engine: rounds from the last checkpoint to the last round."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Generic, Literal, TypeVar
+
+from pfedmoap.client.privatizer import Privatizer
+from pfedmoap.contract.method import Method
+from pfedmoap.contract.tasks import ClientData
+from pfedmoap.engine.round import RoundResult, run_round
+from pfedmoap.errors import ConfigError
+from pfedmoap.runs.directory import Checkpoint, RunDirectory
+from pfedmoap.runs.log import Record
+from pfedmoap.server.cohort import draw_cohort
+from pfedmoap.wire.messages import Arrays, ClientId
+from pfedmoap.wire.transport import InProcess, Traffic
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How long and with whom the federation runs.
+
+    Attributes:
+        rounds: Communication rounds T.
+        participation: Fraction of the clients that takes part in a round.
+        evaluate_every: Evaluate all clients after every so many rounds, and after the last one.
+        wire: Number format of float32 arrays on the wire.
+    """
+
+    rounds: int = 10
+    participation: float = 1.0
+    evaluate_every: int = 1
+    wire: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.evaluate_every < 1:
+            raise ConfigError("rounds and evaluate_every must be at least 1")
+        if not 0 < self.participation <= 1:
+            raise ConfigError(f"participation must be in (0, 1], got {self.participation}")
+
+    def cohort(self, clients: Iterable[ClientId], round: int, seed: int) -> tuple[ClientId, ...]:
+        """Draw who takes part in a round; with the seed, everybody can. See `draw_cohort`."""
+        return draw_cohort(sorted(clients), self.participation, round, seed)
+
+    def most_of_one_client(self, clients: Iterable[ClientId], seed: int) -> int:
+        """Count the rounds of the client that this schedule draws most often.
+
+        Args:
+            clients: All clients that train.
+            seed: The training seed.
+        """
+        everybody = tuple(clients)
+        drawn = Counter(
+            client
+            for round in range(1, self.rounds + 1)
+            for client in self.cohort(everybody, round, seed)
+        )
+        return max(drawn.values())
+
+
+@dataclass(frozen=True)
+class FederationState(Generic[S]):
+    """A federation after some round: what the server and the clients know.
+
+    Attributes:
+        round: The last complete round; 0 before the first.
+        state: The server's state.
+        locals: Each client's own state; clients that never took part are absent.
+        charges: How many charges each client's privacy ledger holds; clients without are absent.
+    """
+
+    round: int
+    state: S
+    locals: Mapping[ClientId, Arrays]
+    charges: Mapping[ClientId, int] = field(default_factory=dict)
+
+
+# What a round's record says of single participants: it goes to the private log, and leaves an empty
+# value behind, where a privatizer has to keep secret who took part.
+_OF_PARTICIPANTS = ("cohort", "sat_out", "train_loss", "costs", "rejected", "served", "traffic")
+
+Observer = Callable[[FederationState[S]], Record]
+Progress = Callable[[int, int], None]
+
+
+def run_federation(
+    method: Method[S],
+    data: Mapping[ClientId, ClientData],
+    rounds: Rounds,
+    seed: int,
+    privatizer: Privatizer,
+    *,
+    run: RunDirectory | None = None,
+    observe: Observer[S] = lambda _: {},
+    progress: Progress = lambda *_: None,
+) -> FederationState[S]:
+    """Run a federation to its last round; continues where the run directory ends.
+
+    The result depends on the configuration and the seed alone: neither on being resumed nor on
+    the order of clients.
+
+    Args:
+        method: The method.
+        data: Training data by client.
+        rounds: How long and with whom.
+        seed: The training seed.
+        privatizer: How gradients are formed.
+        run: Where to keep checkpoints and metrics; ``None`` keeps nothing.
+        observe: Evaluates the federation; it reads and never writes. Its record is logged.
+        progress: Called with the round done and the number of rounds.
+
+    Returns:
+        The federation after its last round.
+    """
+    saved = run.resume() if run else None
+    began = perf_counter()
+    if saved is None:
+        now = FederationState(0, method.init(), {})
+    else:
+        state = method.from_arrays(saved.server)
+        now = FederationState(saved.round, state, saved.locals, saved.charges)
+        privatizer.server.restore(saved.privacy)
+    # Runs of versions that did not count charges have at least one for each round of a client.
+    before = run.participation() if run and not now.charges else {}
+    last = rounds.rounds if method.trains else 1
+    transport = InProcess(rounds.wire)
+    progress(now.round, last)
+    for round in range(now.round + 1, last + 1):
+        scheduled = rounds.cohort(data, round, seed)
+        cohort = privatizer.server.draw(sorted(data), round, scheduled)
+        known = {**before, **now.charges}
+        result = run_round(
+            method, now.state, cohort, round, data, now.locals, transport, privatizer, known
+        )
+        locals = {**now.locals, **result.locals}
+        charges = {**now.charges, **result.charges}
+        now = FederationState(round, result.state, locals, charges)
+        record = _record(round, result) | {"train_seconds": perf_counter() - began}
+        privacy = dict(privatizer.server.state())
+        record, private = _divided(record, result, privacy, privatizer.server.secret_cohort)
+        if round % rounds.evaluate_every == 0 or round == last:
+            record |= observe(now)
+        if run:
+            server = method.to_arrays(now.state)
+            checkpoint = Checkpoint(round, server, now.locals, now.charges, privacy)
+            run.save(checkpoint, tuple(result.locals), record, private)
+        progress(round, last)
+        began = perf_counter()
+    return now
+
+
+def _record(round: int, result: RoundResult[S]) -> Record:
+    return {
+        "round": round,
+        "cohort": list(result.cohort),
+        "sat_out": {str(client): why for client, why in result.sat_out.items()},
+        "epsilon": {str(client): spent for client, spent in result.epsilon.items()},
+        "train_loss": {str(client): loss for client, loss in result.train_loss.items()},
+        "costs": {str(client): dict(costs) for client, costs in result.costs.items()},
+        "rejected": {str(client): why for client, why in result.rejected.items()},
+        "served": {str(client): list(experts) for client, experts in result.served.items()},
+        "traffic": [_traffic_record(traffic) for traffic in result.traffic],
+    }
+
+
+def _divided(
+    record: Record, result: RoundResult[S], privacy: Mapping[str, float], secret: bool
+) -> tuple[Record, Record]:
+    """Divide a round's record into what may be shown to anybody and what only the operator reads.
+
+    What a privatizer counts without noise is private always.
+    """
+    private: Record = {}
+    if result.clipped:
+        private["clipped"] = {str(client): share for client, share in result.clipped.items()}
+    if privacy:
+        record = record | {"privacy": dict(privacy)}
+    if secret:
+        private |= {name: record[name] for name in _OF_PARTICIPANTS}
+        record = record | {name: type(record[name])() for name in _OF_PARTICIPANTS}
+    return record, private
+
+
+def _traffic_record(traffic: Traffic) -> Record:
+    return {
+        "client": traffic.client,
+        "down_bytes": traffic.down_bytes,
+        "up_bytes": traffic.up_bytes,
+    }

@@ -1,0 +1,5 @@
+"""Fed-BBPT: prompts learned through a model that can only be asked (arXiv 2310.03123)."""
+
+from pfedmoap.methods.fed_bbpt.method import METHOD
+
+__all__ = ["METHOD"]

@@ -1,0 +1,290 @@
+"""Fed-BBPT: prompts learned through a model that can only be asked (arXiv 2310.03123).
+
+Full title: "Efficient Federated Prompt Tuning for Black-box Large Pre-trained Models", by Z. Lin,
+Y. Sun, Y. Shi, X. Wang, L. Huang, L. Shen and D. Tao. Each client trains a small prompt generator
+with zeroth-order steps against the model's API; the server averages the generators (FedAvg, arXiv
+1602.05629). The image instance is BlackVIP's (arXiv 2303.14773): generator, SPSA-GC and defaults.
+
+The paper leaves local steps, clients and step sizes open, and has no released code. What we chose:
+
+- The gain index k counts the federation's steps, ``(round - 1) steps + s``, and never falls; every
+  client takes the same public number of steps in a round. The velocity starts at zero in each one.
+- No running statistics anywhere; see `PromptGenerator`. Its last layer starts at zero, so that
+  training starts from zero-shot classification.
+- The client's frozen encoder is a small random one (`RandomEncoder`), not an MAE ViT-B.
+- ``variant="text"`` learns the context vectors of a text prompt in the same way; ``"words"`` learns
+  which words to say by policy gradient, as the paper does for language (`PolicyGradient`), for
+  models that take nothing but text. Its Bayesian search for instructions is not here.
+- Labels stay with the client: it asks for logits and computes the loss itself.
+
+``training.epochs``, ``learning_rate``, ``momentum`` and ``weight_decay`` belong to gradient
+descent and have no say here; ``training.batch_size`` has.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pfedmoap.client.batches import BatchPlan, Stream
+from pfedmoap.client.privatizer import Mode, Privatizer
+from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.errors import ConfigError
+from pfedmoap.methods.fed_bbpt.budget import QueryBudget
+from pfedmoap.methods.fed_bbpt.prompt_generator import Normalisation, PromptGenerator
+from pfedmoap.methods.fed_bbpt.prompting import ImagePrompting, Prompting, TextPrompting
+from pfedmoap.methods.fed_bbpt.spsa import Gains
+from pfedmoap.methods.fed_bbpt.training import Descent, Estimator, WhiteBox, ZerothOrder, run_steps
+from pfedmoap.methods.fed_bbpt.words import FIRST_WORDS, VOCABULARY, PolicyGradient, WordPrompting
+from pfedmoap.models.blackbox.http_client import HTTPModel, check_patience, split_address
+from pfedmoap.models.blackbox.in_process import InProcessModel
+from pfedmoap.models.blackbox.interface import BlackBoxModel, TextPrompt
+from pfedmoap.models.blackbox.white_box import WhiteBoxModel
+from pfedmoap.prompts.initial import initial_context
+from pfedmoap.prompts.tuning import average_or_keep, broadcast
+from pfedmoap.seeding import generator
+from pfedmoap.server.aggregation import Weighting
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FedBBPT:
+    """The method with its hyperparameters; defaults of the optimiser are BlackVIP's.
+
+    Attributes:
+        setting: The task.
+        variant: ``image`` adds a generated prompt to the images, ``text`` learns context
+            vectors, ``words`` learns which words to say.
+        endpoint: Address of the model, e.g. ``http://127.0.0.1:8080``; none asks the backbone in
+            this process, with gradients off.
+        timeout_seconds: Patience with the endpoint at each attempt, at most a day.
+        gradient: ``spsa`` estimates it from answers; ``white-box`` is an upper bound that sees
+            the backbone's weights, all else equal.
+        steps: Steps of each client in a round, public; a budget can cut them short.
+        query_budget: Images that one client may have classified in all of its training; none
+            for no limit. Requests that are repeated after a failure count as well. A step counts
+            as a full batch, so that who can still take part tells nothing of a client's data.
+        draws: Perturbations in a step (their q); it costs ``2 draws batch_size`` queries. For
+            words: prompts in a step, at half the cost.
+        momentum: Of the look-ahead step (beta).
+        step_gain: a in ``a_k = a / (k + o)^alpha``.
+        step_offset: o.
+        step_decay: alpha.
+        probe_gain: c in ``c_k = c / k^gamma``.
+        probe_decay: gamma.
+        strength: Weight of the prompt in the image (eps_p).
+        generator_width: Channels of the generator; 32 is the paper's.
+        normalisation: Of the generator: ``group``, or ``frozen-batch`` with constant statistics.
+        context_length: Context vectors of the text variant.
+        context_init: Words to start that context from; none draws it at random. The words to
+            start from where words are learned.
+        vocabulary: Words to choose from, public.
+        images_per_call: Largest number of images in one request.
+        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
+    """
+
+    setting: Setting
+    variant: Literal["image", "text", "words"] = "image"
+    endpoint: str | None = None
+    timeout_seconds: float = 60.0
+    gradient: Literal["spsa", "white-box"] = "spsa"
+    steps: int = 3
+    query_budget: int | None = None
+    draws: int = 5
+    momentum: float = 0.9
+    step_gain: float = 0.01
+    step_offset: float = 1.0
+    step_decay: float = 0.4
+    probe_gain: float = 0.01
+    probe_decay: float = 0.1
+    strength: float = 1.0
+    generator_width: int = 32
+    normalisation: Normalisation = "group"
+    context_length: int = 4
+    context_init: str | None = None
+    vocabulary: tuple[str, ...] = VOCABULARY
+    images_per_call: int = 64
+    weighting: Weighting = "examples"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "draws", "images_per_call"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
+        check_patience(self.timeout_seconds)
+        if self.endpoint is not None:
+            split_address(self.endpoint)  # while there is nothing to lose yet
+        QueryBudget(self.query_budget)
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"method.momentum must be in [0, 1), got {self.momentum}")
+        if self.gradient == "white-box" and self.endpoint is not None:
+            raise ConfigError("an endpoint gives no gradients: drop it, or use gradient spsa")
+        if self.gradient == "white-box" and self.variant == "words":
+            raise ConfigError("a choice of words has no gradient: use another variant")
+
+    @property
+    def trains(self) -> bool:
+        """Learns in rounds."""
+        return True
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Needs the preprocessed images themselves: no encoder is at hand."""
+        return ("pixels",)
+
+    @property
+    def uploads(self) -> Mapping[str, ArraySpec]:
+        """The generator, or the context, as one flat vector."""
+        return {self._prompting.name: ArraySpec((self._prompting.parameters,))}
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Noise on the upload is sound whatever the client computed; nothing else is.
+
+        On the client it covers what the aggregating server sees, on the server's average what
+        others see of it. The model's owner sees the images.
+        """
+        if mode in ("release", "central"):
+            return None
+        return (
+            "a zeroth-order step sees its batch through differences of mean losses and has no "
+            "per-example gradient to clip; use `--privacy release`, which noises the upload, and "
+            "remember that the images go to the model's owner in any case"
+        )
+
+    def init(self) -> Tensor:
+        """Start from one vector of parameters (G,)."""
+        return self._prompting.initial()
+
+    def plan(self, state: Tensor, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        """Send the parameters."""
+        return broadcast({self._prompting.name: state}, cohort, round)
+
+    def declines(self, local: Arrays | None) -> str | None:
+        """A client whose budget does not last for one more step on a full batch sits out."""
+        return self._budget.refusal(local, self._price)
+
+    def impersonal(self) -> bool:
+        """Every client asks with the server's parameters; no image need be paid for twice."""
+        return True
+
+    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
+        """Take zeroth-order steps from the server's parameters; keep only the query count."""
+        ordered = sorted(tasks, key=lambda task: task.download.client)
+        return [self._train(task, privatizer) for task in ordered]
+
+    def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
+        """Average the parameters."""
+        return average_or_keep(state, updates, self._prompting.name, self.weighting)
+
+    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+        """Ask with the server's parameters, the same for every client; one query an image."""
+        return self.predict_global(download.arrays[self._prompting.name], features)
+
+    @torch.no_grad()
+    def predict_global(self, state: Tensor, features: Arrays) -> Prediction:
+        """Ask with the server's parameters."""
+        device = self.setting.backbone.device
+        state, parts = state.to(device), features["pixels"].split(self.images_per_call)
+        answers = [self._model.ask(self._prompting.about(part.to(device))(state)) for part in parts]
+        return Prediction(torch.cat([answer.logits for answer in answers]))
+
+    def to_arrays(self, state: Tensor) -> Arrays:
+        """The parameters."""
+        return {self._prompting.name: state}
+
+    def from_arrays(self, arrays: Arrays) -> Tensor:
+        """Inverse of `to_arrays`."""
+        return arrays[self._prompting.name]
+
+    def _train(self, task: ClientTask, privatizer: Privatizer) -> ClientResult:
+        client, round = task.download.client, task.download.round
+        steps = self._budget.steps(task.local, self._price, self.steps)
+        first = (round - 1) * self.steps + 1
+        trained, usage = run_steps(
+            Descent(self._prompting, self._estimator, self._gains, self.momentum),
+            task,
+            self._plan_batches(task, privatizer),
+            range(first, first + steps),
+            self._budget.left(task.local),
+            generator(self.setting.seed, "client", client, "round", round, "perturbations"),
+            self.setting.backbone.device,
+        )
+        if trained.steps < self.steps and len(task.data):
+            logger.warning(
+                "client %d stopped after %d of %d steps in round %d: its query budget is spent",
+                *(client, trained.steps, self.steps, round),
+            )
+        bill = self._budget.bill(task.local, usage.queries, steps * self._price)
+        costs = {"steps": trained.steps, **asdict(usage)}
+        return trained.result(trained.params, keeps=bill, costs=costs, lasting=bill)
+
+    def _plan_batches(self, task: ClientTask, privatizer: Privatizer) -> BatchPlan:
+        """Plan at least as many batches as there are steps, alone, whoever else is in the round."""
+        size, batch_size = len(task.data), self.setting.training.batch_size
+        epochs = math.ceil(self.steps / max(1, math.ceil(size / batch_size)))
+        views = task.data.features["pixels"].shape[1]
+        stream = Stream(self.setting.seed, task.download.client, task.download.round)
+        return privatizer.batches([size], views, [stream], epochs, batch_size)
+
+    @property
+    def _price(self) -> int:
+        """Queries of a step on a full batch, which is public."""
+        return self._estimator.queries(self.setting.training.batch_size)
+
+    @property
+    def _budget(self) -> QueryBudget:
+        return QueryBudget(self.query_budget)
+
+    @cached_property
+    def _prompting(self) -> Prompting:
+        setting = self.setting
+        if self.variant == "text":
+            start = initial_context(
+                setting.backbone, self.context_length, self.context_init, seed=setting.seed
+            )
+            return TextPrompting(setting.class_names, start.cpu())
+        if self.variant == "words":
+            return WordPrompting(setting.class_names, self.vocabulary, self._first_words)
+        preprocessing = setting.backbone.preprocessing
+        return ImagePrompting(
+            PromptGenerator(
+                preprocessing.size, self.generator_width, self.normalisation, setting.seed
+            ),
+            preprocessing,
+            TextPrompt(setting.class_names, setting.templates),
+            self.strength,
+        )
+
+    @property
+    def _first_words(self) -> tuple[str, ...]:
+        return tuple((self.context_init or FIRST_WORDS).split())
+
+    @cached_property
+    def _gains(self) -> Gains:
+        return Gains(
+            self.step_gain, self.step_offset, self.step_decay, self.probe_gain, self.probe_decay
+        )
+
+    @cached_property
+    def _model(self) -> BlackBoxModel:
+        if self.endpoint is not None:
+            return HTTPModel(self.endpoint, timeout_seconds=self.timeout_seconds)
+        return InProcessModel(self.setting.backbone)
+
+    @cached_property
+    def _estimator(self) -> Estimator:
+        if self.gradient == "white-box":
+            return WhiteBox(WhiteBoxModel(self.setting.backbone))
+        if self.variant == "words":
+            positions = len(self._first_words)
+            return PolicyGradient(self._model, positions, self.draws, self.images_per_call)
+        return ZerothOrder(self._model, self._gains, self.draws, self.images_per_call)
+
+
+METHOD = FedBBPT

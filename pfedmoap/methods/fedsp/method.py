@@ -1,0 +1,319 @@
+"""FedSP: a prompt as the messenger between a model nobody may have and its stand-in.
+
+Full title: "Tunable Soft Prompts are Messengers in Federated Learning", by C. Dong, Y. Xie,
+B. Ding, Y. Shen and Y. Li, Findings of EMNLP 2023, arXiv 2311.06805. The server owns the full
+model, whose weights never leave. Clients hold an auxiliary model, distilled once on the server, and
+in each round train it and then a prefix of keys and values, in two stages; only the prefix is
+uploaded. The server averages the prefixes and trains the average a little inside the full model.
+
+The paper's model is a causal language model; here it is one (`pfedmoap.models.language`), or a
+CLIP. Where we depart from it:
+
+- On a CLIP both towers are protected and have an auxiliary; the prefix stands in the text tower
+  (``prefixed="both"``: in both). ``protects="text"`` takes the image tower as public.
+- Of the token embedding only the rows that the classes' prompts need are cut out and distilled.
+- The released clients upload the auxiliary's weights as well; here nothing but the prefix leaves.
+- Step sizes are constant, where the released code's rise over the first tenth of all steps.
+- No reparametrisation of the prefix.
+
+Personalised accuracy is that of each client's own auxiliary with the new prefix; global accuracy
+is that of the full model, on the server.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from pfedmoap.client.privatizer import Mode, Privatizer
+from pfedmoap.contract.stacking import client_batches
+from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.errors import ConfigError, MethodError
+from pfedmoap.methods.fedsp.distillation import Distillation, Start, distil
+from pfedmoap.methods.fedsp.problems import AUXILIARY, PREFIX
+from pfedmoap.methods.fedsp.protect import protect
+from pfedmoap.methods.fedsp.stages import OPTIMISER, Plan, run_stages, server_stage
+from pfedmoap.models.protected.interface import (
+    AuxiliaryModel,
+    ProtectedModel,
+    Protection,
+    Towers,
+    draw_prefix,
+)
+from pfedmoap.models.protected.naming import named, part_of
+from pfedmoap.models.protected.towers import Shape
+from pfedmoap.server.aggregation import Weighting, average
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+
+
+@dataclass(frozen=True)
+class State:
+    """What the server knows.
+
+    Attributes:
+        prefix: The prefix by part, (layers, 2, p, W).
+        auxiliary: The distilled weights, as every client is first given them.
+        equipped: Clients that have them.
+        optimiser: State of the server's own optimiser; empty before its first step.
+    """
+
+    prefix: Arrays
+    auxiliary: Arrays
+    equipped: frozenset[ClientId]
+    optimiser: Arrays
+
+
+@dataclass(frozen=True)
+class FedSP:
+    """The method with its hyperparameters.
+
+    Attributes:
+        setting: The task.
+        protects: ``both`` towers of a CLIP, or the ``text`` tower alone with a public image tower.
+        prefixed: Which towers have a prefix: ``text`` or ``both``.
+        prefix_length: Keys and values p in each layer.
+        prefix_std: Standard deviation of the first prefix.
+        auxiliary: ``looped`` runs the first block to the full depth, ``dropped`` keeps some
+            evenly spaced blocks.
+        auxiliary_blocks: Blocks that each of the auxiliary's towers stores.
+        auxiliary_learning_rate: Step size of its weights on clients.
+        distillation_steps: Steps on the server before the first round; 0 sends the cut-out blocks
+            as they are, which discloses them.
+        distillation_batch_size: Examples and texts in such a step.
+        distillation_learning_rate: Its step size.
+        auxiliary_start: What is distilled: ``cut`` starts from the model's own blocks, which the
+            result then resembles, ``random`` from random numbers.
+        stages: What a client trains: ``alternate`` first the auxiliary, then the prefix; ``joint``
+            both at once; ``prompt`` the prefix alone; ``none`` nothing, so that the server is all
+            that learns.
+        server_step: Whether the server trains the average inside the full model, for as many
+            epochs as clients, on its own examples.
+        weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
+    """
+
+    setting: Setting
+    protects: Towers = "both"
+    prefixed: Towers = "text"
+    prefix_length: int = 8
+    prefix_std: float = 0.02
+    auxiliary: Shape = "looped"
+    auxiliary_blocks: int = 1
+    auxiliary_learning_rate: float = 5e-4
+    distillation_steps: int = 1000
+    distillation_batch_size: int = 16
+    distillation_learning_rate: float = 5e-4
+    auxiliary_start: Start = "cut"
+    stages: Plan = "alternate"
+    server_step: bool = True
+    weighting: Weighting = "examples"
+
+    def __post_init__(self) -> None:
+        for name in ("prefix_length", "distillation_batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("distillation_steps", "prefix_std"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"method.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("auxiliary_learning_rate", "distillation_learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"method.{name} must be positive, got {getattr(self, name)}")
+        if self.prefixed == "both" and self.protects == "text":
+            raise ConfigError(
+                "a prefix in the image tower needs an auxiliary image tower on the clients: use "
+                "--method.protects both, or --method.prefixed text"
+            )
+
+    @property
+    def trains(self) -> bool:
+        """Learns in rounds."""
+        return True
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What clients' auxiliary models read, and what the full model reads on the server."""
+        return tuple(dict.fromkeys((*self._client.features, *self.protected.features)))
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """One stage is one set of private steps, whatever it trains; a second is not paid for."""
+        if mode == "release":
+            return None
+        if mode == "central":
+            return (
+                "the server also remembers from each upload who has its auxiliary, which noise on "
+                "the average does not cover. Use `--privacy release`, or promptfl"
+            )
+        if mode == "joint" and self.stages == "alternate":
+            return (
+                "it takes two sets of steps on the same examples in a round, and the budget is "
+                "planned for one; use --method.stages prompt or joint, or `--privacy release`"
+            )
+        if mode == "decoupled":
+            return (
+                "its auxiliary stays at home, but trained without noise it would steer the "
+                "prefix; use mode joint with --method.stages prompt, or `--privacy release`"
+            )
+        return self._client.step_gap
+
+    @property
+    def uploads(self) -> Mapping[str, ArraySpec]:
+        """The prefix and nothing else."""
+        shapes = self.protected.prefix_shapes
+        return {f"{PREFIX}.{name}": ArraySpec(shape) for name, shape in shapes.items()}
+
+    def lacks(self) -> str | None:
+        """The server must hold examples, unless nothing that it does needs any."""
+        texts_do = self.protects == "text" or self.distillation_steps == 0
+        if (texts_do and not self.server_step) or self.setting.server_data is not None:
+            return None
+        return (
+            "FedSP's server distils and trains on examples of its own, and has none: give it some "
+            "with --sampling.server_shots 4; without them only --method.server_step false can run, "
+            "with --method.protects text or --method.distillation_steps 0"
+        )
+
+    def class_bond(self) -> str | None:
+        """Clients' auxiliary models know the words of the classes' prompts and no others."""
+        return self._client.class_bond
+
+    def init(self) -> State:
+        """Distil the auxiliary model on the server, and draw the first prefix.
+
+        Raises:
+            ConfigError: The server has no examples to distil or train on.
+        """
+        if (why := self.lacks()) is not None:
+            raise ConfigError(why)
+        auxiliary, _ = distil(self.protected, self.setting.server_data, self.distillation)
+        prefix = draw_prefix(self.protected.prefix_shapes, self.prefix_std, self.setting.seed)
+        return State(prefix, auxiliary, frozenset(), {})
+
+    @property
+    def distillation(self) -> Distillation:
+        """How the server distils."""
+        return Distillation(
+            self.distillation_steps,
+            self.distillation_batch_size,
+            self.distillation_learning_rate,
+            start=self.auxiliary_start,
+            seed=self.setting.seed,
+        )
+
+    @cached_property
+    def protected(self) -> ProtectedModel:
+        """The full model, for the server's eyes."""
+        return protect(
+            self.setting,
+            Protection(
+                protects=self.protects,
+                prefixed=self.prefixed,
+                prefix_length=self.prefix_length,
+                shape=self.auxiliary,
+                blocks=self.auxiliary_blocks,
+                batch_size=self.distillation_batch_size,
+            ),
+        )
+
+    def plan(self, state: State, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        """Send the prefix, and the auxiliary to those who do not have it yet."""
+        prefix, auxiliary = named(PREFIX, state.prefix), named(AUXILIARY, state.auxiliary)
+        return [
+            Download(round, client, prefix if client in state.equipped else prefix | auxiliary)
+            for client in sorted(cohort)
+        ]
+
+    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
+        """Train the auxiliary, then the prefix; upload the prefix and keep the rest."""
+        results: list[ClientResult] = []
+        own = [replace(task, data=task.data.only(self._client.features)) for task in tasks]
+        size = self.setting.training.clients_per_batch
+        for batch in client_batches(own, size, key=lambda task: task.local is None):
+            staged = run_stages(
+                self.stages,
+                self._client,
+                [self._start(task) for task in batch],
+                batch,
+                self.setting,
+                self.auxiliary_learning_rate,
+                privatizer,
+            )
+            for client, optimisers in staged:
+                uploads = {name: client.params[name] for name in self.uploads}
+                keeps = {n: value for n, value in client.params.items() if n not in uploads}
+                results.append(client.result(uploads, {**keeps, **optimisers}))
+        return sorted(results, key=lambda result: result.update.client)
+
+    def aggregate(self, state: State, updates: Sequence[Update]) -> State:
+        """Average the prefixes, and train the average inside the full model."""
+        if not updates:
+            return state
+        prefix: Arrays = {
+            name: average(updates, f"{PREFIX}.{name}", self.weighting) for name in state.prefix
+        }
+        optimiser = state.optimiser
+        if self.server_step:
+            prefix, optimiser = server_stage(
+                self.protected, prefix, optimiser, self.setting, updates[0].round
+            )
+        equipped = state.equipped | {update.client for update in updates}
+        return State(prefix, state.auxiliary, equipped, optimiser)
+
+    @torch.no_grad()
+    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+        """Classify with the client's own auxiliary and the server's prefix."""
+        weights = self._alone(self._weights(download, local))
+        prefix = self._alone(part_of(PREFIX, download.arrays))
+        seen = self._alone({kind: features[kind] for kind in self._client.features})
+        shared = self._client.represent(weights, prefix)
+        return Prediction(self._client.logits(weights, prefix, shared, seen)[0])
+
+    @torch.no_grad()
+    def predict_global(self, state: State, features: Arrays) -> Prediction:
+        """Classify with the full model, on the server."""
+        prefix = self._alone(state.prefix)
+        seen = self._alone({kind: features[kind] for kind in self.protected.features})
+        return Prediction(self.protected.logits(prefix, self.protected.represent(prefix), seen)[0])
+
+    def to_arrays(self, state: State) -> Arrays:
+        """All of the server's state."""
+        return {
+            **named(PREFIX, state.prefix),
+            **named(AUXILIARY, state.auxiliary),
+            **named(OPTIMISER, state.optimiser),
+            "equipped": torch.tensor(sorted(state.equipped), dtype=torch.int64),
+        }
+
+    def from_arrays(self, arrays: Arrays) -> State:
+        """Inverse of `to_arrays`."""
+        return State(
+            part_of(PREFIX, arrays),
+            part_of(AUXILIARY, arrays),
+            frozenset(ClientId(client) for client in arrays["equipped"].tolist()),
+            part_of(OPTIMISER, arrays),
+        )
+
+    def _start(self, task: ClientTask) -> Arrays:
+        """A client's arrays at the beginning of its round, ``prefix.*`` and ``auxiliary.*``."""
+        prefix = named(PREFIX, part_of(PREFIX, task.download.arrays))
+        return prefix | named(AUXILIARY, self._weights(task.download, task.local))
+
+    def _weights(self, download: Download, local: Arrays | None) -> Arrays:
+        """A client's own auxiliary weights, or those that it has just been sent."""
+        found = part_of(AUXILIARY, local or {}) or part_of(AUXILIARY, download.arrays)
+        if not found:
+            raise MethodError(
+                f"client {download.client} took part before, but its local state with its "
+                "auxiliary model is not here: continue from a run directory that holds it"
+            )
+        return found
+
+    def _alone(self, arrays: Arrays) -> Arrays:
+        """Give one client's arrays a leading axis, on the backbone's device."""
+        return {name: v[None].to(self.setting.backbone.device) for name, v in arrays.items()}
+
+    @cached_property
+    def _client(self) -> AuxiliaryModel:
+        return self.protected.auxiliary
+
+
+METHOD = FedSP

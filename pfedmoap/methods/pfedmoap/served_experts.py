@@ -1,0 +1,123 @@
+"""The experts that clients are served: on the wire, encoded once, stacked, and asked by newcomers.
+
+A client with an entry in the pool is sent ``experts`` (k, L, W) and ``expert_clients`` (k,), and
+keeps both. One without an entry may be sent ``guest_experts``, which are only classified with.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
+from pfedmoap.models.clip.clip import PromptEncoder
+from pfedmoap.prompts.tuning import classify, encode_unique
+from pfedmoap.server.expert_pool import Expert
+from pfedmoap.wire.messages import Arrays, ClientId
+
+EXPERTS = "experts"
+OWNERS = "expert_clients"
+GUESTS = "guest_experts"
+
+ClassFeatures = Mapping[ClientId, Sequence[Tensor]]
+"""Class features (C, D) of each expert that a client was served, by client."""
+
+
+def pack_experts(served: Sequence[Expert], context: Tensor) -> Arrays:
+    """Put experts and whose they are into arrays.
+
+    Args:
+        served: k experts, in the order in which they are served; none is an answer too.
+        context: Any prompt (L, W), for shape and dtype where nobody is served.
+
+    Returns:
+        ``experts`` (k, L, W) and ``expert_clients`` (k,) int64.
+    """
+    contexts = [expert.context for expert in served]
+    stacked = torch.stack(contexts) if contexts else context.new_zeros(0, *context.shape)
+    ids = [expert.client for expert in served]
+    return {EXPERTS: stacked, OWNERS: torch.tensor(ids, dtype=torch.int64)}
+
+
+def pack_guests(served: Sequence[Expert]) -> Arrays:
+    """Put a newcomer's experts, at least one, into ``guest_experts`` (k, L, W)."""
+    return {GUESTS: torch.stack([expert.context for expert in served])}
+
+
+def held_experts(arrays: Arrays) -> Arrays:
+    """Pick out experts and whose they are; nothing where a client was served none."""
+    return {name: arrays[name] for name in (EXPERTS, OWNERS) if name in arrays}
+
+
+def expert_owners(arrays: Arrays) -> tuple[ClientId, ...]:
+    """Whose prompts the packed experts are, in their order."""
+    return tuple(ClientId(owner) for owner in arrays[OWNERS].tolist())
+
+
+def expert_count(task: ClientTask) -> int | None:
+    """How many experts a client was served; ``None`` for one without an entry in the pool."""
+    experts = task.download.arrays.get(EXPERTS)
+    return None if experts is None else len(experts)
+
+
+def encode_experts(
+    tasks: Sequence[ClientTask], encoder: PromptEncoder, setting: Setting
+) -> ClassFeatures:
+    """Encode all experts of a round, each once, however many clients it serves.
+
+    Args:
+        tasks: The round's tasks.
+        encoder: From contexts (E, L, W) to class features (E, C, D).
+        setting: The task.
+
+    Returns:
+        Class features by client.
+    """
+    served = [(task.download.client, task.download.arrays.get(EXPERTS, ())) for task in tasks]
+    encoded = iter(
+        encode_unique(
+            encoder,
+            [expert for _, experts in served for expert in experts],
+            setting.training.clients_per_batch,
+            setting.backbone.device,
+        )
+    )
+    return {client: [next(encoded) for _ in experts] for client, experts in served}
+
+
+def stack_experts(tasks: Sequence[ClientTask], features: ClassFeatures, setting: Setting) -> Tensor:
+    """Stack the class features of equally many experts of K clients.
+
+    Args:
+        tasks: K tasks.
+        features: Class features by client.
+        setting: The task.
+
+    Returns:
+        (K, k, C, D), on the backbone's device.
+    """
+    backbone = setting.backbone
+    shape = (len(setting.class_names), backbone.embed_dim)
+    flat = [feature for task in tasks for feature in features[task.download.client]]
+    stacked = torch.stack(flat) if flat else torch.zeros(0, *shape, device=backbone.device)
+    return stacked.view(len(tasks), -1 if flat else 0, *shape)
+
+
+@torch.no_grad()
+def newcomers_vote(
+    encoder: PromptEncoder, sent: Arrays, setting: Setting, image: Tensor
+) -> Prediction:
+    """Classify with the prompt that a newcomer was sent and its guests, if any, with equal votes.
+
+    Args:
+        encoder: From contexts (E, L, W) to class features (E, C, D).
+        sent: ``context`` (L, W), and ``guest_experts`` (k, L, W) where there are some.
+        setting: The task.
+        image: Image features, (B, D).
+
+    Returns:
+        Mean logits over the prompts, (B, C).
+    """
+    prompts = (sent["context"], *sent.get(GUESTS, ()))
+    votes = [classify(encoder, prompt, setting, image).logits for prompt in prompts]
+    return Prediction(torch.stack(votes).mean(0) if len(votes) > 1 else votes[0])

@@ -1,0 +1,1 @@
+"""Frozen models: CLIPs, language models, protected ones, ones that can only be asked."""

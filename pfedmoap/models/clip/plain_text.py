@@ -1,0 +1,113 @@
+"""The plain prompt encoder: every class's full prompt through the model's own text tower.
+
+Works for any text tower (class-specific contexts, any class position, non-causal or Hugging Face
+towers, CoCa), because it runs the library's own ``encode_text`` and only replaces what the token
+embedding returns. It is also the slow truth that the shared-prefix encoder is tested against.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from pfedmoap.errors import BackboneError, ShapeError
+from pfedmoap.models.clip.tokens import PromptTokens
+
+
+def token_embedding(model: nn.Module) -> nn.Module:
+    """Find the module that embeds a text tower's tokens.
+
+    Raises:
+        BackboneError: The model has no text tower of a known form.
+    """
+    for tower in (model, getattr(model, "text", None)):
+        found = getattr(tower, "token_embedding", None)
+        if isinstance(found, nn.Module):
+            return found
+    transformer: Any = getattr(getattr(model, "text", None), "transformer", None)
+    if hasattr(transformer, "get_input_embeddings"):
+        embedding: nn.Module = transformer.get_input_embeddings()
+        return embedding
+    raise BackboneError(
+        f"{type(model).__name__} has no token embedding to put a prompt into; "
+        "prompt learning needs a text tower over token embeddings"
+    )
+
+
+@contextmanager
+def _embedding_replaced(module: nn.Module, embedded: Tensor) -> Iterator[None]:
+    handle = module.register_forward_hook(lambda *_: embedded)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+class PlainPromptEncoder(nn.Module):
+    """Encode prompts row by row: E x C full-length sequences.
+
+    Args:
+        model: An open_clip model with ``encode_text``.
+        tokens: The layout of the prompts.
+        memory_bytes: Bound on the activations kept for the backward pass; beyond it, rows are
+            encoded in chunks and recomputed in the backward pass.
+    """
+
+    def __init__(self, model: nn.Module, tokens: PromptTokens, memory_bytes: int) -> None:
+        super().__init__()
+        self._model = [model]  # in a list: the frozen model is not part of this module's state
+        embedding = token_embedding(model)
+        self._embedding = [embedding]
+        device = next(embedding.parameters()).device
+        self._ids = tokens.ids.to(device)
+        self._slots = tokens.slots.to(device)
+        with torch.no_grad():
+            self._embedded = embedding(self._ids)  # (C, T, W)
+        layers = sum(1 for m in model.modules() if isinstance(m, nn.MultiheadAttention)) or 12
+        row_bytes = 16 * layers * self._embedded[0].numel() * self._embedded.element_size()
+        self._rows_per_chunk = max(1, memory_bytes // row_bytes)
+
+    def forward(self, contexts: Tensor) -> Tensor:
+        """Encode contexts into class features.
+
+        Args:
+            contexts: Shared by all classes (E, L, W), or class-specific (E, C, L, W).
+
+        Returns:
+            Unit-norm float32 features, (E, C, D).
+
+        Raises:
+            ShapeError: The contexts do not fit the layout.
+        """
+        classes, length = self._slots.shape
+        width = self._embedded.shape[-1]
+        if contexts.shape[-2:] != (length, width) or contexts.dim() not in (3, 4):
+            raise ShapeError(
+                f"contexts have shape {tuple(contexts.shape)}, expected (E, {length}, {width}) or "
+                f"(E, {classes}, {length}, {width})"
+            )
+        experts = contexts.shape[0]
+        if contexts.dim() == 3:
+            contexts = contexts.unsqueeze(1).expand(-1, classes, -1, -1)
+        index = self._slots[None, :, :, None].expand(experts, -1, -1, width)
+        embedded = self._embedded.expand(experts, -1, -1, -1)
+        embedded = embedded.scatter(2, index, contexts.to(embedded.dtype)).flatten(0, 1)
+        ids = self._ids.expand(experts, -1, -1).flatten(0, 1)
+        chunks = []
+        for rows in torch.arange(len(ids)).split(self._rows_per_chunk):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            if len(rows) < len(ids) and torch.is_grad_enabled():
+                chunk = checkpoint(self._encode, ids[part], embedded[part], use_reentrant=False)
+            else:
+                chunk = self._encode(ids[part], embedded[part])
+            chunks.append(chunk)
+        return torch.cat(chunks).view(experts, classes, -1)
+
+    def _encode(self, ids: Tensor, embedded: Tensor) -> Tensor:
+        with _embedding_replaced(self._embedding[0], embedded):
+            features: Tensor = self._model[0].encode_text(ids)  # type: ignore[operator]  # open_clip
+        return F.normalize(features.float(), dim=-1)

@@ -1,0 +1,16 @@
+"""One multiple-choice question, as a language model reads it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as a language model is asked it.
+
+    Attributes:
+        prompt: What stands before the answer.
+        choices: At least two answers, of which one is right.
+    """
+
+    prompt: str
+    choices: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""What prompt methods share: initial contexts, tuning, sets of prompts."""

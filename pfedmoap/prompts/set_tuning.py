@@ -1,0 +1,264 @@
+"""Training and using a set of prompts: what PFPT and its prompt-tuning baselines share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pfedmoap.client.batches import Batch
+from pfedmoap.client.optimisers import SGD, Adam, Optimiser
+from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_one_phase
+from pfedmoap.client.problem import Problem
+from pfedmoap.contract.stacking import TrainedClient, stack_arrays
+from pfedmoap.contract.tasks import ArraySpec, ClientTask, Prediction, Setting
+from pfedmoap.errors import ConfigError
+from pfedmoap.models.logits import cross_entropy
+from pfedmoap.prompts.set_elements import (
+    PROMPTS,
+    Elements,
+    Initial,
+    Modality,
+    TextContexts,
+    VisualTokens,
+)
+from pfedmoap.prompts.set_selection import Rule, Selection, cosine
+from pfedmoap.prompts.tuning import tune
+from pfedmoap.wire.messages import Arrays
+
+OptimiserName = Literal["adam", "sgd"]
+_IMAGES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class PromptSetProblem(Problem):
+    """Cross-entropy of K clients' prompt sets, with the terms that methods add.
+
+    The loss of an image is ``CE + similarity_weight * sum_j cos(query, key_j)`` over its chosen
+    prompts j (PFPT's loss, after L2P). Under the rule ``all`` there is no such sum.
+
+    Attributes:
+        elements: How a set enters the model.
+        selection: Which prompts an image uses.
+        similarity_weight: Weight of the similarity. Positive, as in PFPT, pushes prompts away from
+            the queries that chose them; negative pulls them, as in L2P.
+        proximal: Weight mu of ``mu / 2 ||P - anchor||^2``.
+        anchor: What the prompts are pulled to, (K, n, ...); ``None`` for no pull.
+        correction: Added to the prompts' gradient, (K, n, ...); ``None`` for nothing.
+    """
+
+    elements: Elements
+    selection: Selection
+    similarity_weight: float
+    proximal: float = 0.0
+    anchor: Tensor | None = None
+    correction: Tensor | None = None
+
+    def represent(self, params: Arrays) -> Arrays:
+        """Compute what images share."""
+        return self.elements.represent(params)
+
+    def settle(self, params: Arrays, shared: Arrays, batch: Batch) -> Arrays:
+        """Let a batch's images elect its prompts; see `pfedmoap.client.privatizer.BatchWide`."""
+        if self.selection.rule != "batch":
+            return {}
+        similarity = self._similarity(params, shared, batch.features)
+        return {"chosen": self.selection.elected(similarity, batch.weight > 0)}  # (K, k)
+
+    def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
+        """One loss an image, (K, B)."""
+        similarity = self._similarity(params, shared, features)  # (K, B, n)
+        if "chosen" in shared:
+            elected = shared["chosen"][:, None]
+            chosen = elected.expand(-1, similarity.shape[1], -1)
+        else:
+            chosen = self.selection.nearest(similarity)
+        each = cross_entropy(self.elements.logits(params, shared, features, chosen), labels)
+        if self.selection.rule == "all":
+            return each
+        return each + self.similarity_weight * similarity.gather(-1, chosen).sum(-1)
+
+    def penalty(self, params: Arrays) -> Tensor:
+        """The pull, and a linear term whose gradient is the correction, (K,)."""
+        prompts = params[PROMPTS]
+        total = prompts.new_zeros(len(prompts))
+        if self.anchor is not None:
+            moved = (prompts - self.anchor).pow(2).flatten(1).sum(1)
+            total = total + self.proximal / 2 * moved
+        if self.correction is not None:
+            total = total + (prompts * self.correction).flatten(1).sum(1)
+        return total
+
+    def logits(self, params: Arrays, features: Arrays) -> Tensor:
+        """Classify, each image with its own nearest prompts, (K, B, C)."""
+        shared = self.represent(params)
+        chosen = self.selection.nearest(self._similarity(params, shared, features))
+        return self.elements.logits(params, shared, features, chosen)
+
+    def _similarity(self, params: Arrays, shared: Arrays, features: Arrays) -> Tensor:
+        queries = self.elements.queries(params, features)
+        return cosine(queries, self.elements.keys(params, shared))
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """How sets of prompts are made, chosen from and trained.
+
+    Attributes:
+        modality: ``visual`` tokens or ``text`` contexts; see `VisualTokens` and `TextContexts`.
+        initial: Where visual tokens start.
+        context_length: Context vectors of a text context.
+        context_init: Words that text contexts start from; ``None`` for none.
+        selection: Who chooses the prompts of an image; see `Selection`.
+        chosen: How many are chosen.
+        similarity_weight: See `PromptSetProblem`.
+        optimiser: The clients': PFPT's ``adam``, ``sgd`` with the training's momentum, or any.
+        head: What classifies an image of visual tokens; see `VisualTokens`.
+        projection: Whether its query goes through a trained matrix.
+    """
+
+    modality: Modality = "visual"
+    initial: Initial = "class_token"
+    context_length: int = 4
+    context_init: str | None = None
+    selection: Rule = "all"
+    chosen: int = 10
+    similarity_weight: float = 0.01
+    optimiser: OptimiserName | Optimiser = "adam"
+    head: Literal["text", "trained"] = "text"
+    projection: bool = False
+
+    def __post_init__(self) -> None:
+        if self.modality == "text" and (self.head == "trained" or self.projection):
+            raise ConfigError(
+                "the trained head and projection belong to modality 'visual': text contexts act "
+                "through the class features alone"
+            )
+        if self.projection and self.selection == "all":
+            raise ConfigError("selection 'all' compares nothing: it has no use for a projection")
+
+
+@dataclass(frozen=True)
+class PromptSets:
+    """Everything about prompt sets that does not depend on how a server merges them.
+
+    Attributes:
+        setting: The task.
+        elements: What the elements are.
+        selection: Which of them an image uses.
+        similarity_weight: See `PromptSetProblem`.
+        optimiser: The clients' optimiser, without weight decay, so that a prompt that no image
+            chose does not move.
+    """
+
+    setting: Setting
+    elements: Elements
+    selection: Selection
+    similarity_weight: float
+    optimiser: Optimiser
+
+    @classmethod
+    def make(cls, setting: Setting, options: SetOptions) -> "PromptSets":
+        """Put the parts together.
+
+        Raises:
+            BackboneError: The backbone has no place for the prompts.
+        """
+        elements: Elements = (
+            VisualTokens(setting, options.initial, head=options.head, projection=options.projection)
+            if options.modality == "visual"
+            else TextContexts(setting, options.context_length, options.context_init)
+        )
+        setting.backbone.require_features(elements.features)
+        named: dict[str, Optimiser] = {"adam": Adam(), "sgd": SGD(setting.training.momentum)}
+        chosen = options.optimiser
+        return cls(
+            setting,
+            elements,
+            Selection(options.selection, options.chosen),
+            options.similarity_weight,
+            named[chosen] if isinstance(chosen, str) else chosen,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a client trains, by name: the set, and what is beside it."""
+        return (PROMPTS, *self.elements.extras)
+
+    def uploads(
+        self, spec: Callable[[tuple[int, ...]], ArraySpec], most: int
+    ) -> dict[str, ArraySpec]:
+        """Declare the set, with ``spec`` made from its shape (most, ...), and what is beside it."""
+        beside = {name: ArraySpec(shape) for name, shape in self.elements.extras.items()}
+        return {PROMPTS: spec((most, *self.elements.shape)), **beside}
+
+    def problem(self) -> PromptSetProblem:
+        """What clients minimise, without anything that a method adds."""
+        return PromptSetProblem(self.elements, self.selection, self.similarity_weight)
+
+    def train(
+        self,
+        tasks: Sequence[ClientTask],
+        privatizer: Privatizer,
+        problem: Callable[[Sequence[ClientTask], Arrays], PromptSetProblem],
+    ) -> list[TrainedClient]:
+        """Train the sets that the clients were sent, and what is beside them.
+
+        Args:
+            tasks: The round's tasks in any order.
+            privatizer: How gradients are formed.
+            problem: What K clients minimise, given their tasks and what they start from.
+
+        Returns:
+            The trained clients, in the order of their ids.
+        """
+
+        def begin(batch: list[ClientTask]) -> tuple[PromptSetProblem, Arrays]:
+            device = self.setting.backbone.device
+            start = {name: stack_arrays(batch, name, device) for name in self.names}
+            return problem(batch, start), start
+
+        return tune(
+            tasks,
+            self.setting,
+            privatizer,
+            begin,
+            key=lambda task: len(task.download.arrays[PROMPTS]),
+            optimiser=self.optimiser,
+        )
+
+    @torch.no_grad()
+    def classify(self, arrays: Arrays, features: Arrays) -> Prediction:
+        """Classify images with one set, each with its own nearest prompts.
+
+        Args:
+            arrays: The set and what is beside it.
+            features: By kind, (B, ...).
+        """
+        device = self.setting.backbone.device
+        params = {name: arrays[name][None].to(device) for name in self.names}
+        total = len(features[self.elements.features[0]])
+        problem = self.problem()
+        parts = [
+            problem.logits(
+                params,
+                {k: features[k][None, part].to(device) for k in self.elements.features},
+            )[0]
+            for part in (slice(i, i + _IMAGES_AT_ONCE) for i in range(0, total, _IMAGES_AT_ONCE))
+        ]
+        return Prediction(torch.cat(parts))
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Say why a mode would void the guarantee, as far as the clients' training goes."""
+        if mode == "joint" and self.selection.rule == "batch":
+            return (
+                "the images of a batch vote for its prompts, so that one image acts on the "
+                "gradients of the others; use selection 'sample' or 'all'"
+            )
+        return gap_of_one_phase(mode)
+
+
+def moved_rows(before: Tensor, after: Tensor) -> Tensor:
+    """Which prompts of a set training has changed: two (n, ...) to (n,) bool."""
+    return (before != after).flatten(1).any(1)

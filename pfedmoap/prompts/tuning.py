@@ -1,0 +1,174 @@
+"""Prompt tuning itself (CoOp, arXiv 2109.01134): the piece that all text-prompt methods share."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pfedmoap.client.local_training import Stepping, train_locally
+from pfedmoap.client.optimisers import Optimiser
+from pfedmoap.client.privatizer import Privatizer
+from pfedmoap.client.problem import Problem
+from pfedmoap.contract.stacking import TrainedClient, client_batches, cohort_of, trained_clients
+from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
+from pfedmoap.models.clip.clip import PromptEncoder
+from pfedmoap.models.logits import cosine_logits, cross_entropy
+from pfedmoap.server.aggregation import Weighting, average
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+
+
+@torch.no_grad()
+def template_features(setting: Setting, template: str | None = None) -> Tensor:
+    """Encode the class names in hand-written prompts.
+
+    Args:
+        setting: The task; its templates are used where none is given.
+        template: One template with ``{}`` for the class name.
+
+    Returns:
+        Unit-norm mean over the templates, (C, D).
+    """
+    templates = setting.templates if template is None else (template,)
+    encoded = [
+        setting.backbone.text_features([each.format(name) for name in setting.class_names])
+        for each in templates
+    ]
+    return F.normalize(torch.stack(encoded).sum(0), dim=-1)
+
+
+@torch.no_grad()
+def classify(
+    encoder: PromptEncoder, context: Tensor, setting: Setting, image: Tensor
+) -> Prediction:
+    """Classify images (B, D) with one prompt (L, W), wherever the two are stored."""
+    backbone = setting.backbone
+    text = encoder(context[None].to(backbone.device))[0]  # (C, D)
+    return Prediction(cosine_logits(image.to(backbone.device), text, backbone.logit_scale))
+
+
+def broadcast(arrays: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
+    """Address the same arrays to every client of a cohort, in the order of ids."""
+    return [Download(round, client, arrays) for client in sorted(cohort)]
+
+
+def average_or_keep(
+    state: Tensor, updates: Sequence[Update], name: str, weighting: Weighting
+) -> Tensor:
+    """Average one uploaded array; without updates, the state stays as it is."""
+    return average(updates, name, weighting) if updates else state
+
+
+def whole_prompt(params: Arrays) -> Tensor:
+    """The prompt of a client that trains it in one piece, (K, L, W)."""
+    return params["context"]
+
+
+@dataclass(frozen=True)
+class PromptProblem(Problem):
+    """Cross-entropy of each client's prompt, optionally pulled towards an anchor (FedProx).
+
+    Attributes:
+        encoder: From contexts (E, L, W) to class features (E, C, D).
+        scale: Logit scale.
+        compose: Assembles the prompts from their parts, (K, L, W), or (K, P, L, W) for P a client.
+        proximal: Weight mu of ``mu / 2 ||P - anchor||^2`` (FedProx, arXiv 1812.06127, eq. 2).
+        anchor: What the parts named ``context`` are pulled to, (K, L, W); ``None`` for no pull.
+    """
+
+    encoder: PromptEncoder
+    scale: float
+    compose: Callable[[Arrays], Tensor] = whole_prompt
+    proximal: float = 0.0
+    anchor: Tensor | None = None
+
+    def encode(self, params: Arrays) -> Tensor:
+        """Class features of the prompts, (K, C, D) or (K, P, C, D)."""
+        prompts = self.compose(params)
+        encoded: Tensor = self.encoder(prompts.flatten(0, -3)).unflatten(0, prompts.shape[:-2])
+        return encoded
+
+    def represent(self, params: Arrays) -> Arrays:
+        """Encode the prompts."""
+        return {"text": self.encode(params)}
+
+    def logits(self, text: Tensor, features: Arrays) -> Tensor:
+        """Classify images: class features (..., C, D) and features by kind, to (..., B, C)."""
+        return cosine_logits(features["image"], text, self.scale)
+
+    def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
+        """Cross-entropy over all classes, (K, B)."""
+        del params
+        return cross_entropy(self.logits(shared["text"], features), labels)
+
+    def penalty(self, params: Arrays) -> Tensor:
+        """The proximal term, (K,); its gradient flows into the prompt."""
+        if self.anchor is None:
+            return super().penalty(params)
+        return self.proximal / 2 * (params["context"] - self.anchor).pow(2).flatten(1).sum(1)
+
+
+def tune(
+    tasks: Sequence[ClientTask],
+    setting: Setting,
+    privatizer: Privatizer,
+    begin: Callable[[list[ClientTask]], tuple[Problem, Arrays]],
+    *,
+    key: Callable[[ClientTask], Hashable] = lambda _: 0,
+    learning_rates: Mapping[str, float] | None = None,
+    optimiser: Optimiser | None = None,
+    phase: str | None = None,
+) -> list[TrainedClient]:
+    """Train a round's clients, in batches of clients that fit together.
+
+    Args:
+        tasks: The round's tasks in any order.
+        setting: Training options and seed.
+        privatizer: How gradients are formed.
+        begin: Makes the local problem of K tasks and their initial parameters, each (K, ...).
+        key: Clients with different keys never train in one batch.
+        learning_rates: Step sizes of parameters that differ from the prompt's.
+        optimiser: ``None`` for the training's SGD.
+        phase: Names the training where it is not the only one of the round; see `Stream`.
+
+    Returns:
+        The trained clients, in the order of their ids.
+    """
+    tuned: list[TrainedClient] = []
+    for batch in client_batches(tasks, setting.training.clients_per_batch, key):
+        problem, params = begin(batch)
+        rates = dict.fromkeys(params, setting.training.learning_rate) | dict(learning_rates or {})
+        trained = train_locally(
+            problem,
+            params,
+            cohort_of(batch, setting.seed, setting.backbone.device, phase),
+            Stepping(setting.training, rates, privatizer, optimiser),
+        )
+        tuned += trained_clients(batch, trained)
+    return sorted(tuned, key=lambda client: client.task.download.client)
+
+
+@torch.no_grad()
+def encode_unique(
+    encoder: PromptEncoder, contexts: Sequence[Tensor], at_most: int, device: torch.device
+) -> list[Tensor]:
+    """Encode frozen contexts, equal ones only once however many clients use them.
+
+    Args:
+        encoder: From contexts (E, L, W) to class features (E, C, D).
+        contexts: Any number of contexts, each (L, W).
+        at_most: Contexts to encode in one call.
+        device: Where the encoder's weights are.
+
+    Returns:
+        Class features (C, D) of each context.
+    """
+    keys = [context.detach().cpu().contiguous().numpy().tobytes() for context in contexts]
+    unique = dict(zip(keys, contexts, strict=True))
+    features: list[Tensor] = []
+    for chunk in torch.arange(len(unique)).split(at_most) if unique else ():
+        rows = [list(unique.values())[i] for i in chunk.tolist()]
+        features.extend(encoder(torch.stack(rows).to(device)))
+    found = dict(zip(unique, features, strict=True))
+    return [found[key] for key in keys]

@@ -1,0 +1,109 @@
+"""Whose folder it is, and which files in it are a run's own to delete.
+
+A folder is a run's if it has a valid manifest, and only an absent or empty one may become a run's.
+Files are recognised by name *and* place, and nothing is done through a symbolic link.
+"""
+
+from pathlib import Path
+
+from pfedmoap.errors import RunError
+from pfedmoap.runs.manifest import CLIENT, FILE, Manifest, STATE, read_manifest
+from pfedmoap.storage.own_files import (
+    contents_in_words,
+    holds_nothing,
+    real_folders,
+    refuse_link,
+    remove_files,
+)
+from pfedmoap.runs.layout import PRIVATE
+from pfedmoap.storage.atomic_files import target_of_temporary
+
+TOP_FILES = ("config.json", "task.json", "metrics.jsonl", FILE, "per_client.csv", "privacy.json")
+FOLDERS = ("server", "clients", "ledgers", PRIVATE)
+
+
+def claimed(run: Path) -> Manifest | None:
+    """Find whose a folder is, before anything in it is touched.
+
+    Args:
+        run: The folder.
+
+    Returns:
+        The manifest of the run that is there; ``None`` where a new run may start.
+
+    Raises:
+        RunError: It holds something else, or a run without its manifest, or one with links.
+    """
+    if holds_nothing(run):
+        return None
+    refuse_links(run)
+    found = read_manifest(run)
+    if found is None:
+        refuse_lost_manifest(run)
+        raise RunError(
+            f"{run} holds things that are no run of this package ({contents_in_words(run)}); "
+            "nothing was touched. Choose a folder with --out that is absent or empty"
+        )
+    return found
+
+
+def refuse_links(run: Path) -> None:
+    """Refuse a run in which a file or folder of ours is a symbolic link.
+
+    Raises:
+        RunError: One is.
+    """
+    refuse_link(run / PRIVATE)
+    for part in (run, run / PRIVATE):
+        for name in (*FOLDERS, *TOP_FILES):
+            refuse_link(part / name)
+        clients = part / "clients"
+        if clients.is_dir():
+            for folder in sorted(clients.iterdir()):
+                if CLIENT.fullmatch(folder.name):
+                    refuse_link(folder)
+
+
+def refuse_lost_manifest(run: Path) -> None:
+    """Refuse a folder with the traces of a run's rounds, but without its manifest.
+
+    Raises:
+        RunError: It has such traces; the message says what is there.
+    """
+    states = sum(
+        STATE.fullmatch(file.name) is not None
+        for where in _state_folders(run)
+        if (folder := run.joinpath(*where)).is_dir() and not folder.is_symlink()
+        for file in folder.iterdir()
+    )
+    lines = run / "metrics.jsonl"
+    rounds = len(lines.read_text(errors="replace").splitlines()) if lines.is_file() else 0
+    config = (run / "config.json").is_file() and (run / "task.json").is_file()
+    if states or (config and rounds):
+        raise RunError(
+            f"{run / FILE} is missing, but there are {states} state files and {rounds} lines of "
+            "metrics: without it nobody knows which state is whole. Nothing was touched. Restore "
+            "it from a copy, or start anew in another folder"
+        )
+
+
+def sweep(run: Path, manifest: Manifest) -> None:
+    """Delete our state files that the manifest does not name, and our temporary files."""
+    for part in ((), (PRIVATE,)):
+        remove_files(run, part, lambda name: target_of_temporary(name) in TOP_FILES)
+    for where in _state_folders(run):
+
+        def unnamed(name: str, where: tuple[str, ...] = where) -> bool:
+            state = STATE.fullmatch(target_of_temporary(name) or name) is not None
+            place = "/".join(part for part in (*where, name) if part != PRIVATE)
+            return state and place not in manifest.files
+
+        remove_files(run, where, unnamed)
+
+
+def _state_folders(run: Path) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [("server",)]
+    for clients in (("clients",), (PRIVATE, "clients")):
+        names = real_folders(run, clients, lambda name: CLIENT.fullmatch(name) is not None)
+        found += [(*clients, name) for name in names]
+    return found

@@ -1,0 +1,77 @@
+"""The records of a run's rounds: one log that may be shown, and one for the operator's eyes alone.
+
+The private log lies in the run's private part, which only its owner may enter. It holds what is
+counted from private data without noise, results of evaluation included, and where a privatizer
+keeps cohorts secret, who took part.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pfedmoap.errors import RunError
+from pfedmoap.runs.layout import Layout, PRIVATE, make_private_folder
+from pfedmoap.storage.atomic_files import append_line, write_bytes
+
+METRICS = "metrics.jsonl"
+Record = dict[str, Any]  # one line of a log: JSON of any shape
+
+
+def append_round(layout: Layout, record: Record, private: Record) -> None:
+    """Append a round's line to both logs; it is on the disk when this returns.
+
+    Args:
+        layout: Where the run's files are, and what of the record may be shown.
+        record: The round's record, with the ``round``.
+        private: What may be shown in no run, without it.
+    """
+    shown, own = layout.metrics(record)
+    own = own | private
+    if own:
+        folder = make_private_folder(layout.run)
+        append_line(folder / METRICS, _text({"round": record["round"]} | own), private=True)
+    append_line(layout.run / METRICS, _text(shown))
+
+
+def read_rounds(layout: Layout) -> list[Record]:
+    """Read all complete lines; the private ones fill their places where they are at hand.
+
+    Raises:
+        RunError: A line is damaged.
+    """
+    private = {record["round"]: record for record in _lines(layout.run / PRIVATE / METRICS)}
+    return [record | private.get(record["round"], {}) for record in _lines(layout.run / METRICS)]
+
+
+def drop_rounds_after(layout: Layout, round: int) -> None:
+    """Drop lines of later rounds, and incomplete ones, from both logs."""
+    for file, private in ((layout.run / METRICS, False), (layout.run / PRIVATE / METRICS, True)):
+        kept = [record for record in _lines(file) if record["round"] <= round]
+        text = "".join(_text(record) + "\n" for record in kept)
+        if file.exists() and file.read_text() != text:
+            write_bytes(file, text.encode(), private=private)
+
+
+def _text(record: Record) -> str:
+    return json.dumps(record, sort_keys=True)
+
+
+def _lines(file: Path) -> list[Record]:
+    if not file.exists():
+        return []
+    lines = file.read_text().splitlines(keepends=True)
+    return [
+        _parsed(line, f"line {number} of {file}")
+        for number, line in enumerate(lines, 1)
+        if line.endswith("\n")
+    ]
+
+
+def _parsed(line: str, where: str) -> Record:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise RunError(f"{where} is damaged ({error}); restore it from a copy") from error
+    if not isinstance(record, dict) or type(record.get("round")) is not int:
+        raise RunError(f"{where} is no record of a round; restore it from a copy")
+    return record

@@ -1,0 +1,1 @@
+"""What the server does: draws cohorts, checks uploads, averages, keeps experts."""

@@ -1,0 +1,65 @@
+"""The server's checks on an upload, before anything of it is used."""
+
+from collections.abc import Mapping
+
+import torch
+
+from pfedmoap.contract.tasks import ArraySpec
+from pfedmoap.errors import UpdateRejectedError
+from pfedmoap.wire.messages import Arrays, ClientId, Update
+
+
+def admit(
+    update: Update,
+    expected: Mapping[str, ArraySpec],
+    client: ClientId,
+    round: int,
+    sent: Arrays | None = None,
+) -> Update:
+    """Let an upload in, or refuse it whole.
+
+    Args:
+        update: What arrived.
+        expected: The method's declared uploads.
+        client: Who was asked.
+        round: Which round was asked for.
+        sent: What the client had been sent, for shapes that depend on it; see `ArraySpec`.
+
+    Returns:
+        The same update.
+
+    Raises:
+        UpdateRejectedError: It is from somebody else or for another round, has other arrays than
+            declared, or one with a wrong shape or dtype, a value that is not finite, or a norm
+            beyond the bound; or its number of examples is not positive.
+    """
+    if (update.client, update.round) != (client, round):
+        raise UpdateRejectedError(
+            f"update of client {update.client} for round {update.round}, "
+            f"expected client {client} in round {round}"
+        )
+    if set(update.arrays) != set(expected):
+        raise UpdateRejectedError(
+            f"update of client {client} holds {sorted(update.arrays)}, expected {sorted(expected)}"
+        )
+    if update.num_examples is not None and update.num_examples < 1:
+        raise UpdateRejectedError(f"client {client} claims {update.num_examples} examples")
+    for name, spec in expected.items():
+        array = update.arrays[name]
+        what = f"{name!r} of client {client}"
+        if not spec.admits(tuple(array.shape), sent):
+            rows = "" if spec.rows_of is None else f", with rows as in the sent {spec.rows_of!r}"
+            raise UpdateRejectedError(
+                f"{what} has shape {tuple(array.shape)}, expected {spec.shape}{rows}"
+            )
+        if array.dtype != spec.dtype:
+            raise UpdateRejectedError(f"{what} has dtype {array.dtype}, expected {spec.dtype}")
+        if not bool(torch.isfinite(array).all()):
+            raise UpdateRejectedError(
+                f"{what} holds values that are not finite: its training diverged; use a smaller "
+                "training.learning_rate"
+            )
+        norm = float(array.double().norm())
+        if norm > spec.max_norm:
+            raise UpdateRejectedError(f"{what} has norm {norm:.3g}, at most {spec.max_norm:g}")
+    return update

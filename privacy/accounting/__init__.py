@@ -1,0 +1,1 @@
+"""What a number of noisy steps costs, and how much noise a budget needs."""

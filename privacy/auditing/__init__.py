@@ -1,0 +1,1 @@
+"""Attacks on the mechanisms, correct and deliberately broken."""

@@ -1,0 +1,1 @@
+"""What each client has spent, on disk before it is spent."""

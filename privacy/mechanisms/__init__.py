@@ -1,0 +1,1 @@
+"""Where numbers become private: random streams, clipping, noise, sampling."""

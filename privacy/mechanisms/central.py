@@ -1,0 +1,247 @@
+"""Central client-level privacy: a trusted server noises the average of clipped moves once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pfedmoap.client.batches import Batch, BatchPlan, Stream
+from pfedmoap.client.privatizer import Authorisation, NoPrivacy
+from pfedmoap.client.privatizer_at_server import ServerSide
+from pfedmoap.client.problem import Problem
+from pfedmoap.errors import PrivacyError
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+from privacy.ledgers.ledger import Ledgers
+from privacy.mechanisms.clipping import AdaptiveClipping, Clipping, FixedClipping, Tally
+from privacy.mechanisms.randomness import Randomness
+
+EVERYBODY = ClientId(-1)
+"""Stands for all clients together: the one account, and who the noisy mean comes from."""
+
+
+@dataclass
+class ServerAccount:
+    """The one ledger of a run: whatever a round releases, it releases of every client.
+
+    Attributes:
+        ledgers: Where it is kept; a unit is one noisy mean.
+        releases: How many means the state at hand is made of, as its checkpoint says.
+    """
+
+    ledgers: Ledgers
+    releases: int = 0
+
+    def charge(self, round: int) -> float | None:
+        """Charge a round, and have that on the disk before returning.
+
+        Returns:
+            Epsilon spent including this round, or ``None`` where the budget does not suffice.
+
+        Raises:
+            PrivacyError: The ledger is damaged, another mechanism's, or older than the state.
+        """
+        with self.ledgers.locked():
+            charged = self.ledgers.rounds_charged(EVERYBODY)
+            if charged < self.releases:
+                raise PrivacyError(
+                    f"the server's state before round {round} is made of {self.releases} noisy "
+                    f"means, but its ledger ({self.ledgers.place}) has {charged} charges: it was "
+                    "lost or rolled back. Restore it: what was spent stays spent"
+                )
+            return self.ledgers.charge(EVERYBODY, round)
+
+
+@dataclass
+class CentralPrivacy:
+    """DP-FedAvg (McMahan et al., ICLR 2018, arXiv 1710.06963) for servers that only average.
+
+    **Unit**: a client with all its data. **Neighbours**: add or remove it. Each upload's move from
+    what the server sent is clipped to ``max_update_norm`` over all arrays together, the moves are
+    summed, noised once, and divided by the public number of clients that a round expects.
+    **Private**: the sequence of the server's states, and all that goes down to clients, against
+    other clients and the public. **Not covered**: the server itself, which is trusted and sees
+    each upload; what stays on clients; evaluation; timing.
+
+    Clients are drawn for a round each independently with probability ``participation``, from
+    secret randomness; this is what amplification by sampling is proved for. An empty cohort is a
+    round like any other, in which the state moves by noise alone.
+
+    Attributes:
+        account: The server's ledger.
+        clients: All clients; a public list.
+        participation: Public probability q of each client to be in a round.
+        noise_multiplier: Noise in multiples of the sensitivity; with adaptive clipping, of the
+            pair of sum and count.
+        clip_norm: Clipping norm of a move; where it adapts, that of the next round.
+        adaptive: How the norm follows the moves; ``None`` keeps it.
+        randomness: Where cohorts and noise come from.
+        statement: The guarantee in words and figures.
+    """
+
+    account: ServerAccount
+    clients: tuple[ClientId, ...]
+    participation: float
+    noise_multiplier: float
+    clip_norm: float
+    adaptive: AdaptiveClipping | None
+    randomness: Randomness
+    statement: dict[str, Any]  # JSON of any shape
+    _training: NoPrivacy = field(default_factory=NoPrivacy)
+    _tally: Tally = field(default_factory=Tally)
+    _charged: int | None = None
+
+    @property
+    def decoupled(self) -> bool:
+        """All parameters are trained together, without noise."""
+        return False
+
+    @property
+    def server(self) -> ServerSide:
+        """All of it happens at the server."""
+        return self
+
+    @property
+    def secret_cohort(self) -> bool:
+        """Amplification by sampling needs that nobody outside knows who took part."""
+        return True
+
+    @property
+    def expected_cohort(self) -> float:
+        """How many clients a round expects, which is public."""
+        return self.participation * len(self.clients)
+
+    def draw(
+        self, clients: Sequence[ClientId], round: int, scheduled: Sequence[ClientId]
+    ) -> tuple[ClientId, ...]:
+        """Draw each client independently; the public schedule is not used.
+
+        Raises:
+            PrivacyError: These are not the clients that the noise was planned for.
+        """
+        del scheduled
+        if tuple(sorted(clients)) != tuple(sorted(self.clients)):
+            raise PrivacyError(
+                f"the run has {len(clients)} clients, and privacy was planned for others "
+                f"({len(self.clients)}): plan it with the clients that can be drawn"
+            )
+        draws = self.randomness.stream("cohort", round)
+        drawn = (draws.uniform(len(clients)) < self.participation).tolist()
+        return tuple(client for client, is_in in zip(sorted(clients), drawn, strict=True) if is_in)
+
+    def authorise(
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
+    ) -> Authorisation:
+        """Charge the round to the server's ledger; without a budget nobody takes part."""
+        del known
+        spent = self.account.charge(round)
+        if spent is None:
+            self._charged = None
+            budget = self.account.ledgers.budget.epsilon
+            why = (
+                f"privacy budget: another round would exceed the server's epsilon {budget:g}; its "
+                "state stays as it is"
+            )
+            return Authorisation((), dict.fromkeys(sorted(cohort), why))
+        self._charged = round
+        return Authorisation(tuple(sorted(cohort)), {}, dict.fromkeys(self.clients, spent))
+
+    def batches(
+        self,
+        sizes: Sequence[int],
+        views: int,
+        streams: Sequence[Stream],
+        epochs: int,
+        batch_size: int,
+    ) -> BatchPlan:
+        """Plan ordinary epochs."""
+        return self._training.batches(sizes, views, streams, epochs, batch_size)
+
+    def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
+        """Form plain gradients."""
+        return self._training.gradients(problem, params, batch)
+
+    def release(self, update: Update, download: Download) -> Update:
+        """Send everything to the trusted server, but for the count, which no average may use."""
+        del download
+        return replace(update, num_examples=None)
+
+    def settle(
+        self,
+        round: int,
+        admitted: Sequence[Update],
+        sent: Mapping[ClientId, Download],
+        start: Callable[[], Arrays],
+    ) -> Sequence[Update]:
+        """Put one noisy mean in the place of the uploads; nothing where the round is not paid for.
+
+        A client whose upload was refused counts like one that was not drawn.
+
+        Raises:
+            PrivacyError: The server sends no public starting point of an uploaded array.
+        """
+        if self._charged != round:
+            return ()
+        self._charged = None
+        public = start()
+        missing = sorted({name for update in admitted for name in update.arrays} - public.keys())
+        if missing or not public:
+            raise PrivacyError(
+                f"central cannot cover {missing or 'uploads'}: the server sent no public starting "
+                "point for it"
+            )
+        moves = {
+            update.client: {
+                name: (value.cpu() - sent[update.client].arrays[name].cpu())[None]
+                for name, value in update.arrays.items()
+            }
+            for update in admitted
+        }
+        mean = self._noisy_mean(public, moves, round)
+        self.account.releases += 1
+        arrays = {name: value + mean[name].to(value.device) for name, value in public.items()}
+        return (Update(round, EVERYBODY, arrays, num_examples=None),)
+
+    def state(self) -> Mapping[str, float]:
+        """How many means were released, and the clipping norm."""
+        return {"releases": self.account.releases, "clip_norm": self.clip_norm}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            PrivacyError: The checkpoint says nothing of its releases.
+        """
+        if not {"releases", "clip_norm"} <= state.keys():
+            raise PrivacyError(
+                "the checkpoint does not say how many noisy means it is made of; restore "
+                "checkpoint.json, or start the run anew"
+            )
+        self.account.releases = int(state["releases"])
+        self.clip_norm = float(state["clip_norm"])
+
+    def clipped(self) -> Mapping[ClientId, float]:
+        """Tell whose moves were clipped (1) and whose were not (0)."""
+        return self._tally.take()
+
+    def describe(self) -> dict[str, Any]:
+        """State the guarantee."""
+        return self.statement
+
+    def _noisy_mean(
+        self, like: Arrays, moves: Mapping[ClientId, Arrays], round: int
+    ) -> dict[str, Tensor]:
+        """Clip, sum, noise and divide moves, each array (1, ...); and move the clipping norm."""
+        stream = self.randomness.stream("noise", round)
+        like = {name: value.cpu() for name, value in like.items()}
+        one = torch.ones(1, dtype=torch.bool)
+        clipping: Clipping = self.adaptive or FixedClipping(
+            self.noise_multiplier, self.expected_cohort
+        )
+        total = clipping.sum(like, self.clip_norm, stream)
+        for client, move in moves.items():
+            self._tally.note(client, total.add(move, one), one)
+        mean, following = total.finish()
+        self.clip_norm = float(following)
+        return mean

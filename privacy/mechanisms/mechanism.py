@@ -1,0 +1,157 @@
+"""One step of DP-SGD for K clients: clip each example, sum, add noise, divide."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pfedmoap.client.batches import Batch, Stream
+from pfedmoap.client.problem import Problem
+from pfedmoap.wire.messages import Arrays, ClientId
+from privacy.mechanisms.clipping import AdaptiveClipping, ClippedSum, Clipping, FixedClipping, Tally
+from privacy.mechanisms.groups import GroupMeans
+from privacy.mechanisms.per_example import per_example_gradients
+from privacy.mechanisms.randomness import SecureStream
+
+
+class Mechanism(Protocol):
+    """Forms one step's private gradients."""
+
+    def gradients(
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
+    ) -> tuple[Arrays, Tensor]:
+        """Form gradients; see `pfedmoap.client.privatizer.Privatizer.gradients`.
+
+        Args:
+            problem: The clients' local problem.
+            params: Parameters, each (K, ...).
+            batch: The step's examples.
+            noise: One stream for each of the K clients.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SampledGaussian:
+    """The Gaussian mechanism of DP-SGD (Abadi et al., CCS 2016, Algorithm 1) with Opacus.
+
+    **Unit**: one training example of one client, or, where the batch says whose its examples are,
+    all training examples of one person at one client. **Neighbours**: add or remove it. The sum of
+    a client's clipped gradients, of a person's mean gradients there, changes by at most
+    ``max_grad_norm`` in l2, over *all* of its parameters together; the noise's standard deviation
+    is ``noise_multiplier`` times that.
+
+    **Not covered**: how many examples the step has (only timing shows it), and everything outside
+    the gradients, such as the losses that are returned beside them.
+
+    A client's padding contributes exactly zero, and so does an example whose gradient is not
+    finite: an infinity would pass the clipping and show itself in the sum.
+
+    Attributes:
+        noise_multiplier: Standard deviation of the noise, as a multiple of ``max_grad_norm``.
+        max_grad_norm: Clipping norm C.
+        normaliser: Public number that the noisy sum is divided by.
+        memory_bytes: Bound on what per-example gradients take; see `per_example_gradients`.
+        tally: Counts what is clipped, for the client's own eyes.
+        adaptive: How a client's clipping norm moves from step to step within a round, in which
+            it starts from ``max_grad_norm``; ``None`` keeps it.
+    """
+
+    noise_multiplier: float
+    max_grad_norm: float
+    normaliser: float
+    memory_bytes: int = 2**30
+    tally: Tally = field(default_factory=Tally)
+    adaptive: AdaptiveClipping | None = None
+    _norms: dict[ClientId, tuple[int, Tensor | float]] = field(init=False, default_factory=dict)
+
+    def gradients(
+        self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
+    ) -> tuple[Arrays, Tensor]:
+        """Form one step's private gradients; the penalty, free of data, is added afterwards."""
+        sums = [
+            self._clipping.sum(
+                {name: value[row] for name, value in params.items()}, self._norm(who), stream
+            )
+            for row, (who, stream) in enumerate(zip(batch.streams, noise, strict=True))
+        ]
+        losses = []
+        start = 0
+        people = None if batch.owner is None else GroupMeans(batch.owner, batch.weight > 0)
+        for samples, each in per_example_gradients(problem, params, batch, self.memory_bytes):
+            present = batch.weight[:, start : start + each.shape[1]] > 0  # (K, b)
+            kept, there = _contributing(samples, present)
+            losses.append(each * present)
+            if people is None:
+                self._add(batch.streams, sums, kept, there)
+            else:
+                people.add(start, kept)
+            start += each.shape[1]
+        if people is not None:
+            self._add(batch.streams, sums, people.means(), people.present)
+        rows = []
+        for who, client in zip(batch.streams, sums, strict=True):
+            noisy, norm = client.finish()
+            self._norms[who.client] = (who.round, norm)
+            rows.append(noisy)
+        found = {name: torch.stack([row[name] for row in rows]) for name in params}
+        present = batch.weight > 0
+        loss = torch.cat(losses, dim=1).sum(1) / present.sum(1).clamp(min=1)
+        return with_penalty(problem, params, found), loss
+
+    def _add(
+        self, whose: Sequence[Stream], sums: Sequence[ClippedSum], vectors: Arrays, present: Tensor
+    ) -> None:
+        """Add each client's vectors, (K, n, ...), to its sum, and count which were clipped."""
+        for row, (who, client) in enumerate(zip(whose, sums, strict=True)):
+            own = {name: value[row] for name, value in vectors.items()}
+            self.tally.note(who.client, client.add(own, present[row]), present[row])
+
+    def _norm(self, who: Stream) -> Tensor | float:
+        """The clipping norm that a client's last step in this round has left."""
+        round, norm = self._norms.get(who.client, (who.round, self.max_grad_norm))
+        return norm if round == who.round else self.max_grad_norm
+
+    @property
+    def _clipping(self) -> Clipping:
+        return self.adaptive or FixedClipping(self.noise_multiplier, self.normaliser)
+
+
+def _contributing(samples: Arrays, present: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Set gradients (K, b, ...) of padding, and those that are not finite, to zero.
+
+    Returns:
+        The gradients, and which of them are left as they were, (K, b).
+    """
+    for value in samples.values():
+        present = present & value.flatten(2).isfinite().all(2)
+    kept = {
+        name: torch.where(present.view(*present.shape, *[1] * (value.dim() - 2)), value, 0.0)
+        for name, value in samples.items()
+    }
+    return kept, present
+
+
+def with_penalty(problem: Problem, params: Arrays, gradients: Arrays) -> Arrays:
+    """Add the gradient of the regulariser, which costs no privacy: it sees no data.
+
+    Args:
+        problem: The clients' local problem.
+        params: Parameters, each (K, ...).
+        gradients: Private gradients, each (K, ...).
+
+    Returns:
+        The sum, each (K, ...).
+    """
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    with torch.enable_grad():
+        penalty = problem.penalty(leaves).sum()
+    if not penalty.requires_grad:
+        return gradients
+    pulls = torch.autograd.grad(penalty, list(leaves.values()), allow_unused=True)
+    return {
+        name: gradients[name] if pull is None else gradients[name] + pull
+        for name, pull in zip(leaves, pulls, strict=True)
+    }

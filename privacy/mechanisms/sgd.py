@@ -1,0 +1,127 @@
+"""DP-SGD as a privatizer: who may step, on which examples, with which noise."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from pfedmoap.client.batches import Batch, BatchPlan, Stream
+from pfedmoap.client.privatizer import Authorisation
+from pfedmoap.client.privatizer_at_server import PlainServer, ServerSide
+from pfedmoap.client.problem import Problem
+from pfedmoap.errors import PrivacyError
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+from privacy.ledgers.authorisation import charge_cohort
+from privacy.ledgers.ledger import Ledgers
+from privacy.mechanisms.clipping import Tally
+from privacy.mechanisms.groups import Groups
+from privacy.mechanisms.mechanism import Mechanism
+from privacy.mechanisms.randomness import Randomness, SecureStream
+from privacy.mechanisms.sampling import poisson_batches
+
+Counts = Literal["withheld", "public"]
+
+
+@dataclass
+class StepPrivacy:
+    """Clips and noises every gradient step of what is uploaded.
+
+    **Unit**: one training example of one client, or all of one person (``groups``). **Neighbours**:
+    add or remove it. **Private**:
+    the sequence of everything that the client uploads in the whole run. **Not covered**: accuracy
+    figures, timing, and the number of examples where it is declared public.
+
+    Attributes:
+        mechanism: Forms the private gradients.
+        ledgers: The clients' ledgers; a unit is one noisy step.
+        sample_rate: Public sampling rate.
+        normaliser: Public number that a step's sum of gradients is divided by.
+        decoupled: Whether what stays at home is trained apart, without noise.
+        counts: Whether uploads state the number of examples.
+        randomness: Where samples and noise come from.
+        statement: The guarantee in words and figures.
+        groups: Whose the examples are, where the unit is a person; ``None`` protects examples.
+        tally: Where the mechanism counts what it clips.
+    """
+
+    mechanism: Mechanism
+    ledgers: Ledgers
+    sample_rate: float
+    normaliser: float
+    decoupled: bool
+    counts: Counts
+    randomness: Randomness
+    statement: dict[str, Any]  # JSON of any shape
+    groups: Groups | None = None
+    tally: Tally = field(default_factory=Tally)
+    _steps_left: dict[tuple[ClientId, int], int] = field(default_factory=dict)
+
+    @property
+    def server(self) -> ServerSide:
+        """The server aggregates uploads as they come: they are private already."""
+        return PlainServer()
+
+    def authorise(
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
+    ) -> Authorisation:
+        """Charge all steps of the round; see `charge_cohort`."""
+        authorisation = charge_cohort(self.ledgers, cohort, round, known)
+        steps = self.ledgers.budget.units
+        self._steps_left = {(client, round): steps for client in authorisation.allowed}
+        return authorisation
+
+    def batches(
+        self,
+        sizes: Sequence[int],
+        views: int,
+        streams: Sequence[Stream],
+        epochs: int,
+        batch_size: int,
+    ) -> BatchPlan:
+        """Plan Poisson batches; the public plan, not the data, says how many."""
+        del epochs, batch_size  # already in the number of charged steps and in the normaliser
+        return poisson_batches(
+            sizes,
+            views,
+            streams,
+            steps=self.ledgers.budget.units,
+            rate=self.sample_rate,
+            normaliser=self.normaliser,
+            randomness=self.randomness,
+            units=self.groups,
+        )
+
+    def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
+        """Form one step's private gradients.
+
+        Raises:
+            PrivacyError: A client takes a step that its ledger was not charged for.
+        """
+        noise = [self._take_step(stream) for stream in batch.streams]
+        return self.mechanism.gradients(problem, params, batch, noise)
+
+    def release(self, update: Update, download: Download) -> Update:
+        """Strip the sample count, unless declared public, and all metrics: each is a release."""
+        del download
+        count = update.num_examples if self.counts == "public" else None
+        return replace(update, num_examples=count, metrics={})
+
+    def clipped(self) -> Mapping[ClientId, float]:
+        """Tell which share of each client's gradients was clipped, over all steps of the round."""
+        return self.tally.take()
+
+    def describe(self) -> dict[str, Any]:
+        """State the guarantee."""
+        return self.statement
+
+    def _take_step(self, stream: Stream) -> SecureStream:
+        who = (stream.client, stream.round)
+        left = self._steps_left.get(who, 0)
+        if left == 0:
+            raise PrivacyError(
+                f"client {stream.client} takes a step in round {stream.round} that its ledger was "
+                "not charged for: authorise the round first, and train what is uploaded once"
+            )
+        self._steps_left[who] = left - 1
+        return self.randomness.stream("noise", *who, left)

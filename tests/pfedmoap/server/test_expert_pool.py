@@ -1,0 +1,108 @@
+"""The pool against brute force, and FAISS's silent failures."""
+
+import numpy as np
+import pytest
+import torch
+
+from pfedmoap.errors import PFedMoAPError, ShapeError
+from pfedmoap.server.expert_pool import ExpertPool
+from pfedmoap.wire.messages import ClientId
+
+
+def pool_of(clients: int, seed: int = 0) -> ExpertPool:
+    stream = torch.Generator().manual_seed(seed)
+    ids = torch.randperm(1000, generator=stream)[:clients].tolist()  # ids are not rows
+    return ExpertPool({ClientId(i): torch.randn(2, 3, generator=stream) for i in ids})
+
+
+def brute_force(pool: ExpertPool, client: ClientId, k: int) -> list[int]:
+    gaps = {i: float((pool[i] - pool[client]).double().norm()) for i in pool.clients if i != client}
+    return sorted(gaps, key=lambda i: (gaps[i], i))[:k]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("k", [1, 3, 9, 50])
+def test_expert_ids_are_the_true_neighbours_and_never_the_client_itself(seed, k):
+    pool = pool_of(20, seed)
+    for client in pool.clients:
+        served = [expert.client for expert in pool.nearest(client, k)]
+        assert served == brute_force(pool, client, k)
+        assert client not in served
+
+
+def test_equal_prompts_are_served_in_the_order_of_ids():
+    contexts = {ClientId(i): torch.ones(2, 3) for i in (9, 4, 7, 1, 30, 22)}
+    pool = ExpertPool(contexts)
+    assert [e.client for e in pool.nearest(ClientId(7), 3)] == [1, 4, 9]
+    assert [e.client for e in pool.nearest(ClientId(1), 2)] == [4, 7]
+
+
+def test_many_ties_at_the_cut_still_go_to_the_lowest_ids():
+    contexts = {ClientId(i): torch.ones(2, 3) for i in range(200, 0, -1)}
+    assert [e.client for e in ExpertPool(contexts).nearest(ClientId(100), 4)] == [1, 2, 3, 4]
+
+
+def test_served_contexts_belong_to_the_served_ids():
+    pool = pool_of(10)
+    for expert in pool.nearest(pool.clients[3], 5):
+        assert torch.equal(expert.context, pool[expert.client])
+        gap = (pool[expert.client] - pool[pool.clients[3]]).norm()
+        assert expert.distance == pytest.approx(float(gap), rel=1e-5)
+
+
+def test_put_leaves_the_old_pool_as_it_was():
+    pool = pool_of(5)
+    before = {i: pool[i].clone() for i in pool.clients}
+    changed = pool.put({pool.clients[0]: torch.zeros(2, 3), ClientId(5000): torch.zeros(2, 3)})
+    assert len(changed) == 6
+    assert len(pool) == 5
+    assert all(torch.equal(pool[i], before[i]) for i in before)
+    assert changed.nearest(ClientId(5000), 1)[0].client == pool.clients[0]
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_prompt_that_is_not_finite_never_enters(poison):
+    pool = pool_of(3)
+    with pytest.raises(PFedMoAPError, match="not finite"):
+        pool.put({ClientId(2000): torch.full((2, 3), poison)})
+
+
+def test_edges_empty_single_unknown_and_shapes():
+    assert len(ExpertPool()) == 0
+    one = ExpertPool({ClientId(4): torch.zeros(2, 3)})
+    assert one.nearest(ClientId(4), 5) == []
+    with pytest.raises(PFedMoAPError, match="no entry"):
+        one.nearest(ClientId(1), 1)
+    with pytest.raises(ShapeError, match="one shape"):
+        one.put({ClientId(1): torch.zeros(3, 2)})
+
+
+def test_random_selection_is_uniform_and_never_serves_the_client_itself():
+    pool = pool_of(6)
+    counts = dict.fromkeys(pool.clients, 0)
+    rng = np.random.default_rng(0)
+    for _ in range(600):
+        for expert in pool.random(pool.clients[2], 2, rng):
+            counts[expert.client] += 1
+    assert counts.pop(pool.clients[2]) == 0
+    assert min(counts.values()) > 190
+    assert max(counts.values()) < 290
+
+
+def test_arrays_round_trip():
+    pool = pool_of(7)
+    again = ExpertPool.from_arrays(pool.to_arrays())
+    assert again.clients == pool.clients
+    assert all(torch.equal(again[i], pool[i]) for i in pool.clients)
+    assert len(ExpertPool.from_arrays(ExpertPool().to_arrays())) == 0
+
+
+def test_near_serves_the_nearest_to_any_prompt():
+    pool = pool_of(12)
+    query = torch.randn(2, 3)
+    gaps = {i: float((pool[i] - query).double().norm()) for i in pool.clients}
+    expected = sorted(gaps, key=lambda i: (gaps[i], i))[:4]
+    assert [expert.client for expert in pool.near(query, 4)] == expected
+    assert ExpertPool().near(query, 4) == []
+    with pytest.raises(PFedMoAPError, match="not finite"):
+        pool.near(query * float("nan"), 4)

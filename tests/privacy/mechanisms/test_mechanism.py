@@ -1,0 +1,170 @@
+"""One private step: equal to the plain one without noise and clipping, and bounded with them."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from pfedmoap.client.batches import Batch, Stream
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.methods.registry import method_class
+from pfedmoap.prompts.tuning import PromptProblem
+from pfedmoap.wire.messages import ClientId
+from privacy.mechanisms.mechanism import SampledGaussian
+from privacy.mechanisms.randomness import Randomness
+from tests.helpers.training_steps import last_steps, with_weights
+
+NO_CLIPPING = 1e9
+
+
+def streams(count, seed=0):
+    return [Randomness(seed + i).stream() for i in range(count)]
+
+
+def noiseless(max_grad_norm, normaliser=4.0, memory_bytes=2**30):
+    return SampledGaussian(0.0, max_grad_norm, normaliser, memory_bytes)
+
+
+def formed(mechanism, problem, params, batch, seed=0):
+    return mechanism.gradients(problem, params, batch, streams(len(batch.labels), seed))[0]
+
+
+def distance(first, second):
+    """Distance of two clients' gradients over all parameters together, (K,)."""
+    return torch.cat([(first[n] - second[n]).flatten(1) for n in first], dim=1).norm(dim=1)
+
+
+@pytest.fixture(params=["promptfl", "fedprox", "pfedmoap"])
+def step(request, setting, data):
+    """A problem, its parameters and a batch of three clients with some padding."""
+    problem, params, batch = last_steps(method_class(request.param)(setting), data)[-1]
+    weight = torch.full_like(batch.weight, 1 / 4)
+    weight[1, -1] = 0
+    return problem, params, with_weights(batch, weight)
+
+
+def test_no_noise_and_no_clipping_is_the_plain_step(step):
+    problem, params, batch = step
+    plain, _ = NoPrivacy().gradients(problem, params, batch)
+    private = formed(noiseless(NO_CLIPPING), problem, params, batch)
+    for name in plain:
+        assert torch.allclose(private[name], plain[name], rtol=1e-5, atol=1e-6)
+
+
+def test_one_example_moves_the_sum_by_at_most_the_clipping_norm(step):
+    problem, params, batch = step
+    for trial, clip in enumerate((1e-3, 0.1, 1.0) * 4):
+        draws = torch.Generator().manual_seed(trial)
+        mechanism = noiseless(clip, normaliser=1.0)
+        weight = (torch.rand(batch.weight.shape, generator=draws) < 0.5).float()
+        neighbour = weight.clone()
+        changed = torch.randint(weight.shape[1], (len(weight),), generator=draws)
+        rows = torch.arange(len(weight))
+        neighbour[rows, changed] = 1 - neighbour[rows, changed]
+        gap = distance(
+            formed(mechanism, problem, params, with_weights(batch, weight)),
+            formed(mechanism, problem, params, with_weights(batch, neighbour)),
+        )
+        assert bool((gap <= clip * (1 + 1e-5)).all())
+        assert float(gap.max()) > 0
+
+
+def test_padding_contributes_exactly_nothing(step):
+    problem, params, batch = step
+    mechanism = noiseless(0.1)
+    alone = formed(mechanism, problem, params, batch)
+    features = {kind: value.clone() for kind, value in batch.features.items()}
+    features["image"][1, -1] = float("nan")
+    other = formed(mechanism, problem, params, replace(batch, features=features))
+    assert all(torch.equal(alone[name], other[name]) for name in alone)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e30])
+def test_an_example_that_is_not_finite_cannot_shout(step, poison):
+    problem, params, batch = step
+    clip = 0.1
+    features = {kind: value.clone() for kind, value in batch.features.items()}
+    features["image"][0, 0] = poison
+    out = batch.weight.clone()
+    out[0, 0] = 0
+    mechanism = noiseless(clip, normaliser=1.0)
+    gap = distance(
+        formed(mechanism, problem, params, replace(batch, features=features)),
+        formed(mechanism, problem, params, with_weights(batch, out)),
+    )
+    assert bool((gap <= clip * (1 + 1e-5)).all())
+
+
+def test_chunks_change_nothing(step):
+    problem, params, batch = step
+    for noise in (0.0, 1.0):
+        whole = formed(SampledGaussian(noise, 0.1, 4.0), problem, params, batch)
+        parts = formed(SampledGaussian(noise, 0.1, 4.0, memory_bytes=1), problem, params, batch)
+        cell = noise * 0.1 / 4.0 / 1024  # a sum at its edge may round to either side
+        for name in whole:
+            assert torch.allclose(whole[name], parts[name], rtol=1e-5, atol=1e-7 + cell)
+
+
+def test_an_empty_batch_is_noise_alone(step):
+    problem, params, batch = step
+    empty = with_weights(batch, torch.zeros_like(batch.weight))
+    silent = formed(noiseless(1.0), problem, params, empty)
+    noisy = formed(SampledGaussian(1.0, 1.0, 4.0), problem, params, empty)
+    penalty, _ = NoPrivacy().gradients(problem, params, empty)
+    for name in params:
+        assert torch.allclose(silent[name], penalty[name])
+        assert float((noisy[name] - penalty[name]).std()) > 0.1
+
+
+def test_the_noise_has_the_promised_size(setting, data):
+    problem, params, batch = last_steps(method_class("promptfl")(setting), data)[0]
+    sigma, clip, normaliser = 3.0, 0.5, 4.0
+    quiet = formed(noiseless(clip, normaliser), problem, params, batch)
+    draws = [
+        formed(SampledGaussian(sigma, clip, normaliser), problem, params, batch, seed)["context"]
+        for seed in range(0, 60, 3)
+    ]
+    noise = torch.stack(draws) - quiet["context"]
+    assert float(noise.std()) == pytest.approx(sigma * clip / normaliser, rel=0.03)
+    assert abs(float(noise.mean())) < 0.01
+    assert float(noise[0].std(dim=0).min()) > 0.0  # every client draws its own
+
+
+@dataclass(frozen=True)
+class Pulled(PromptProblem):
+    """A prompt with a pull that does not depend on the data."""
+
+    def penalty(self, params):
+        return 100 * params["context"].flatten(1).sum(1)
+
+
+def test_the_penalty_is_neither_clipped_nor_divided(setting, data):
+    problem, params, batch = last_steps(method_class("promptfl")(setting), data)[0]
+    pulled = Pulled(problem.encoder, problem.scale)
+    with_pull = formed(noiseless(0.1), pulled, params, batch)
+    without = formed(noiseless(0.1), problem, params, batch)
+    assert torch.allclose(with_pull["context"] - without["context"], torch.tensor(100.0))
+
+
+def test_problems_without_shared_values_are_clipped_as_well():
+    """A parameter that every example meets directly, like a gate's, needs no pull-back."""
+
+    class Line:
+        def represent(self, params):
+            return {}
+
+        def losses(self, params, shared, features, labels):
+            return (features["x"] * params["w"].unsqueeze(1)).sum(-1)
+
+        def penalty(self, params):
+            return params["w"].new_zeros(len(params["w"]))
+
+    x = torch.tensor([[[3.0, 4.0], [0.3, 0.4]]])
+    batch = Batch(
+        {"x": x},
+        torch.zeros(1, 2, dtype=torch.int64),
+        torch.ones(1, 2),
+        (Stream(0, ClientId(0), 1),),
+    )
+    found = formed(noiseless(1.0, 1.0), Line(), {"w": torch.zeros(1, 2)}, batch)
+    assert torch.allclose(found["w"], torch.tensor([[0.9, 1.2]]), atol=1e-5)
