@@ -102,8 +102,8 @@ def evaluate(
     Returns:
         One score for each client, in the order of ids.
     """
-    locals = personal_locals(method, now, federation, privatizer, unseen)
-    return score(predict_clients(method, now, locals, federation, unseen))
+    local_states = personal_locals(method, now, federation, privatizer, unseen)
+    return score(predict_clients(method, now, local_states, federation, unseen))
 
 
 def score(predictions: Sequence[ClientPredictions]) -> tuple[ClientScore, ...]:

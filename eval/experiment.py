@@ -270,4 +270,4 @@ def load_outcome(
     if saved is None:
         raise RunError(f"{run.path} has no complete round yet; continue it with --resume true")
     state = experiment.method.from_arrays(saved.server)
-    return experiment, FederationState(saved.round, state, saved.locals)
+    return experiment, FederationState(saved.round, state, saved.local_states)

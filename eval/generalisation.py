@@ -75,17 +75,19 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
         raise MethodError(f"base-to-new cannot be had from {config.name('method')}: {why}")
     whole: ImageDataset = config.build("data").read()
     parts = {part: class_part(whole, part) for part in ("base", "new")}
-    locals = personal_locals(
+    local_states = personal_locals(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
     found: dict[str, dict[ClientId, float]] = {}
-    own = predict_clients(experiment.method, now, locals, experiment.federation, experiment.unseen)
+    own = predict_clients(
+        experiment.method, now, local_states, experiment.federation, experiment.unseen
+    )
     found["own"] = _accuracy(own)
     for part, dataset in parts.items():
         method = over_classes(experiment.method, dataset.class_names)
         federation = _everybody_tests(experiment, dataset)
         try:
-            answers = predict_clients(method, now, locals, federation, experiment.unseen)
+            answers = predict_clients(method, now, local_states, federation, experiment.unseen)
         except (RuntimeError, ValueError) as error:  # torch reports shapes in either way
             raise MethodError(
                 f"the state of {config.name('method')} does not carry over to new classes: {error}"

@@ -97,7 +97,9 @@ def personal_locals(
     """
     seen = sorted(set(federation.clients) - unseen)
     tasks = [
-        ClientTask(download, now.locals.get(download.client), _train(federation, download.client))
+        ClientTask(
+            download, now.local_states.get(download.client), _train(federation, download.client)
+        )
         for download in method.plan(now.state, seen, now.round + 1)
     ]
     found: dict[ClientId, Arrays | None] = dict.fromkeys(unseen)
@@ -107,7 +109,7 @@ def personal_locals(
 def predict_clients(
     method: Method[S],
     now: FederationState[S],
-    locals: Mapping[ClientId, Arrays | None],
+    local_states: Mapping[ClientId, Arrays | None],
     federation: Federation,
     unseen: frozenset[ClientId] = NOBODY,
 ) -> tuple[ClientPredictions, ...]:
@@ -118,7 +120,7 @@ def predict_clients(
     Args:
         method: The method.
         now: What server and clients know; nothing of it is changed.
-        locals: What each client predicts with, from `personal_locals`.
+        local_states: What each client predicts with, from `personal_locals`.
         federation: The clients' data.
         unseen: Clients that never took part.
 
@@ -137,7 +139,7 @@ def predict_clients(
     for row, (download, test) in enumerate(zip(downloads, tests, strict=True)):
         own = federation.clients[download.client]
         if for_both is None:
-            personal, gate = _personal(method, download, locals.get(download.client), test)
+            personal, gate = _personal(method, download, local_states.get(download.client), test)
         else:
             personal, gate = for_both[row], None
         found.append(

@@ -52,12 +52,12 @@ def uploads_are_exactly_the_declared_arrays(world: SmallFederation) -> None:
 def what_a_client_keeps_to_itself_reaches_nobody(world: SmallFederation) -> None:
     """What is in the local state and neither uploaded nor downloaded is nowhere else, by value."""
     method = world.method
-    state, locals, results = world.rounds(2)
+    state, local_states, results = world.rounds(2)
     messages = [result.update.arrays for result in results]
     messages += [download.arrays for download in method.plan(state, world.clients, 3)]
     messages += [method.to_arrays(state)]
     public = {array.numpy().tobytes() for arrays in messages for array in arrays.values()}
-    for task in world.tasks(state, sorted(locals), 2, locals):
+    for task in world.tasks(state, sorted(local_states), 2, local_states):
         local = task.local or {}
         for name in sorted(local.keys() - set(method.uploads) - set(task.download.arrays)):
             if local[name].numel() > 1:  # two counts of steps may well be the same number
@@ -77,23 +77,25 @@ def metrics_are_a_finite_training_loss(world: SmallFederation) -> None:
 def predicting_reads_and_never_writes(world: SmallFederation) -> None:
     """The same question has the same answer, and no state changes."""
     arrays = world.method.to_arrays
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     frozen = snapshot(arrays(state))
-    frozen_locals = {client: snapshot(local) for client, local in locals.items()}
-    first, second = world.predict(state, locals), world.predict(state, locals)
+    frozen_locals = {client: snapshot(local) for client, local in local_states.items()}
+    first, second = world.predict(state, local_states), world.predict(state, local_states)
     world.method.predict_global(state, world.data[world.clients[0]].view())
     require_same(frozen, arrays(state), "the server's state was written into")
     for client, answer in first.items():
         require(torch.equal(answer.logits, second[client].logits), "answers change")
-        if client in locals:
-            require_same(frozen_locals[client], locals[client], "local state was written into")
+        if client in local_states:
+            require_same(
+                frozen_locals[client], local_states[client], "local state was written into"
+            )
 
 
 def predictions_have_a_logit_for_every_class(world: SmallFederation) -> None:
     """Shapes, finite numbers, and attention that sums to 1."""
     classes = len(world.method.setting.class_names)
-    state, locals, _ = world.rounds(2)
-    for client, prediction in world.predict(state, locals).items():
+    state, local_states, _ = world.rounds(2)
+    for client, prediction in world.predict(state, local_states).items():
         _require_answers(prediction, len(world.data[client]), classes)
     first = world.data[world.clients[0]]
     everybody = world.method.predict_global(state, first.view())
@@ -116,13 +118,13 @@ def _require_answers(prediction: Prediction, images: int, classes: int) -> None:
 
 def examples_are_classified_independently(world: SmallFederation) -> None:
     """An image's answer does not depend on the others in its batch."""
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     client = max(world.clients, key=lambda each: len(world.data[each]))
     (download,) = world.method.plan(state, [client], 3)
     view = world.data[client].view()
-    together = world.method.predict(download, locals.get(client), view).logits
+    together = world.method.predict(download, local_states.get(client), view).logits
     one = {kind: values[2:3] for kind, values in view.items()}
-    alone = world.method.predict(download, locals.get(client), one).logits
+    alone = world.method.predict(download, local_states.get(client), one).logits
     near = torch.allclose(together[2:3], alone, atol=1e-4)
     require(near, "an image alone has other logits than among others")
 
@@ -130,22 +132,22 @@ def examples_are_classified_independently(world: SmallFederation) -> None:
 def a_client_that_never_took_part_can_predict_and_join(world: SmallFederation) -> None:
     """``local`` is None for a newcomer."""
     newcomer, cohort = world.clients[-1], [world.clients[0], world.clients[2]]
-    state, locals, _ = world.rounds(2, cohort)
-    require(newcomer not in locals, "a client has local state without having taken part")
+    state, local_states, _ = world.rounds(2, cohort)
+    require(newcomer not in local_states, "a client has local state without having taken part")
     (download,) = world.method.plan(state, [newcomer], 3)
     prediction = world.method.predict(download, None, world.data[newcomer].view())
     classes = len(world.method.setting.class_names)
     _require_answers(prediction, len(world.data[newcomer]), classes)
-    state, locals, _ = world.round(state, locals, [world.clients[2], newcomer], 3)
-    world.predict(state, locals)
+    state, local_states, _ = world.round(state, local_states, [world.clients[2], newcomer], 3)
+    world.predict(state, local_states)
 
 
 def personal_copies_do_not_touch_the_federation(world: SmallFederation) -> None:
     """What `Personalises.personalise` tunes is for inference alone."""
     method = world.method
-    state, locals, _ = world.rounds(1)
+    state, local_states, _ = world.rounds(1)
     frozen = snapshot(method.to_arrays(state))
-    tasks = world.tasks(state, world.clients, 2, locals)
+    tasks = world.tasks(state, world.clients, 2, local_states)
     personal: Mapping[ClientId, Arrays | None] = personal_states(method, tasks, NoPrivacy())
     require(personal.keys() == world.data.keys(), "some client has no personal state")
     require_same(frozen, method.to_arrays(state), "personal tuning changed the server's state")
@@ -158,10 +160,10 @@ def personal_copies_do_not_touch_the_federation(world: SmallFederation) -> None:
 def what_is_known_survives_half_precision_on_the_wire(world: SmallFederation) -> None:
     """Rounds work where the wire carries float16."""
     method: AnyMethod = world.method
-    _, locals, results = world.rounds(1)
+    _, local_states, results = world.rounds(1)
     wire = InProcess("float16")
     state = method.aggregate(method.init(), [wire.up(result.update) for result in results])
     for download in map(wire.down, method.plan(state, world.clients, 2)):
         view = world.data[download.client].view()
-        logits = method.predict(download, locals.get(download.client), view).logits
+        logits = method.predict(download, local_states.get(download.client), view).logits
         require(bool(logits.isfinite().all()), "logits are not finite after float16")

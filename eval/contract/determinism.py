@@ -15,21 +15,23 @@ from pfedmoap.wire.messages import Arrays
 
 def same_seed_gives_the_same_bytes(world: SmallFederation) -> None:
     """All randomness comes from the setting's seed."""
-    state, locals, results = world.rounds(3)
+    state, local_states, results = world.rounds(3)
     again, locals_again, results_again = world.again().rounds(3)
     arrays = world.method.to_arrays
     require_same(arrays(state), arrays(again), "the server's state differs from run to run")
-    require(locals.keys() == locals_again.keys(), "other clients have local state in each run")
+    require(
+        local_states.keys() == locals_again.keys(), "other clients have local state in each run"
+    )
     require_same_results(results, results_again, "a client's round differs from run to run")
 
 
 def another_seed_gives_another_model(world: SmallFederation) -> None:
     """The setting's seed is used."""
-    _, locals, results = world.rounds(2)
+    _, local_states, results = world.rounds(2)
     _, other_locals, others = world.again(seed=world.method.setting.seed + 1).rounds(2)
     for one, two in zip(results, others, strict=True):
         client = one.update.client
-        known = {**one.update.arrays, **locals[client]}
+        known = {**one.update.arrays, **local_states[client]}
         require(bool(known), f"client {client} neither uploads nor keeps anything")
         other = {**two.update.arrays, **other_locals[client]}
         require(not same(known, other), f"client {client} is the same under another seed")
@@ -51,8 +53,8 @@ def global_random_state_is_neither_read_nor_changed(world: SmallFederation) -> N
 def order_of_tasks_and_updates_is_irrelevant(world: SmallFederation) -> None:
     """Sums run in the order of client ids."""
     method = world.method
-    state, locals, _ = world.rounds(1)
-    tasks = world.tasks(state, world.clients, 2, locals)
+    state, local_states, _ = world.rounds(1)
+    tasks = world.tasks(state, world.clients, 2, local_states)
     forward = method.train(tasks, NoPrivacy())
     backward = method.train(tasks[::-1], NoPrivacy())
     require_same_results(forward, backward, "clients depend on the order of the tasks")
@@ -76,11 +78,11 @@ def order_of_the_cohort_is_irrelevant_to_the_plan(world: SmallFederation) -> Non
 def saved_and_loaded_state_goes_on_identically(world: SmallFederation) -> None:
     """A run that is killed and resumed gives the same bytes."""
     method = world.method
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     with TemporaryDirectory() as folder:
         loaded = method.from_arrays(_round_trip(method.to_arrays(state), Path(folder)))
-        kept = {client: _round_trip(local, Path(folder)) for client, local in locals.items()}
-    straight, _, results = world.round(state, locals, world.clients, 3)
+        kept = {client: _round_trip(local, Path(folder)) for client, local in local_states.items()}
+    straight, _, results = world.round(state, local_states, world.clients, 3)
     resumed, _, results_resumed = world.again().round(loaded, kept, world.clients, 3)
     arrays = method.to_arrays
     require_same(arrays(straight), arrays(resumed), "the resumed server differs")
@@ -96,12 +98,12 @@ def clients_side_by_side_equal_clients_one_by_one(world: SmallFederation) -> Non
     """``training.clients_per_batch`` changes speed and memory, not results."""
     training = replace(world.method.setting.training, clients_per_batch=1)
     alone = world.again(training=training)
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     state_alone, locals_alone, _ = alone.rounds(2)
     arrays = world.method.to_arrays
     require_same(arrays(state), arrays(state_alone), "the server differs", 1e-5)
-    for client in locals:
-        require_same(locals[client], locals_alone[client], f"client {client} differs", 1e-5)
+    for client in local_states:
+        require_same(local_states[client], locals_alone[client], f"client {client} differs", 1e-5)
 
 
 def a_client_does_not_depend_on_who_ran_before(world: SmallFederation) -> None:
@@ -109,10 +111,10 @@ def a_client_does_not_depend_on_who_ran_before(world: SmallFederation) -> None:
     method = world.method
     me = world.clients[2]
     others = [client for client in world.clients if client != me]
-    state, locals, _ = world.rounds(1)
-    task = world.tasks(state, [me], 2, locals)
+    state, local_states, _ = world.rounds(1)
+    task = world.tasks(state, [me], 2, local_states)
     before = method.train(task, NoPrivacy())
-    method.train(world.tasks(state, others, 2, locals), NoPrivacy())
+    method.train(world.tasks(state, others, 2, local_states), NoPrivacy())
     after = method.train(task, NoPrivacy())
     isolated = world.again().method.train(task, NoPrivacy())
     for one in (after, isolated):
@@ -122,14 +124,14 @@ def a_client_does_not_depend_on_who_ran_before(world: SmallFederation) -> None:
 def inputs_are_left_alone(world: SmallFederation) -> None:
     """Training and planning return new tensors and write into none that they were given."""
     arrays = world.method.to_arrays
-    state, locals, results = world.rounds(2)
+    state, local_states, results = world.rounds(2)
     frozen = snapshot(arrays(state))
-    frozen_locals = {client: snapshot(local) for client, local in locals.items()}
+    frozen_locals = {client: snapshot(local) for client, local in local_states.items()}
     frozen_uploads = [snapshot(result.update.arrays) for result in results]
-    world.round(state, locals, world.clients, 3)
+    world.round(state, local_states, world.clients, 3)
     require_same(frozen, arrays(state), "the old server state was written into")
-    for client in locals:
-        require_same(frozen_locals[client], locals[client], "local state was written into")
+    for client in local_states:
+        require_same(frozen_locals[client], local_states[client], "local state was written into")
     for before, result in zip(frozen_uploads, results, strict=True):
         require_same(before, result.update.arrays, "an update was written into")
 
@@ -146,7 +148,7 @@ def only_declared_features_are_read(world: SmallFederation) -> None:
     """`features` names all that training and prediction read."""
     method = world.method
     lean = {client: own.only(method.features) for client, own in world.data.items()}
-    state, locals, _ = replace(world, data=lean).rounds(2)
+    state, local_states, _ = replace(world, data=lean).rounds(2)
     full, _, _ = world.rounds(2)
     require_same(method.to_arrays(state), method.to_arrays(full), "undeclared features matter")
-    replace(world, data=lean).predict(state, locals)
+    replace(world, data=lean).predict(state, local_states)

@@ -44,39 +44,51 @@ class SmallFederation:
         return replace(self, method=replace(method, setting=replace(method.setting, **setting)))
 
     def tasks(
-        self, state: Any, cohort: Sequence[ClientId], round: int, locals: Mapping[ClientId, Arrays]
+        self,
+        state: Any,
+        cohort: Sequence[ClientId],
+        round: int,
+        local_states: Mapping[ClientId, Arrays],
     ) -> list[ClientTask]:
         """What the clients of a cohort have in hand."""
         return [
-            ClientTask(download, locals.get(download.client), self.data[download.client])
+            ClientTask(download, local_states.get(download.client), self.data[download.client])
             for download in self.method.plan(state, cohort, round)
         ]
 
     def round(
-        self, state: Any, locals: Mapping[ClientId, Arrays], cohort: Sequence[ClientId], round: int
+        self,
+        state: Any,
+        local_states: Mapping[ClientId, Arrays],
+        cohort: Sequence[ClientId],
+        round: int,
     ) -> tuple[Any, Locals, list[ClientResult]]:
         """One round; returns the new state, all local states, and what the cohort made."""
-        results = self.method.train(self.tasks(state, cohort, round, locals), NoPrivacy())
+        results = self.method.train(self.tasks(state, cohort, round, local_states), NoPrivacy())
         new = {result.update.client: result.local for result in results}
         updates: list[Update] = [result.update for result in results]
-        return self.method.aggregate(state, updates), {**locals, **new}, results
+        return self.method.aggregate(state, updates), {**local_states, **new}, results
 
     def rounds(
         self, count: int, cohort: Sequence[ClientId] | None = None
     ) -> tuple[Any, Locals, list[ClientResult]]:
         """The first rounds with one cohort."""
         state: Any = self.method.init()
-        locals: Locals = {}
+        local_states: Locals = {}
         results: list[ClientResult] = []
         for round in range(1, count + 1):
-            state, locals, results = self.round(state, locals, cohort or self.clients, round)
-        return state, locals, results
+            state, local_states, results = self.round(
+                state, local_states, cohort or self.clients, round
+            )
+        return state, local_states, results
 
-    def predict(self, state: Any, locals: Mapping[ClientId, Arrays]) -> dict[ClientId, Prediction]:
+    def predict(
+        self, state: Any, local_states: Mapping[ClientId, Arrays]
+    ) -> dict[ClientId, Prediction]:
         """Every client's answers for its own training images."""
         return {
             download.client: self.method.predict(
-                download, locals.get(download.client), self.data[download.client].view()
+                download, local_states.get(download.client), self.data[download.client].view()
             )
             for download in self.method.plan(state, self.clients, 9)
         }

@@ -101,13 +101,13 @@ def read_evidence(folder: Path, bench: ExperimentLoader, name: str | None = None
     """
     run = RunDirectory(folder)
     experiment, now = load_outcome(run, bench)
-    locals = personal_locals(
+    local_states = personal_locals(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
     predictions = predict_clients(
-        experiment.method, now, locals, experiment.federation, experiment.unseen
+        experiment.method, now, local_states, experiment.federation, experiment.unseen
     )
-    kept = {client: local for client, local in now.locals.items() if "context" in local}
+    kept = {client: local for client, local in now.local_states.items() if "context" in local}
     shared = experiment.method.to_arrays(now.state).get("context")
     return Evidence(
         name=name or folder.resolve().name,

@@ -24,8 +24,8 @@ class RoundResult(Generic[S]):
 
     Attributes:
         state: The server's new state.
-        locals: New local state of the clients that took part; those whose updates were refused
-            have their old one with the arrays that last, or are absent.
+        local_states: New local state of the clients that took part; clients whose updates were
+            refused have their old one with the arrays that last, or are absent.
         cohort: Who took part.
         sat_out: Why the others that were drawn did not, by client.
         epsilon: What each participant's privacy budget has spent, by client; empty without one.
@@ -40,7 +40,7 @@ class RoundResult(Generic[S]):
     """
 
     state: S
-    locals: Mapping[ClientId, Arrays]
+    local_states: Mapping[ClientId, Arrays]
     cohort: tuple[ClientId, ...]
     sat_out: Mapping[ClientId, str]
     epsilon: Mapping[ClientId, float]
@@ -59,7 +59,7 @@ def run_round(
     cohort: Sequence[ClientId],
     round: int,
     data: Mapping[ClientId, ClientData],
-    locals: Mapping[ClientId, Arrays],
+    local_states: Mapping[ClientId, Arrays],
     transport: Transport,
     privatizer: Privatizer,
     charges: Mapping[ClientId, int] | None = None,
@@ -79,7 +79,7 @@ def run_round(
         cohort: Who was drawn.
         round: The round, counted from 1.
         data: Training data by client.
-        locals: What clients kept from earlier rounds; a client that never took part is absent.
+        local_states: What clients kept from earlier rounds; absent for one that never took part.
         transport: Carries messages.
         privatizer: How gradients are formed and what of an update leaves.
         charges: How many charges each client's privacy ledger held after the last round; ``None``
@@ -88,10 +88,10 @@ def run_round(
     Returns:
         The new state and what happened.
     """
-    known = {**dict.fromkeys(locals, 1), **(charges or {})}
-    selected = _select(method, cohort, round, locals, known, privatizer)
+    known = {**dict.fromkeys(local_states, 1), **(charges or {})}
+    selected = _select(method, cohort, round, local_states, known, privatizer)
     exchanged = _exchange(
-        method, state, selected.allowed, round, data, locals, transport, privatizer
+        method, state, selected.allowed, round, data, local_states, transport, privatizer
     )
 
     def start() -> Arrays:
@@ -100,7 +100,7 @@ def run_round(
 
     updates = privatizer.server.settle(round, exchanged.admitted, exchanged.arrived, start)
     traffic, clipped = transport.collect(), privatizer.clipped()
-    return _settle(method, state, selected, exchanged, updates, locals, traffic, clipped)
+    return _settle(method, state, selected, exchanged, updates, local_states, traffic, clipped)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _select(
     method: Method[S],
     cohort: Sequence[ClientId],
     round: int,
-    locals: Mapping[ClientId, Arrays],
+    local_states: Mapping[ClientId, Arrays],
     known: Mapping[ClientId, int],
     privatizer: Privatizer,
 ) -> Authorisation:
@@ -138,7 +138,7 @@ def _select(
         client: why
         for client in cohort
         if isinstance(method, CanDecline)
-        and (why := method.declines(locals.get(client))) is not None
+        and (why := method.declines(local_states.get(client))) is not None
     }
     able = [client for client in cohort if client not in declined]
     authorised = privatizer.authorise(able, round, known)
@@ -151,7 +151,7 @@ def _exchange(
     cohort: Sequence[ClientId],
     round: int,
     data: Mapping[ClientId, ClientData],
-    locals: Mapping[ClientId, Arrays],
+    local_states: Mapping[ClientId, Arrays],
     transport: Transport,
     privatizer: Privatizer,
 ) -> _Exchanged:
@@ -159,7 +159,7 @@ def _exchange(
     planned = method.plan(state, cohort, round) if cohort else []
     arrived = {download.client: transport.down(download) for download in planned}
     tasks = [
-        ClientTask(download, locals.get(client), data[client])
+        ClientTask(download, local_states.get(client), data[client])
         for client, download in arrived.items()
     ]
     trained = method.train(tasks, privatizer) if tasks else []
@@ -183,7 +183,7 @@ def _settle(
     selected: Authorisation,
     exchanged: _Exchanged,
     updates: Sequence[Update],
-    locals: Mapping[ClientId, Arrays],
+    local_states: Mapping[ClientId, Arrays],
     traffic: Sequence[Traffic],
     clipped: Mapping[ClientId, float],
 ) -> RoundResult[S]:
@@ -191,7 +191,7 @@ def _settle(
     results, admitted = exchanged.results, exchanged.admitted
     return RoundResult(
         state=method.aggregate(state, updates),
-        locals=_kept(results, exchanged.rejected, locals),
+        local_states=_kept(results, exchanged.rejected, local_states),
         cohort=selected.allowed,
         sat_out=selected.sat_out,
         epsilon=selected.spent,

@@ -69,13 +69,13 @@ class FederationState(Generic[S]):
     Attributes:
         round: The last complete round; 0 before the first.
         state: The server's state.
-        locals: Each client's own state; clients that never took part are absent.
+        local_states: Each client's own state; clients that never took part are absent.
         charges: How many charges each client's privacy ledger holds; clients without are absent.
     """
 
     round: int
     state: S
-    locals: Mapping[ClientId, Arrays]
+    local_states: Mapping[ClientId, Arrays]
     charges: Mapping[ClientId, int] = field(default_factory=dict)
 
 
@@ -122,7 +122,7 @@ def run_federation(
         now = FederationState(0, method.init(), {})
     else:
         state = method.from_arrays(saved.server)
-        now = FederationState(saved.round, state, saved.locals, saved.charges)
+        now = FederationState(saved.round, state, saved.local_states, saved.charges)
         privatizer.server.restore(saved.privacy)
     # Runs of versions that did not count charges have at least one for each round of a client.
     before = run.participation() if run and not now.charges else {}
@@ -134,11 +134,11 @@ def run_federation(
         cohort = privatizer.server.draw(sorted(data), round, scheduled)
         known = {**before, **now.charges}
         result = run_round(
-            method, now.state, cohort, round, data, now.locals, transport, privatizer, known
+            method, now.state, cohort, round, data, now.local_states, transport, privatizer, known
         )
-        locals = {**now.locals, **result.locals}
+        local_states = {**now.local_states, **result.local_states}
         charges = {**now.charges, **result.charges}
-        now = FederationState(round, result.state, locals, charges)
+        now = FederationState(round, result.state, local_states, charges)
         record = _record(round, result) | {"train_seconds": perf_counter() - began}
         privacy = dict(privatizer.server.state())
         record, private = _divided(record, result, privacy, privatizer.server.secret_cohort)
@@ -146,8 +146,8 @@ def run_federation(
             record |= observe(now)
         if run:
             server = method.to_arrays(now.state)
-            checkpoint = Checkpoint(round, server, now.locals, now.charges, privacy)
-            run.save(checkpoint, tuple(result.locals), record, private)
+            checkpoint = Checkpoint(round, server, now.local_states, now.charges, privacy)
+            run.save(checkpoint, tuple(result.local_states), record, private)
         progress(round, last)
         began = perf_counter()
     return now

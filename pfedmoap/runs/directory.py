@@ -47,7 +47,7 @@ class Checkpoint:
     Attributes:
         round: The last complete round; 0 before the first.
         server: The server's state.
-        locals: Each client's own state; clients that never took part are absent.
+        local_states: Each client's own state; clients that never took part are absent.
         charges: How many charges each client's privacy ledger held then; a ledger that holds fewer
             has been rolled back. Clients without a ledger are absent.
         privacy: What the privatizer's part at the server carries on; see `ServerSide.state`.
@@ -55,7 +55,7 @@ class Checkpoint:
 
     round: int
     server: Arrays
-    locals: Mapping[ClientId, Arrays]
+    local_states: Mapping[ClientId, Arrays]
     charges: Mapping[ClientId, int] = field(default_factory=dict)
     privacy: Mapping[str, float] = field(default_factory=dict)
 
@@ -192,7 +192,7 @@ class RunDirectory:
         for client in trained:
             clients[client] = f"clients/{client:04d}/{name}"
             place = layout.where(clients[client])
-            write_arrays(place, checkpoint.locals[client], private=layout.divided)
+            write_arrays(place, checkpoint.local_states[client], private=layout.divided)
         append_round(layout, record, private or {})
         committed = Manifest(
             checkpoint.round, server, clients, checkpoint.charges, checkpoint.privacy
@@ -229,7 +229,7 @@ class RunDirectory:
         return Checkpoint(
             round=manifest.round,
             server=read_arrays(self.path / manifest.server),
-            locals={
+            local_states={
                 client: read_arrays(layout.where(file))
                 for client, file in sorted(manifest.clients.items())
             },

@@ -174,10 +174,12 @@ class Audit:
             NoiseRows(self.search),
         )
         data, wire, state = self._data(), Wiretap(), self.method.init()
-        locals: dict[ClientId, Arrays] = {}
+        local_states: dict[ClientId, Arrays] = {}
         for round in range(1, self.rounds + 1):
-            result = run_round(self.method, state, sorted(data), round, data, locals, wire, planted)
-            state, locals = result.state, {**locals, **result.locals}
+            result = run_round(
+                self.method, state, sorted(data), round, data, local_states, wire, planted
+            )
+            state, local_states = result.state, {**local_states, **result.local_states}
         return self._score(wire.exchanges, planted)
 
     def _score(self, exchanges: Sequence[Exchange], planted: Planted) -> Evidence:

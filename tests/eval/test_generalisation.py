@@ -43,13 +43,13 @@ def test_trained_state_carries_over_and_is_not_changed(cache: Path, bench: Exper
     sections = small(cache, sampling={"shots": 4, "classes": "base"})
     experiment = bench.prepare(schema().resolve(sections))
     now = run_experiment(experiment, None, progress=False).federated
-    before = {k: v.clone() for k, v in now.locals[ClientId(0)].items()}
+    before = {k: v.clone() for k, v in now.local_states[ClientId(0)].items()}
     found = base_to_new(experiment, now)
     assert sorted(found.by_client) == [0, 1, 2, 3]
     assert 0 < found.new <= 1
     scores = experiment.test(now)
     assert [own for own, _, _ in found.by_client.values()] == [one.accuracy for one in scores]
-    assert all(torch.equal(before[k], v) for k, v in now.locals[ClientId(0)].items())
+    assert all(torch.equal(before[k], v) for k, v in now.local_states[ClientId(0)].items())
 
 
 def test_a_run_on_all_classes_is_refused(cache: Path, bench: ExperimentLoader):
@@ -66,7 +66,7 @@ def test_unseen_clients_never_train_and_answer_with_what_they_are_sent(
     experiment = bench.prepare(schema().resolve(sections))
     outcome = run_experiment(experiment, None, progress=False)
     (held_out,) = experiment.unseen
-    assert held_out not in outcome.federated.locals
+    assert held_out not in outcome.federated.local_states
     (one,) = [score for score in outcome.scores if score.unseen]
     assert one.client == held_out
     assert one.accuracy == one.global_accuracy  # pFedMoAP serves a newcomer the global prompt

@@ -265,7 +265,7 @@ def test_a_kill_between_the_two_manifests_is_mended(run, tmp_path):
     (copy / "checkpoint.json").write_text(json.dumps(behind))
     saved = RunDirectory(copy).resume()
     assert saved is not None
-    assert (saved.round, len(saved.locals)) == (2, 3)
+    assert (saved.round, len(saved.local_states)) == (2, 3)
     assert json.loads((copy / "checkpoint.json").read_text()) == shown
     (copy / PRIVATE / "checkpoint.json").unlink()
     with pytest.raises(RunError, match="nobody knows which state is whole"):

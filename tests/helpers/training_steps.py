@@ -73,14 +73,14 @@ def joint_method(request, setting) -> AnyMethod:
 
 def run_rounds(method: AnyMethod, data: Mapping[ClientId, ClientData], privatizer, rounds: int):
     """Run rounds with all clients; returns the last state, all local states and all results."""
-    state, locals, results = method.init(), {}, []
+    state, local_states, results = method.init(), {}, []
     for round in range(1, rounds + 1):
         result = run_round(
-            method, state, sorted(data), round, data, locals, InProcess(), privatizer
+            method, state, sorted(data), round, data, local_states, InProcess(), privatizer
         )
-        state, locals = result.state, {**locals, **result.locals}
+        state, local_states = result.state, {**local_states, **result.local_states}
         results.append(result)
-    return state, locals, results
+    return state, local_states, results
 
 
 def last_steps(method: AnyMethod, data: Mapping[ClientId, ClientData], decouples: bool = False):

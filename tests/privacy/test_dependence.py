@@ -55,13 +55,13 @@ def kept(name, mode, setting, size, seed) -> tuple[Mapping, Mapping, str]:
         client: make_data(ClientId(client + seed * (client == ME)), count, 128)
         for client, count in ((ME, size), (ClientId(1), 3), (ClientId(4), 6))
     }
-    state, locals, _ = run_rounds(method, data, privacy, 2)
+    state, local_states, _ = run_rounds(method, data, privacy, 2)
     tasks = [
-        ClientTask(download, locals.get(download.client), data[download.client])
+        ClientTask(download, local_states.get(download.client), data[download.client])
         for download in method.plan(state, [ME], 3)
     ]
     own = personal_states(method, tasks, NoPrivacy())[ME]
-    return locals.get(ME, {}), own or {}, privacy.describe()["private"]
+    return local_states.get(ME, {}), own or {}, privacy.describe()["private"]
 
 
 def same(first: Arrays, second: Arrays) -> bool:

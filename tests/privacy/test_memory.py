@@ -72,14 +72,16 @@ def test_a_round_of_any_mode_keeps_no_memory(tower, form):
     assert len(allowed) > 1
     for mode in allowed:
         privatizer = MODES[mode].privatizer(method, PLAN, None)
-        run = {"state": method.init(), "locals": {}}
+        run = {"state": method.init(), "local_states": {}}
 
         def play(round, run=run, privatizer=privatizer):
             result = run_round(
-                *(method, run["state"], sorted(data), round, data, run["locals"]),
+                *(method, run["state"], sorted(data), round, data, run["local_states"]),
                 *(InProcess(), privatizer),
             )
-            run.update(state=result.state, locals={**run["locals"], **result.locals})
+            run.update(
+                state=result.state, local_states={**run["local_states"], **result.local_states}
+            )
 
         # States take shape in the first rounds, and pools fill.
         kept = [kept_bytes(lambda: play(round)) for round in (1, 2, 3)]  # noqa: B023  # at once

@@ -31,11 +31,11 @@ class Listening(InProcess):
 
 
 def listen(method, data, privatizer, rounds=2):
-    state, locals, wire = method.init(), {}, Listening()
+    state, local_states, wire = method.init(), {}, Listening()
     for round in range(1, rounds + 1):
-        result = run_round(method, state, sorted(data), round, data, locals, wire, privatizer)
-        state, locals = result.state, {**locals, **result.locals}
-    return wire.heard, locals
+        result = run_round(method, state, sorted(data), round, data, local_states, wire, privatizer)
+        state, local_states = result.state, {**local_states, **result.local_states}
+    return wire.heard, local_states
 
 
 def same(first, second, tolerance=0.0):
@@ -102,9 +102,11 @@ def test_a_decoupled_gate_cannot_reach_the_prompt(setting, data):
     heard, gates = [], []
     for rate in (0.01, 0.5):
         method = method_class("pfedmoap")(setting, gate_learning_rate=rate)
-        updates, locals = listen(method, data, options.privatizer(method, PLAN, None), rounds=3)
+        updates, local_states = listen(
+            method, data, options.privatizer(method, PLAN, None), rounds=3
+        )
         heard.append(updates)
-        gates.append(locals[ClientId(0)]["gate.query.weight"])
+        gates.append(local_states[ClientId(0)]["gate.query.weight"])
     assert same(*heard)
     assert not torch.allclose(*gates)
     initial = method_class("pfedmoap")(setting)._initial_gate["gate.query.weight"]
@@ -116,8 +118,8 @@ def test_a_joint_gate_is_noised(setting, data):
 
     def gate(noise):
         options = DPSGD(1e9, mode="joint", sample_rate=0.5, noise_multiplier=noise, insecure_seed=3)
-        _, locals = listen(method, data, options.privatizer(method, PLAN, None))
-        return locals[ClientId(0)]["gate.query.weight"]
+        _, local_states = listen(method, data, options.privatizer(method, PLAN, None))
+        return local_states[ClientId(0)]["gate.query.weight"]
 
     quiet, loud = gate(1e-3), gate(3.0)
     assert float((loud - quiet).std()) > 1e-3
@@ -168,10 +170,10 @@ def test_fine_tuned_prompts_stay_home_and_cost_nothing(setting, data):
 
     method = method_class("promptfl_ft")(setting)
     privacy = DPSGD(sample_rate=0.5).privatizer(method, PLAN, None)
-    state, locals, _ = run_rounds(method, data, privacy, 1)
+    state, local_states, _ = run_rounds(method, data, privacy, 1)
     spent = privacy.ledgers.spent(ClientId(0))
     tasks = [
-        ClientTask(download, locals.get(download.client), data[download.client])
+        ClientTask(download, local_states.get(download.client), data[download.client])
         for download in method.plan(state, sorted(data), 2)
     ]
     assert personal_states(method, tasks, NoPrivacy())[ClientId(0)] is not None

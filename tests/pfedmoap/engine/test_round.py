@@ -68,7 +68,7 @@ def test_a_bad_update_is_refused_and_the_round_goes_on_without_it(clip, kind):
 
     assert re.search(message, result.rejected[ClientId(1)])
     assert result.state.pool.clients == (0, 2)
-    assert set(result.locals) == {0, 2}, "what was refused is not kept either"
+    assert set(result.local_states) == {0, 2}, "what was refused is not kept either"
     honest = {c: own for c, own in data.items() if c != 1}
     expected = run_round(method, state, list(honest), 1, honest, {}, InProcess(), NoPrivacy())
     torch.testing.assert_close(result.state.context, expected.state.context, rtol=0, atol=1e-6)
@@ -95,12 +95,12 @@ def test_a_bill_outlives_the_refusal_and_nothing_else_does(clip):
     before = {ClientId(1): old}
     wire = Tampering(ClientId(1), TAMPERED["nan"][0])
     state = method.init()
-    kept = run_round(method, state, list(data), 1, data, before, wire, NoPrivacy()).locals
+    kept = run_round(method, state, list(data), 1, data, before, wire, NoPrivacy()).local_states
     assert kept[ClientId(1)].keys() == old.keys()
     assert torch.equal(kept[ClientId(1)]["context"], old["context"])
     assert [int(kept[client]["bill"]) for client in data] == [7, 7, 7]
     assert int(old["bill"]) == 3, "what went in is not written to"
-    first = run_round(method, state, list(data), 1, data, {}, wire, NoPrivacy()).locals
+    first = run_round(method, state, list(data), 1, data, {}, wire, NoPrivacy()).local_states
     assert first[ClientId(1)].keys() == {"bill"}
     assert {"context", "bill"} <= first[ClientId(0)].keys()
 
@@ -116,11 +116,13 @@ def test_a_round_in_which_every_update_is_refused_changes_nothing(clip):
 
 def test_bytes_are_those_of_the_formula(clip):
     method, data = method_of(clip), random_data([6, 6, 6, 6])
-    state, locals = method.init(), {}
+    state, local_states = method.init(), {}
     prompt_bytes = 4 * 32 * 4  # L x W x 4 bytes
     for round in (1, 2):
-        result = run_round(method, state, list(data), round, data, locals, InProcess(), NoPrivacy())
-        state, locals = result.state, {**locals, **result.locals}
+        result = run_round(
+            method, state, list(data), round, data, local_states, InProcess(), NoPrivacy()
+        )
+        state, local_states = result.state, {**local_states, **result.local_states}
         for traffic in result.traffic:
             assert traffic.up_bytes == {"context": prompt_bytes}
             experts = {"experts": 2 * prompt_bytes, "expert_clients": 2 * 8} if round == 2 else {}

@@ -101,9 +101,11 @@ def test_result_does_not_depend_on_order_or_batching_of_clients(clip):
     for variation in ({"clients_per_batch": 1}, {"clients_per_batch": 2}, {"order": -1}):
         found = run_once(clip, None, **variation)
         torch.testing.assert_close(found.state.context, expected.state.context, rtol=0, atol=1e-5)
-        for client, local in expected.locals.items():
+        for client, local in expected.local_states.items():
             for name, array in local.items():
-                torch.testing.assert_close(found.locals[client][name], array, rtol=0, atol=1e-5)
+                torch.testing.assert_close(
+                    found.local_states[client][name], array, rtol=0, atol=1e-5
+                )
 
 
 def test_seed_0_is_a_seed(clip):
@@ -118,7 +120,7 @@ def test_partial_participation_leaves_the_others_untouched(clip, tmp_path):
     took_part = {client for record in run.metrics() for client in record["cohort"]}
     assert all(len(record["cohort"]) == 3 for record in run.metrics())
     checkpoint = run.load()
-    assert set(checkpoint.locals) == took_part
+    assert set(checkpoint.local_states) == took_part
     last = {c: r["round"] for r in run.metrics() for c in r["cohort"]}
     for client, round in last.items():
         assert (tmp_path / f"clients/{client:04d}/round-{round:06d}.safetensors").exists()

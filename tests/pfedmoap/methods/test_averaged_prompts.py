@@ -71,10 +71,10 @@ def test_one_client_equals_plain_training(make, small, longer, data, start):
 
 
 def test_local_coop_equals_plain_training_whoever_else_takes_part(small, longer, data, start):
-    _, locals, _ = small(LocalCoOp(longer)).rounds(3)
+    _, local_states, _ = small(LocalCoOp(longer)).rounds(3)
     for client in data:
         truth = hand_loop(longer, start, data[client], client, rounds=[1, 2, 3])
-        assert torch.allclose(locals[client]["context"], truth, atol=1e-5)
+        assert torch.allclose(local_states[client]["context"], truth, atol=1e-5)
 
 
 def test_local_coop_sends_nothing_either_way(small, setting):
@@ -142,8 +142,8 @@ def test_fine_tuning_starts_at_the_final_global_prompt_of_everybody(small, setti
     """A client that never took part is tuned too; all start from the last prompt."""
     method = PromptFLFineTuned(setting, fine_tune_epochs=3)
     world = small(method)
-    state, locals, _ = world.rounds(2, [ClientId(0), ClientId(1)])
-    tasks = world.tasks(state, list(data), 3, locals)
+    state, local_states, _ = world.rounds(2, [ClientId(0), ClientId(1)])
+    tasks = world.tasks(state, list(data), 3, local_states)
     personal = personal_states(method, tasks, NoPrivacy())
     fine = method._fine_tuning.setting
     for client, own in data.items():
@@ -158,18 +158,18 @@ def test_fine_tuning_starts_at_the_final_global_prompt_of_everybody(small, setti
 def test_fine_tuned_copy_does_not_leak_into_the_next_round(small, setting, data):
     method = PromptFLFineTuned(setting)
     world = small(method)
-    state, locals, _ = world.rounds(1)
-    before, _, _ = world.round(state, locals, list(data), 2)
-    personal_states(method, world.tasks(state, list(data), 2, locals), NoPrivacy())
-    after, _, _ = world.round(state, locals, list(data), 2)
+    state, local_states, _ = world.rounds(1)
+    before, _, _ = world.round(state, local_states, list(data), 2)
+    personal_states(method, world.tasks(state, list(data), 2, local_states), NoPrivacy())
+    after, _, _ = world.round(state, local_states, list(data), 2)
     assert torch.equal(before["context"], after["context"])
 
 
 def test_fedper_shares_the_first_vectors_and_keeps_the_last(small, setting, start):
     world = small(FedPer(setting, local_vectors=5))
-    state, locals, results = world.rounds(2)
+    state, local_states, results = world.rounds(2)
     assert state["shared"].shape == (11, start.shape[1])
-    own = torch.stack([local["own"] for local in locals.values()])
+    own = torch.stack([local["own"] for local in local_states.values()])
     assert own.shape[1:] == (5, start.shape[1])
     assert float((own - own[0]).norm()) > 1e-3  # personal
     assert all(result.update.arrays["shared"].shape == (11, 32) for result in results)
@@ -180,9 +180,9 @@ def test_fedper_shares_the_first_vectors_and_keeps_the_last(small, setting, star
 
 
 def test_fedper_of_one_client_equals_plain_training(small, longer, data, start):
-    state, locals, _ = small(FedPer(longer)).rounds(2, [ME])
+    state, local_states, _ = small(FedPer(longer)).rounds(2, [ME])
     truth = hand_loop(longer, start, data[ME], ME, rounds=[1, 2])
-    assert torch.allclose(torch.cat([state["shared"], locals[ME]["own"]]), truth, atol=1e-5)
+    assert torch.allclose(torch.cat([state["shared"], local_states[ME]["own"]]), truth, atol=1e-5)
 
 
 @pytest.mark.parametrize("vectors", [0, 16, -1])

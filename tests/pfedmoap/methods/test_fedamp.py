@@ -73,7 +73,7 @@ def test_similar_clients_hear_more_of_each_other():
 
 def test_server_sends_each_client_its_own_mix(small, setting):
     world = small(FedAMP(setting))
-    state, locals, results = world.rounds(1)
+    state, local_states, results = world.rounds(1)
     uploaded = torch.stack([result.update.arrays["context"] for result in results])
     flat = uploaded.flatten(1).double()
     truth = torch.tensor(slow_weights(flat, 1.0, 1.0), dtype=torch.float64) @ flat
@@ -81,7 +81,7 @@ def test_server_sends_each_client_its_own_mix(small, setting):
     for download, row in zip(downloads, truth, strict=True):
         sent = download.arrays["context"]
         assert torch.allclose(sent.flatten().double(), row, atol=1e-6)
-    assert torch.equal(locals[ClientId(0)]["context"], uploaded[0])
+    assert torch.equal(local_states[ClientId(0)]["context"], uploaded[0])
 
 
 def test_newcomer_gets_the_plain_mean(small, setting):

@@ -14,8 +14,8 @@ from pfedmoap.wire.messages import ClientId
 
 def test_residual_has_the_declared_rank_and_stays_on_the_client(small, setting):
     world = small(FedPGP(setting, rank=3))
-    _, locals, results = world.rounds(2)
-    for local in locals.values():
+    _, local_states, results = world.rounds(2)
+    for local in local_states.values():
         assert set(local) == {"u", "v"}
         residual = local["u"] @ local["v"]
         assert residual.shape == (16, 32)
@@ -25,9 +25,9 @@ def test_residual_has_the_declared_rank_and_stays_on_the_client(small, setting):
 
 def test_both_factors_are_trained(small, setting):
     method = FedPGP(setting)
-    _, locals, _ = small(method).rounds(1)
+    _, local_states, _ = small(method).rounds(1)
     for name in ("u", "v"):
-        moved = locals[ClientId(4)][name] - method.own[name]
+        moved = local_states[ClientId(4)][name] - method.own[name]
         assert float(moved.norm()) > 1e-5
 
 

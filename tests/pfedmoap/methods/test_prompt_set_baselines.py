@@ -70,9 +70,9 @@ def test_scaffolds_control_variates_are_mean_gradients_and_add_up(setting, small
     """c_i+ = c_i - c + (x - y) / (S lr) (eq. 4), and the server's is the clients' mean."""
     method = ScaffoldPT(setting, prompts=4)
     world = small(method)
-    state, locals, _ = world.rounds(1)
+    state, local_states, _ = world.rounds(1)
     for _ in range(2):
-        tasks = world.tasks(state, list(world.data), 2, locals)
+        tasks = world.tasks(state, list(world.data), 2, local_states)
         results = method.train(tasks, NoPrivacy())
         for task, result in zip(tasks, results, strict=True):
             steps = -(-len(task.data) // setting.training.batch_size)
@@ -85,9 +85,9 @@ def test_scaffolds_control_variates_are_mean_gradients_and_add_up(setting, small
             assert torch.allclose(result.local[CONTROL], expected, atol=1e-4)
             change = result.local[CONTROL] - task.local[CONTROL]
             assert torch.allclose(result.update.arrays[CHANGE], change, atol=1e-5)
-        locals = {result.update.client: result.local for result in results}
+        local_states = {result.update.client: result.local for result in results}
         state = method.aggregate(state, [result.update for result in results])
-        mean = torch.stack([local[CONTROL] for local in locals.values()]).mean(0)
+        mean = torch.stack([local[CONTROL] for local in local_states.values()]).mean(0)
         assert torch.allclose(control(state), mean, atol=1e-4)
 
 

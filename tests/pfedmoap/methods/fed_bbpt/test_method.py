@@ -54,12 +54,12 @@ def test_white_box_needs_what_the_black_box_withholds(method, small):
 
 def test_clients_count_their_queries_over_rounds(method, small):
     """Batches of 3 at one draw: 2 queries an example; client 1 has 3 images, client 7 has one."""
-    _, locals, results = small(method).rounds(3)
+    _, local_states, results = small(method).rounds(3)
     cost = {result.update.client: result.costs["queries"] for result in results}
     assert cost[ClientId(1)] == 2 * 2 * 3
     assert cost[ClientId(7)] == 2 * 2 * 1
     assert cost[ClientId(0)] == 2 * (3 + 2)
-    assert {client: int(local["queries"]) for client, local in locals.items()} == {
+    assert {client: int(local["queries"]) for client, local in local_states.items()} == {
         client: 3 * queries for client, queries in cost.items()
     }
 
@@ -83,15 +83,15 @@ def test_endpoint_gives_what_this_process_gives(method, small, clip):
 def test_a_spent_budget_cuts_steps_and_then_sits_out(method, small, data, caplog):
     """16 queries: client 4 (batches of 3) takes 2 steps of 6 in round 1, and none in round 2."""
     method = replace(method, query_budget=16)
-    state, locals, _ = small(method).rounds(1)
-    assert int(locals[ClientId(4)]["queries"]) == 12
+    state, local_states, _ = small(method).rounds(1)
+    assert int(local_states[ClientId(4)]["queries"]) == 12
     assert not caplog.records
     cut = replace(method, query_budget=9)
     one = small(cut).tasks(cut.init(), [ClientId(4)], 1, {})
     (result,) = cut.train(one, NoPrivacy())
     assert (result.costs["steps"], result.costs["queries"]) == (1, 6)
     assert "stopped after 1 of 2 steps in round 1" in caplog.text
-    second = run_round(method, state, list(data), 2, data, locals, InProcess(), NoPrivacy())
+    second = run_round(method, state, list(data), 2, data, local_states, InProcess(), NoPrivacy())
     assert set(second.sat_out) == set(data)
     assert (
         "query budget of 16 is spent: 4 queries are left, and a step on a full batch costs 6"
@@ -110,12 +110,14 @@ def test_who_takes_part_does_not_depend_on_how_much_a_client_has(setting, option
     for size in (0, 1, 4, 5, 10, 20):
         data = {ClientId(0): make_data(ClientId(0), size, setting.backbone.embed_dim)}
         privacy = Release().privatizer(method, PlannedTraining(9, 1, 3), None)
-        state, locals, rounds = method.init(), {}, []
+        state, local_states, rounds = method.init(), {}, []
         for round in range(1, 9):
-            done = run_round(method, state, [*data], round, data, locals, InProcess(), privacy)
-            state, locals = done.state, {**locals, **done.locals}
+            done = run_round(
+                method, state, [*data], round, data, local_states, InProcess(), privacy
+            )
+            state, local_states = done.state, {**local_states, **done.local_states}
             rounds.append((done.cohort, dict(done.sat_out), done.rejected.keys()))
-        assert int(locals[ClientId(0)]["queries"]) <= 40
+        assert int(local_states[ClientId(0)]["queries"]) <= 40
         took_part.append(rounds)
     assert 0 < sum(len(cohort) for cohort, _, _ in took_part[0]) < 8
     assert all(one == took_part[0] for one in took_part)
@@ -127,7 +129,7 @@ def test_a_federation_ends_cleanly_when_everybody_is_broke(method, data, tmp_pat
     run = RunDirectory.create(tmp_path / "run", {}, {}, resume=False)
     now = run_federation(method, data, Rounds(rounds=6), 0, NoPrivacy(), run=run)
     assert now.round == 6
-    assert all(int(local["queries"]) <= 30 for local in now.locals.values())
+    assert all(int(local["queries"]) <= 30 for local in now.local_states.values())
     records = run.metrics()
     assert records[0]["costs"]["1"]["queries"] == 12
     assert records[0]["sat_out"] == {}
@@ -154,14 +156,14 @@ def test_a_refused_upload_does_not_pay_the_budget_back(setting, data, tmp_path):
     now, records = outcome("whole", 4)
     assert [list(record["rejected"]) for record in records] == [["4"], ["4"], [], []]
     assert [list(record["sat_out"]) for record in records] == [[], [], ["4"], ["4"]]
-    assert {name: int(value) for name, value in now.locals[ClientId(4)].items()} == {
+    assert {name: int(value) for name, value in now.local_states[ClientId(4)].items()} == {
         "queries": 12,
         "reckoned": 12,
     }
     again, resumed = outcome("in parts", 1, 2, 4)
     assert resumed == records
     assert torch.equal(now.state, again.state)
-    assert again.locals[ClientId(4)]["queries"] == 12
+    assert again.local_states[ClientId(4)]["queries"] == 12
 
 
 class Counting:
@@ -207,8 +209,8 @@ def test_velocity_starts_at_zero_in_each_round(method, small):
     """Pitfall (b): in each round's first step m = g, so that it moves by -a_k (1 + beta) g."""
     single = replace(method, steps=1)
     me = [ClientId(7)]  # one image: every batch is the same
-    state, locals, _ = small(single).rounds(1, me)
-    _, _, (result,) = small(single).round(state, locals, me, 2)
+    state, local_states, _ = small(single).rounds(1, me)
+    _, _, (result,) = small(single).round(state, local_states, me, 2)
     images, labels = data_of(small(single), me[0])
     estimate, _ = single._estimator.estimate(
         state,
@@ -240,8 +242,8 @@ def test_gain_index_counts_the_federations_steps(method, small, monkeypatch):
     )
     method.__dict__["_estimator"] = spy
     world = small(method)
-    state, locals, _ = world.rounds(1, [ClientId(0)])
-    world.round(state, locals, [ClientId(0), ClientId(4)], 3)
+    state, local_states, _ = world.rounds(1, [ClientId(0)])
+    world.round(state, local_states, [ClientId(0), ClientId(4)], 3)
     assert asked == [1, 2, 5, 6, 5, 6]  # round 3 begins at 5 whoever took part in round 2
 
 

@@ -48,8 +48,8 @@ def test_two_equal_prompts_and_full_mass_give_the_mean_cosine():
 
 def test_own_context_is_trained_and_stays(small, setting):
     method = FedOTP(setting)
-    _, locals, results = small(method).rounds(2)
-    own = torch.stack([local["own"] for local in locals.values()])
+    _, local_states, results = small(method).rounds(2)
+    own = torch.stack([local["own"] for local in local_states.values()])
     assert float((own - own.mean(0)).norm()) > 1e-3
     assert all(set(result.update.arrays) == {"context"} for result in results)
     assert not torch.allclose(method.own["own"], method.init()["context"], atol=1e-3)
@@ -57,13 +57,13 @@ def test_own_context_is_trained_and_stays(small, setting):
 
 def test_evaluation_uses_the_new_average_with_the_own_context(small, setting, data):
     method = FedOTP(setting)
-    state, locals, _ = small(method).rounds(1)
+    state, local_states, _ = small(method).rounds(1)
     me = ClientId(4)
     (download,) = method.plan(state, [me], 2)
     view = data[me].view()
-    text = method.encoder(torch.stack([state["context"], locals[me]["own"]]))
+    text = method.encoder(torch.stack([state["context"], local_states[me]["own"]]))
     truth = Transport(0.8, 0.1, 100).scores(view["patches"], text)
-    logits = method.predict(download, locals[me], view).logits
+    logits = method.predict(download, local_states[me], view).logits
     assert torch.allclose(logits, setting.backbone.logit_scale * truth, atol=1e-4)
 
 

@@ -78,7 +78,7 @@ def test_three_clients_train_for_two_rounds(family, auxiliary, file):
     assert not torch.equal(now.state.prefix["text"], first.prefix["text"])
     weights = [
         {n: v for n, v in local.items() if n.startswith("auxiliary.")}
-        for local in now.locals.values()
+        for local in now.local_states.values()
     ]
     assert len(weights) == 3
     assert all(
@@ -156,7 +156,7 @@ def test_no_row_of_a_protected_layer_crosses_the_wire(family, auxiliary, file, m
         assert all(name.startswith(("prefix.", "auxiliary.")) for name in arrays)
     assert {name for arrays in sent[3:6] for name in arrays} == {"prefix.text"}
     assert {name for arrays in sent[6:] for name in arrays} == {"prefix.text"}
-    for local in now.locals.values():
+    for local in now.local_states.values():
         assert not rows_of(local) & rows_of(secret)
 
 

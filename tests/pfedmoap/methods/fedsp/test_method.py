@@ -56,11 +56,11 @@ def leaks(method: FedSP, data, rounds: int = 3) -> list[str]:
     """Walk everything that crosses the wire, and name what holds a row of the protected model."""
     model = method.setting.backbone._model
     protected = {row for tensor in model.state_dict().values() for row in rows(tensor)}
-    wire, state, locals = Spy(), method.init(), {}
+    wire, state, local_states = Spy(), method.init(), {}
     for round in range(1, rounds + 1):
         cohort = sorted(data) if round > 1 else sorted(data)[:2]
-        result = run_round(method, state, cohort, round, data, locals, wire, NoPrivacy())
-        state, locals = result.state, {**locals, **result.locals}
+        result = run_round(method, state, cohort, round, data, local_states, wire, NoPrivacy())
+        state, local_states = result.state, {**local_states, **result.local_states}
     found = set()
     for arrays in wire.carried:
         for name, tensor in arrays.items():
@@ -84,17 +84,17 @@ def test_the_walk_over_the_wire_does_find_a_tensor_of_the_protected_model(method
 
 
 def test_released_clients_upload_auxiliary_weights_and_these_do_not(method, small):
-    _, locals, results = small(method).rounds(2)
+    _, local_states, results = small(method).rounds(2)
     assert set(method.uploads) == {"prefix.text"}
     for result in results:
         assert set(result.update.arrays) == {"prefix.text"}
-    assert any(name.startswith("auxiliary.") for name in locals[ME])
+    assert any(name.startswith("auxiliary.") for name in local_states[ME])
 
 
 def test_clients_work_without_the_full_model(method, small, setting):
     """Training and the own prediction give the same where all weights of the backbone are NaN."""
     world = small(method)
-    state, locals, _ = world.rounds(1)
+    state, local_states, _ = world.rounds(1)
     empty = FrozenCLIP(
         copy.deepcopy(setting.backbone._model), *parts_of(setting.backbone), name="emptied"
     )
@@ -105,7 +105,7 @@ def test_clients_work_without_the_full_model(method, small, setting):
     client = replace(method, setting=replace(setting, backbone=empty))
     tasks = [
         replace(task, data=task.data.only(["pixels"]))
-        for task in world.tasks(state, list(world.data), 2, locals)
+        for task in world.tasks(state, list(world.data), 2, local_states)
     ]
     for here, there in zip(
         method.train(tasks, NoPrivacy()), client.train(tasks, NoPrivacy()), strict=True
@@ -113,7 +113,7 @@ def test_clients_work_without_the_full_model(method, small, setting):
         assert torch.equal(here.update.arrays["prefix.text"], there.update.arrays["prefix.text"])
     (download,) = method.plan(state, [ME], 2)
     view = world.data[ME].only(["pixels"]).view()
-    here, there = (m.predict(download, locals[ME], view).logits for m in (method, client))
+    here, there = (m.predict(download, local_states[ME], view).logits for m in (method, client))
     assert torch.equal(here, there)
 
 
@@ -125,16 +125,16 @@ def test_auxiliary_travels_once_and_bytes_equal_the_formula(method, data, settin
     """Up ``2 N p W`` scalars a client; down the same, and the auxiliary the first time."""
     layers, width = 3, setting.backbone.text_width
     prefix_bytes = 4 * 2 * layers * 2 * width
-    state, locals = method.init(), {}
+    state, local_states = method.init(), {}
     auxiliary_bytes = 4 * sum(v.numel() for v in state.auxiliary.values())
     for round, cohort in enumerate(([ME], sorted(data), sorted(data)), start=1):
         wire = InProcess()
-        result = run_round(method, state, cohort, round, data, locals, wire, NoPrivacy())
+        result = run_round(method, state, cohort, round, data, local_states, wire, NoPrivacy())
         for traffic in result.traffic:
-            new = traffic.client not in locals
+            new = traffic.client not in local_states
             assert sum(traffic.up_bytes.values()) == prefix_bytes
             assert sum(traffic.down_bytes.values()) == prefix_bytes + new * auxiliary_bytes
-        state, locals = result.state, {**locals, **result.locals}
+        state, local_states = result.state, {**local_states, **result.local_states}
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_alternate_stage_trains_the_prefix_against_the_moved_auxiliary(method, s
 
 
 def test_each_stage_has_its_own_optimiser_and_it_is_kept_across_rounds(method, small):
-    _, locals, _ = small(method).rounds(3)
+    _, local_states, _ = small(method).rounds(3)
     steps = 3 * 3  # three rounds of three batches: eight images in threes
-    assert int(locals[ME]["optimiser.model.steps"]) == steps
-    assert int(locals[ME]["optimiser.prompt.steps"]) == steps
-    states = {name.split(".")[1] for name in locals[ME] if name.startswith("optimiser")}
+    assert int(local_states[ME]["optimiser.model.steps"]) == steps
+    assert int(local_states[ME]["optimiser.prompt.steps"]) == steps
+    states = {name.split(".")[1] for name in local_states[ME] if name.startswith("optimiser")}
     assert states == {"model", "prompt"}
 
 

@@ -69,12 +69,12 @@ def test_pool_is_frozen_at_the_start_of_the_round(small, setting, data):
     """Trap 7: later clients of a round must not get prompts of the same round."""
     method = PFedMoAP(setting, experts=3)
     world = small(method)
-    state, locals, results = world.rounds(1)
+    state, local_states, results = world.rounds(1)
     old = uploads(results)
-    result = run_round(method, state, EVERYBODY, 2, data, locals, InProcess(), NoPrivacy())
+    result = run_round(method, state, EVERYBODY, 2, data, local_states, InProcess(), NoPrivacy())
     for client in EVERYBODY:
         for other, expert in zip(
-            result.served[client], result.locals[client]["experts"], strict=True
+            result.served[client], result.local_states[client]["experts"], strict=True
         ):
             assert torch.equal(expert, old[ClientId(other)])
     new = {client: result.state.pool[client] for client in EVERYBODY}
@@ -83,25 +83,25 @@ def test_pool_is_frozen_at_the_start_of_the_round(small, setting, data):
 
 def test_first_participation_is_plain_prompt_tuning(small, setting):
     """Section 1.6: round 1 equals CoOp from the global prompt, bit for bit."""
-    _, locals, results = small(PFedMoAP(setting)).rounds(1)
+    _, local_states, results = small(PFedMoAP(setting)).rounds(1)
     _, _, plain = small(PromptFL(setting)).rounds(1)
     for mixture, truth in zip(results, plain, strict=True):
         assert torch.equal(mixture.update.arrays["context"], truth.update.arrays["context"])
-        assert set(locals[mixture.update.client]) == {"context"}
+        assert set(local_states[mixture.update.client]) == {"context"}
 
 
 def test_mixture_is_active_from_the_second_participation(small, setting, data):
     world = small(PFedMoAP(setting))
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     _, _, plain = small(PromptFL(setting)).rounds(2)
     for result in plain:
         client = result.update.client
         assert not torch.allclose(
-            locals[client]["context"], result.update.arrays["context"], atol=1e-4
+            local_states[client]["context"], result.update.arrays["context"], atol=1e-4
         )
     for download in world.method.plan(state, EVERYBODY, 3):
         prediction = world.method.predict(
-            download, locals[download.client], data[download.client].view()
+            download, local_states[download.client], data[download.client].view()
         )
         assert prediction.attention is not None
         assert len(prediction.experts) == 3
@@ -110,31 +110,34 @@ def test_mixture_is_active_from_the_second_participation(small, setting, data):
 def test_gate_starts_at_the_common_initial_one_and_not_at_a_neighbours(small, setting):
     """Trap 6: in the released code, a gate starts from whoever trained before in the process."""
     method = PFedMoAP(setting, gate_learning_rate=1e-12)
-    _, locals, _ = small(method).rounds(2)
-    for local in locals.values():
+    _, local_states, _ = small(method).rounds(2)
+    for local in local_states.values():
         for name, value in method._initial_gate.items():
             assert torch.allclose(local[name], value, atol=1e-6)
 
 
 def test_gates_are_personal_and_persist(small, setting):
     world = small(PFedMoAP(setting, gate_learning_rate=1.0))
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     name = GATE + "query.weight"
-    assert not torch.equal(locals[ClientId(0)][name], locals[ME][name])
-    _, later, _ = world.round(state, locals, [ClientId(0)], 3)
-    assert torch.equal(later[ME][name], locals[ME][name])
-    assert not torch.equal(later[ClientId(0)][name], locals[ClientId(0)][name])
-    fresh = {**locals, ME: {n: v for n, v in locals[ME].items() if not n.startswith(GATE)}}
+    assert not torch.equal(local_states[ClientId(0)][name], local_states[ME][name])
+    _, later, _ = world.round(state, local_states, [ClientId(0)], 3)
+    assert torch.equal(later[ME][name], local_states[ME][name])
+    assert not torch.equal(later[ClientId(0)][name], local_states[ClientId(0)][name])
+    fresh = {
+        **local_states,
+        ME: {n: v for n, v in local_states[ME].items() if not n.startswith(GATE)},
+    }
     _, restarted, _ = world.round(state, fresh, [ME], 3)
-    _, continued, _ = world.round(state, locals, [ME], 3)
+    _, continued, _ = world.round(state, local_states, [ME], 3)
     assert not torch.allclose(restarted[ME][name], continued[ME][name], atol=1e-5)
 
 
 def test_isolated_clients_get_the_result_of_the_cohort(small, setting):
     """Traps 6, 8 and 14: no gate, momentum, schedule or expert of another client leaks in."""
     world = small(PFedMoAP(setting))
-    state, locals, _ = world.rounds(2)
-    tasks = world.tasks(state, EVERYBODY, 3, locals)
+    state, local_states, _ = world.rounds(2)
+    tasks = world.tasks(state, EVERYBODY, 3, local_states)
     together = world.method.train(tasks, NoPrivacy())
     for task, result in zip(tasks, together, strict=True):
         (alone,) = replace(world.method).train([task], NoPrivacy())
@@ -146,8 +149,8 @@ def test_isolated_clients_get_the_result_of_the_cohort(small, setting):
 def test_momentum_does_not_cross_rounds_or_clients(small, setting):
     """Trap 8: training twice from the same task gives the same result twice."""
     world = small(PFedMoAP(setting))
-    state, locals, _ = world.rounds(1)
-    tasks = world.tasks(state, EVERYBODY, 2, locals)
+    state, local_states, _ = world.rounds(1)
+    tasks = world.tasks(state, EVERYBODY, 2, local_states)
     first, second = (world.method.train(tasks, NoPrivacy()) for _ in range(2))
     for one, two in zip(first, second, strict=True):
         assert same(one.update.arrays, two.update.arrays)
@@ -156,28 +159,28 @@ def test_momentum_does_not_cross_rounds_or_clients(small, setting):
 def test_a_newcomer_beside_old_clients_sees_none_of_their_experts(small, setting):
     """Trap 14: stale experts stayed on the released code's one shared model."""
     world, newcomer = small(PFedMoAP(setting)), ClientId(7)
-    state, locals, _ = world.rounds(2, EVERYBODY[:3])
+    state, local_states, _ = world.rounds(2, EVERYBODY[:3])
     (plain,) = PromptFL(setting).train(world.tasks(state, [newcomer], 3, {}), NoPrivacy())
-    state, locals, results = world.round(state, locals, EVERYBODY, 3)
-    assert "experts" not in locals[newcomer]
+    state, local_states, results = world.round(state, local_states, EVERYBODY, 3)
+    assert "experts" not in local_states[newcomer]
     truth = plain.update.arrays["context"]
     assert torch.allclose(uploads(results)[newcomer], truth, atol=1e-6)
     assert state.pool.clients == tuple(EVERYBODY)
-    state, locals, _ = world.round(state, locals, [newcomer], 4)
-    assert len(locals[newcomer]["experts"]) == 3
+    state, local_states, _ = world.round(state, local_states, [newcomer], 4)
+    assert len(local_states[newcomer]["experts"]) == 3
 
 
 def test_a_client_is_evaluated_with_the_experts_it_holds(small, setting, data):
     world = small(PFedMoAP(setting, experts=1))
-    state, locals, _ = world.rounds(2)
-    held = locals[ME]["experts"].clone()
-    later, others, _ = world.round(state, locals, EVERYBODY[:2], 3)
+    state, local_states, _ = world.rounds(2)
+    held = local_states[ME]["experts"].clone()
+    later, others, _ = world.round(state, local_states, EVERYBODY[:2], 3)
     assert torch.equal(others[ME]["experts"], held)
     view = data[ME].view()
     (before,) = world.method.plan(state, [ME], 3)
     (after,) = world.method.plan(later, [ME], 4)
     assert torch.equal(
-        world.method.predict(before, locals[ME], view).logits,
+        world.method.predict(before, local_states[ME], view).logits,
         world.method.predict(after, others[ME], view).logits,
     )
 
@@ -185,9 +188,9 @@ def test_a_client_is_evaluated_with_the_experts_it_holds(small, setting, data):
 @pytest.mark.parametrize("gate", ["attention", "mean"])
 def test_order_of_experts_leaves_logits_unchanged(small, setting, data, gate):
     world = small(PFedMoAP(setting, gate=gate))
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     (download,) = world.method.plan(state, [ME], 3)
-    local = locals[ME]
+    local = local_states[ME]
     turned = {**local} | {name: local[name].flip(0) for name in ("experts", "expert_clients")}
     view = data[ME].view()
     straight = world.method.predict(download, local, view)
@@ -203,14 +206,14 @@ def test_order_of_experts_leaves_logits_unchanged(small, setting, data, gate):
 
 def test_no_experts_leaves_the_gate_with_the_own_prompt(small, setting, data):
     world = small(PFedMoAP(setting, experts=0))
-    state, locals, _ = world.rounds(2)
+    state, local_states, _ = world.rounds(2)
     (download,) = world.method.plan(state, [ME], 3)
     assert download.arrays["experts"].shape == (0, 16, 32)
-    prediction = world.method.predict(download, locals[ME], data[ME].view())
+    prediction = world.method.predict(download, local_states[ME], data[ME].view())
     assert prediction.experts == ()
     assert prediction.attention is not None
     assert torch.allclose(prediction.attention, torch.ones(8, 3, 1))
-    assert GATE + "query.weight" in locals[ME]
+    assert GATE + "query.weight" in local_states[ME]
 
 
 def test_lone_pool_entry_is_served_nobody(small, setting):
@@ -222,21 +225,21 @@ def test_lone_pool_entry_is_served_nobody(small, setting):
 
 def test_number_of_experts_may_grow_as_the_pool_does(small, setting):
     world = small(PFedMoAP(setting, experts=3))
-    state, locals, counts = world.method.init(), {}, []
+    state, local_states, counts = world.method.init(), {}, []
     for round, cohort in enumerate((EVERYBODY[:2], EVERYBODY[:3], EVERYBODY, EVERYBODY), 1):
         counts.append(
             [len(d.arrays.get("experts", ())) for d in world.method.plan(state, cohort, round)]
         )
-        state, locals, _ = world.round(state, locals, cohort, round)
+        state, local_states, _ = world.round(state, local_states, cohort, round)
     assert counts == [[0, 0], [1, 1, 0], [2, 2, 2, 0], [3, 3, 3, 3]]
 
 
 def test_partial_participation_with_a_client_that_never_takes_part(small, setting, data):
     """Trap 5: the released code crashes here."""
     world = small(PFedMoAP(setting))
-    state, locals, _ = world.rounds(3, EVERYBODY[:2])
+    state, local_states, _ = world.rounds(3, EVERYBODY[:2])
     for download in world.method.plan(state, EVERYBODY, 4):
-        local = locals.get(download.client)
+        local = local_states.get(download.client)
         prediction = world.method.predict(download, local, data[download.client].view())
         assert prediction.logits.isfinite().all()
         assert (prediction.attention is None) == (download.client not in EVERYBODY[:2])
@@ -246,13 +249,13 @@ def test_partial_participation_with_a_client_that_never_takes_part(small, settin
 def test_measured_bytes_equal_the_formula(small, setting, data, wire, scalar_bytes):
     """Up l d b; down (1 + k) l d b, and 8 bytes for each expert's id; the first time l d b."""
     method = PFedMoAP(setting, experts=2)
-    state, locals, prompt = method.init(), {}, 16 * 32 * scalar_bytes
+    state, local_states, prompt = method.init(), {}, 16 * 32 * scalar_bytes
     for round in (1, 2):
         k = 0 if round == 1 else 2
         result = run_round(
-            method, state, EVERYBODY, round, data, locals, InProcess(wire), NoPrivacy()
+            method, state, EVERYBODY, round, data, local_states, InProcess(wire), NoPrivacy()
         )
-        state, locals = result.state, dict(result.locals)
+        state, local_states = result.state, dict(result.local_states)
         for traffic in result.traffic:
             assert sum(traffic.up_bytes.values()) == prompt
             assert sum(traffic.down_bytes.values()) == (1 + k) * prompt + 8 * k
@@ -267,22 +270,22 @@ def test_paper_sizes_give_the_papers_traffic_and_gate():
 def test_own_start_goes_on_from_the_clients_last_prompt(small, setting):
     slow = replace(setting, training=replace(setting.training, learning_rate=1e-9))
     world = small(PFedMoAP(setting, start="own"))
-    state, locals, _ = world.rounds(1)
+    state, local_states, _ = world.rounds(1)
     still = replace(world, method=PFedMoAP(slow, start="own", gate_learning_rate=1e-9))
-    _, after, _ = still.round(state, locals, EVERYBODY, 2)
-    assert torch.allclose(after[ME]["context"], locals[ME]["context"], atol=1e-5)
-    assert not torch.allclose(state.context, locals[ME]["context"], atol=1e-3)
+    _, after, _ = still.round(state, local_states, EVERYBODY, 2)
+    assert torch.allclose(after[ME]["context"], local_states[ME]["context"], atol=1e-5)
+    assert not torch.allclose(state.context, local_states[ME]["context"], atol=1e-3)
 
 
 @pytest.mark.parametrize("gate", ["attention", "linear", "mean"])
 @pytest.mark.parametrize("experts", [0, 2])
 def test_every_gate_trains_predicts_and_resumes(small, setting, data, gate, experts):
     world = small(PFedMoAP(setting, gate=gate, experts=experts))
-    state, locals, _ = world.rounds(3)
+    state, local_states, _ = world.rounds(3)
     again = world.method.from_arrays(world.method.to_arrays(state))
     for download in world.method.plan(again, EVERYBODY, 4):
         view = data[download.client].view()
-        prediction = world.method.predict(download, locals[download.client], view)
+        prediction = world.method.predict(download, local_states[download.client], view)
         assert prediction.logits.isfinite().all()
         assert prediction.attention is not None
         assert torch.allclose(prediction.attention.sum(-1), torch.ones(len(view["image"]), 3))
@@ -290,8 +293,8 @@ def test_every_gate_trains_predicts_and_resumes(small, setting, data, gate, expe
 
 def test_mean_gate_is_the_mean_of_the_experts_logits(small, setting, data):
     method = PFedMoAP(setting, gate="mean", experts=3, own_weight=0.25)
-    state, locals, _ = small(method).rounds(2)
-    local, image = locals[ME], data[ME].view()["image"]
+    state, local_states, _ = small(method).rounds(2)
+    local, image = local_states[ME], data[ME].view()["image"]
     (download,) = method.plan(state, [ME], 3)
     text = method._encoder(torch.cat([local["context"][None], local["experts"]]))
     each = setting.backbone.logit_scale * torch.einsum("bd,ecd->ebc", image, text)
@@ -305,17 +308,17 @@ def test_mean_gate_is_the_mean_of_the_experts_logits(small, setting, data):
 def test_averaged_gate_is_the_weighted_mean_of_those_that_trained_one(small, setting, data):
     method = PFedMoAP(setting, gate_sharing="averaged")
     world = small(method)
-    state, locals, _ = world.rounds(1, EVERYBODY[:2])
+    state, local_states, _ = world.rounds(1, EVERYBODY[:2])
     assert same(state.gate, method._initial_gate)  # nobody had experts yet
-    state, locals, results = world.round(state, locals, EVERYBODY, 2)
+    state, local_states, results = world.round(state, local_states, EVERYBODY, 2)
     trained = [result.update for result in results if result.update.client in EVERYBODY[:2]]
     for name, value in state.gate.items():
         assert torch.equal(value, average(trained, name))
         assert not torch.equal(value, method._initial_gate[name])
     assert set(method.uploads) == {"context", *method._initial_gate}
-    assert not any(name.startswith(GATE) for local in locals.values() for name in local)
+    assert not any(name.startswith(GATE) for local in local_states.values() for name in local)
     for download in method.plan(state, EVERYBODY, 3):
-        local = locals[download.client]
+        local = local_states[download.client]
         method.predict(download, local, data[download.client].view())
         for name, value in state.gate.items():
             assert torch.equal(download.arrays[name], value)
@@ -323,11 +326,13 @@ def test_averaged_gate_is_the_weighted_mean_of_those_that_trained_one(small, set
 
 def test_averaged_gates_resume_and_pass_admission(small, setting, data):
     method = PFedMoAP(setting, gate_sharing="averaged")
-    state, locals = method.init(), {}
+    state, local_states = method.init(), {}
     for round in (1, 2):
-        result = run_round(method, state, EVERYBODY, round, data, locals, InProcess(), NoPrivacy())
+        result = run_round(
+            method, state, EVERYBODY, round, data, local_states, InProcess(), NoPrivacy()
+        )
         assert not result.rejected
-        state, locals = result.state, dict(result.locals)
+        state, local_states = result.state, dict(result.local_states)
     again = method.from_arrays(method.to_arrays(state))
     assert same(method.to_arrays(again), method.to_arrays(state))
 

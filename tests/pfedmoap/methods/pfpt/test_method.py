@@ -64,10 +64,10 @@ def test_what_nobody_used_is_dropped_and_the_pool_never_starves(setting, small):
     method = PFPT(setting, prompts=20, chosen=4)
     world = small(method)
     sizes = []
-    state, locals = method.init(), {}
+    state, local_states = method.init(), {}
     for round in range(1, 5):
         sizes.append(len(state[PROMPTS]))
-        state, locals, _ = world.round(state, locals, list(world.data), round)
+        state, local_states, _ = world.round(state, local_states, list(world.data), round)
     assert sizes[0] == 20
     assert sizes == sorted(sizes, reverse=True)
     assert 4 <= sizes[-1] < 20
@@ -114,11 +114,11 @@ def test_head_and_projection_are_averaged_by_training_set_size(setting, small):
 @pytest.mark.parametrize("upload", ["union", "own", "all"])
 def test_bytes_are_those_of_the_formula(setting, data, upload):
     method = PFPT(setting, prompts=12, chosen=2, upload=upload)
-    state, locals = method.init(), {}
+    state, local_states = method.init(), {}
     for round in (1, 2):
         pool = len(state[PROMPTS])
         result = run_round(
-            method, state, sorted(data), round, data, locals, InProcess(), NoPrivacy()
+            method, state, sorted(data), round, data, local_states, InProcess(), NoPrivacy()
         )
         assert not result.rejected
         state = result.state
