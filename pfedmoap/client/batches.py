@@ -1,4 +1,4 @@
-"""Which examples of which client are in which step, planned before the first step runs."""
+"""Plan which examples of each client every training step uses, before the first step runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +80,7 @@ class BatchPlan:
         streams: Sequence[Stream],
         owners: Sequence[Tensor] | None = None,
     ) -> "BatchPlan":
-        """Put clients' plans side by side.
+        """Pad K clients' plans to one size and stack them.
 
         Args:
             plans: Index, view and weight of each client, (S_k, B_k), padding behind the examples.
@@ -131,8 +131,8 @@ class StackedData:
     ) -> "StackedData":
         """Pad and stack clients' features (n_i, V, ...) and labels (n_i,).
 
-        There is one row at least, so that padding has something to point to where no client has
-        an example: whether a client has any is private, and must not show.
+        There is at least one row, so that padding indices are valid even if no client has an
+        example: whether a client has any is private and must not be visible in the shapes.
         """
 
         def pad(tensors: Sequence[Tensor]) -> Tensor:
@@ -159,7 +159,7 @@ def _one_row(empty: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Cohort:
-    """K clients that train side by side.
+    """K clients that train together as one batch.
 
     Attributes:
         data: Their training data, on one device.
@@ -175,11 +175,11 @@ class Cohort:
 def shuffled_epochs(
     sizes: Sequence[int], views: int, streams: Sequence[Stream], epochs: int, batch_size: int
 ) -> BatchPlan:
-    """Plan ordinary epochs: every example once an epoch, in an order of the client's own.
+    """Plan ordinary epochs: each client's examples once an epoch, in its own random order.
 
     An epoch's last batch may be smaller; its examples are then averaged over its true size. A
-    client without examples takes no step. Views
-    rotate from epoch to epoch, so that no view comes back before all have been seen.
+    client without examples takes no step. Views rotate from epoch to epoch, so that no view is
+    used again before all others have been used.
 
     Args:
         sizes: Number of training examples of each of K clients.

@@ -1,4 +1,4 @@
-"""The one local training loop, over a leading client axis."""
+"""The local training loop of all methods, over a leading client axis."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,17 +89,17 @@ def train_locally(
     stepping: Stepping,
     carried: Arrays | None = None,
 ) -> Trained:
-    """Train K clients side by side, each on its own data with its own batches and optimiser.
+    """Train K clients in one batch, each on its own data with its own batches and optimiser state.
 
-    The step loop runs without synchronising with the device. A client whose batches are used up
-    stands still while the others go on.
+    The step loop never synchronises with the device. The parameters of a client that has no
+    batches left stay constant while the others continue.
 
     Args:
         problem: The clients' local problem.
         params: Initial parameters, each (K, ...).
         cohort: The clients, their data on the device of the parameters.
         stepping: How steps are planned and taken.
-        carried: State of the optimiser to go on from, each (K, ...); ``None`` begins anew.
+        carried: Optimiser state to continue from, each (K, ...); ``None`` initialises it.
 
     Returns:
         The trained parameters and each client's loss.

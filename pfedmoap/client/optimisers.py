@@ -11,7 +11,7 @@ from pfedmoap.wire.messages import Arrays
 
 
 class Optimiser(Protocol):
-    """Turns gradients into directions; the training loop does the stepping."""
+    """Turns gradients into update directions; the training loop applies them."""
 
     def init(self, params: Arrays) -> Arrays:
         """Make the state before the first step, each tensor (K, ...)."""
@@ -20,7 +20,7 @@ class Optimiser(Protocol):
     def direction(
         self, params: Arrays, gradients: Arrays, state: Arrays
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """Choose where to go; parameters move by minus the step size times this.
+        """Compute the update direction; parameters change by minus the step size times this.
 
         Args:
             params: Parameters, each (K, ...).
@@ -46,7 +46,7 @@ class SGD:
     weight_decay: float = 0.0
 
     def init(self, params: Arrays) -> Arrays:
-        """Start at rest."""
+        """Start with zero velocity."""
         return {name: torch.zeros_like(value) for name, value in params.items()}
 
     def direction(
@@ -79,7 +79,7 @@ class Adam:
     weight_decay: float = 0.0
 
     def init(self, params: Arrays) -> Arrays:
-        """Start without moments; steps are counted client by client."""
+        """Start with zero moments; steps are counted for each client."""
         state = {"steps": next(iter(params.values())).new_zeros(_clients(params))}
         for name, value in params.items():
             state |= {f"first.{name}": torch.zeros_like(value)}

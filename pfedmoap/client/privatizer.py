@@ -1,4 +1,4 @@
-"""How gradients are formed: the local problem of K clients, and the privatizer's place in it."""
+"""The privatizer's interface: sampling, gradients and uploads of clients; and `NoPrivacy`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ class PlannedTraining:
         rounds: Rounds of the run.
         epochs: Local epochs in a round.
         batch_size: Examples in a step, as planned.
-        groups: Whose each training example is, (n,) by client, for a guarantee for people; ``None``
-            where nobody knows. It decides who is drawn with whom, and nothing else.
+        groups: Person that each training example belongs to, (n,) by client, for person-level
+                privacy; ``None`` if unknown. It decides which examples are sampled together.
         rounds_of_a_client: Rounds of the client that the schedule of cohorts draws most often;
-            none where that is not known, and may be every round.
-        clients: Who can be drawn for a round; empty where that is not known.
+            ``None`` if unknown, in which case it may be every round.
+        clients: Clients that can be drawn for a round; empty if unknown.
         participation: Fraction of the clients that takes part in a round.
     """
 
@@ -43,12 +43,12 @@ class PlannedTraining:
 
 @dataclass(frozen=True)
 class Authorisation:
-    """Who may train in a round.
+    """Which clients may train in a round.
 
     Attributes:
-        allowed: Clients that may, in the order of ids.
-        sat_out: Why each of the others may not.
-        spent: Epsilon that each allowed client has spent when this round is over.
+        allowed: Clients that may train, in the order of ids.
+        sat_out: Reason for each client that may not.
+        spent: Epsilon that each allowed client has spent after this round.
         charges: How many charges each allowed client's ledger holds, with this round's.
     """
 
@@ -59,20 +59,20 @@ class Authorisation:
 
 
 class Privatizer(Protocol):
-    """Decides how examples are sampled, what a gradient step may know of them, and what leaves."""
+    """Determines how examples are sampled, how gradients are formed, and what is uploaded."""
 
     @property
     def decoupled(self) -> bool:
-        """Whether what is uploaded must be trained apart from what stays at home.
+        """Whether uploaded parameters must be trained separately from those that stay local.
 
-        The part that stays at home is then trained with `NoPrivacy`, after the other part and
-        without an influence on it.
+        The local part is then trained with `NoPrivacy`, after the uploaded part and without
+        influence on it.
         """
         ...
 
     @property
     def server(self) -> ServerSide:
-        """Its part at the server."""
+        """The privatizer's server side."""
         ...
 
     def authorise(
@@ -81,7 +81,7 @@ class Privatizer(Protocol):
         """Charge the budgets of a round's clients, before anything of the round happens.
 
         Args:
-            cohort: Who was drawn.
+            cohort: The drawn clients.
             round: The round.
             known: How many charges each client's ledger held when the last round was committed;
                 clients that never took part are absent.
@@ -109,47 +109,47 @@ class Privatizer(Protocol):
 
         Returns:
             Gradients like ``params``, and the mean loss of each client, (K,), detached. The loss
-            is for the client's own eyes.
+            is not private and must not leave the client.
         """
         ...
 
     def release(self, update: Update, download: Download) -> Update:
-        """Make what really leaves a client of what it would upload.
+        """Transform a client's update into what is uploaded.
 
         Args:
-            update: What the method made.
-            download: What the client was sent in this round.
+            update: The update that the method made.
+            download: The client's download of this round.
         """
         ...
 
     def clipped(self) -> Mapping[ClientId, float]:
-        """Tell which share of a client's clipped vectors was longer than the clipping norm.
+        """Return the share of each client's vectors that exceeded the clipping norm.
 
         Counted from private data **without noise**: for the private log, never for an upload.
-        Reading it begins the count anew; it is empty where nothing was clipped.
+        Reading it resets the count; it is empty if nothing was clipped.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """State the guarantee, as JSON of any shape; empty where there is none."""
+        """State the guarantee as JSON; empty if there is none."""
         ...
 
 
 @runtime_checkable
 class HasPrivacyAnalysis(Protocol):
-    """A method that knows under which privacy modes its uploads are covered."""
+    """A method that states which privacy modes cover its uploads."""
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Say why a mode would void the guarantee; ``None`` where it holds."""
+        """Return why a mode would void the guarantee; ``None`` if it holds."""
         ...
 
 
 def gap_of_one_phase(mode: Mode) -> str | None:
-    """Answer `Analysed.privacy_gap` for methods that train all their parameters together.
+    """Implement `HasPrivacyAnalysis.privacy_gap` if all parameters are trained together.
 
     Every parameter is then in the private step, so that ``joint`` covers whatever is uploaded, and
-    ``release`` covers it where the server sends each array's starting point. What the server does
-    with uploads is the method's to say; see `gap_of_averaging`.
+    ``release`` covers it if the server sends each array's starting point. ``central`` also
+    depends on what the server does with uploads; see `gap_of_averaging`.
     """
     if mode == "central":
         return (
@@ -166,16 +166,16 @@ def gap_of_one_phase(mode: Mode) -> str | None:
 
 
 def gap_of_averaging(mode: Mode) -> str | None:
-    """Answer `Analysed.privacy_gap` for methods of one phase whose server averages.
+    """Implement `HasPrivacyAnalysis.privacy_gap` for one training phase and an averaging server.
 
-    Their ``aggregate`` sees uploads through the mean of each array alone, whoever sent them, and
-    what goes down to clients comes from the aggregate alone: noise on the mean covers it all.
+    ``aggregate`` depends on uploads only through the mean of each array, and downloads depend only
+    on the aggregate: noise on the mean covers everything that is sent.
     """
     return None if mode == "central" else gap_of_one_phase(mode)
 
 
 def gap_of_the_unknown(base: type) -> str:
-    """Answer `Analysed.privacy_gap` for methods that train otherwise than their base."""
+    """Implement `HasPrivacyAnalysis.privacy_gap` if a method replaces `train` of its base."""
     return (
         f"it replaces `train` of {base.__name__}, whose analysis does not cover what it does "
         "instead: give the method a privacy_gap of its own"
@@ -183,12 +183,12 @@ def gap_of_the_unknown(base: type) -> str:
 
 
 class NoPrivacy:
-    """The null object: everybody may train, on shuffled epochs, with plain gradients."""
+    """No privacy: all drawn clients train, on shuffled epochs, with plain gradients."""
 
     def privatizer(
         self, method: object, planned: PlannedTraining, ledgers: Path | None
     ) -> "NoPrivacy":
-        """Take the place of privacy options that make a privatizer."""
+        """Return itself; implements `PrivacyOptions.privatizer`."""
         del method, planned, ledgers
         return self
 
@@ -199,13 +199,13 @@ class NoPrivacy:
 
     @property
     def server(self) -> ServerSide:
-        """The server does as the method says."""
+        """The method aggregates uploads unchanged."""
         return PlainServer()
 
     def authorise(
         self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
     ) -> Authorisation:
-        """Let everybody in."""
+        """Authorise all drawn clients."""
         del round, known
         return Authorisation(tuple(cohort))
 
@@ -221,7 +221,7 @@ class NoPrivacy:
         return shuffled_epochs(sizes, views, streams, epochs, batch_size)
 
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
-        """Differentiate the weighted mean loss plus the penalty."""
+        """Compute gradients of the weighted mean loss plus the penalty."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         shared = problem.represent(leaves)
         if isinstance(problem, BatchWide):
@@ -233,14 +233,14 @@ class NoPrivacy:
         return dict(zip(leaves, found, strict=True)), loss.detach()
 
     def release(self, update: Update, download: Download) -> Update:
-        """Upload as it is."""
+        """Upload the update unchanged."""
         del download
         return update
 
     def clipped(self) -> Mapping[ClientId, float]:
-        """Clip nothing."""
+        """Return no counts: nothing is clipped."""
         return {}
 
     def describe(self) -> dict[str, Any]:
-        """Promise nothing."""
+        """Return no guarantee."""
         return {}

@@ -1,7 +1,7 @@
-"""A privatizer's part at the server: who is drawn, and what of the uploads the server's state sees.
+"""A privatizer's server side: how cohorts are drawn, and what is aggregated of the uploads.
 
-Most privatizers work at the clients and leave the server alone (`PlainServer`). Central
-differential privacy works here: it draws cohorts in secret and hands one noisy mean to the method
+Most privatizers work at the clients and change nothing at the server (`PlainServer`). Central
+differential privacy works here: it draws cohorts secretly and passes one noisy mean to the method
 in place of the uploads.
 """
 
@@ -12,11 +12,11 @@ from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
 class ServerSide(Protocol):
-    """What a privatizer does between the clients' uploads and the server's state."""
+    """What a privatizer does between receiving uploads and aggregating them."""
 
     @property
     def secret_cohort(self) -> bool:
-        """Whether who takes part must not be published; then only the private log says it."""
+        """Whether the cohort must be kept secret; it is then written to the private log only."""
         ...
 
     def draw(
@@ -27,7 +27,7 @@ class ServerSide(Protocol):
         Args:
             clients: All clients, in the order of ids.
             round: The round.
-            scheduled: Who takes part by the public schedule; see `draw_cohort`.
+            scheduled: The cohort of the public schedule; see `draw_cohort`.
 
         Returns:
             Client ids in ascending order; there may be none.
@@ -41,38 +41,38 @@ class ServerSide(Protocol):
         sent: Mapping[ClientId, Download],
         start: Callable[[], Arrays],
     ) -> Sequence[Update]:
-        """Make what the method may aggregate of the admitted uploads.
+        """Return the updates that the method aggregates, given the admitted uploads.
 
         Args:
             round: The round.
             admitted: Uploads that passed the server's checks, sorted by client id.
-            sent: What each client was sent, as it arrived.
-            start: Gives what the server would send to any client in this round, of the arrays
-                that are uploaded.
+            sent: Each client's download, as it arrived.
+            start: Returns the uploaded arrays' values that the server would send to any client in
+                    this round.
         """
         ...
 
     def state(self) -> Mapping[str, float]:
-        """What has to last from round to round; it is logged, so that it must be public."""
+        """Return what must persist between rounds; it is logged, so it must be public."""
         ...
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from a state that `state` gave after an earlier round."""
+        """Restore a state that `state` returned after an earlier round."""
         ...
 
 
 class PlainServer:
-    """The null object: the public schedule, and uploads as they come."""
+    """No change at the server: the public schedule, and uploads as received."""
 
     @property
     def secret_cohort(self) -> bool:
-        """The schedule follows from the public seed."""
+        """Return false: the schedule follows from the public seed."""
         return False
 
     def draw(
         self, clients: Sequence[ClientId], round: int, scheduled: Sequence[ClientId]
     ) -> tuple[ClientId, ...]:
-        """Keep to the schedule."""
+        """Return the public schedule's cohort."""
         del clients, round
         return tuple(scheduled)
 
@@ -83,14 +83,14 @@ class PlainServer:
         sent: Mapping[ClientId, Download],
         start: Callable[[], Arrays],
     ) -> Sequence[Update]:
-        """Aggregate the uploads themselves."""
+        """Return the uploads unchanged."""
         del round, sent, start
         return admitted
 
     def state(self) -> Mapping[str, float]:
-        """Nothing lasts."""
+        """Return nothing: there is no state."""
         return {}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Nothing is restored."""
+        """Do nothing: there is no state."""
         del state

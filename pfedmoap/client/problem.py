@@ -1,4 +1,4 @@
-"""The local training problem of K clients, written so that examples stay separable."""
+"""The local training problem of K clients, as a sum of one loss for each example."""
 
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ from pfedmoap.wire.messages import Arrays
 
 
 class Problem(Protocol):
-    """The local training problem of K clients at once, written so that examples stay separable.
+    """The local training problem of K clients, as a sum of one loss for each example.
 
     The parameters have a leading client axis. `represent` holds all that the examples of a batch
     share (the text features of the prompts) and sees no example; `losses` is one number for each
@@ -36,11 +36,11 @@ class Problem(Protocol):
 
 @runtime_checkable
 class BatchWide(Protocol):
-    """A problem whose examples settle something together before each of them has its loss.
+    """A problem in which values computed from a whole batch enter each example's loss.
 
-    Through it one example acts on the loss of another, so that no per-example gradient exists:
+    One example then influences the loss of another, so that no per-example gradient exists:
     privatizers that need one never call `settle`, and a method that relies on it says so in
-    `Analysed.privacy_gap`.
+    `HasPrivacyAnalysis.privacy_gap`.
     """
 
     def settle(self, params: Arrays, shared: Arrays, batch: Batch) -> Arrays:

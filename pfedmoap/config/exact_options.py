@@ -1,4 +1,4 @@
-"""Options by their exact names: no prefixes, and one line about a name that does not exist."""
+"""Parse options by their exact names; an unknown name is a one-line error with suggestions."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from pfedmoap.errors import ConfigError
 
 
 def command_parser(description: str) -> ArgumentParser:
-    """Make a parser that takes no prefix for an option; ``parse`` reads a command line with it.
+    """Make a parser that accepts no abbreviated options; for use with ``parse``.
 
     Args:
         description: What ``--help`` says the command does.
@@ -28,13 +28,13 @@ def parse(
     namespace: Namespace | None = None,
     short: Iterable[str] = (),
 ) -> Namespace:
-    """Parse a command line; whatever is wrong with it is one line.
+    """Parse a command line; every error has a one-line message.
 
     Args:
         parser: What ``command_parser`` made, with its options.
         arguments: The command line; ``None`` takes the process's own.
         namespace: Values that are set already.
-        short: Options that were replaced by others before, and may be what somebody meant.
+        short: Short forms that were expanded before parsing; suggested like other options.
 
     Returns:
         The options.
@@ -60,15 +60,15 @@ def parse(
 
 
 def option_names(parser: ArgumentParser) -> list[str]:
-    """Every long option of a parser, without its dashes."""
-    names = parser._option_string_actions  # argparse has no other way to ask
+    """List every long option of a parser, without its dashes."""
+    names = parser._option_string_actions  # argparse has no public way to list them
     return [name.removeprefix("--") for name in names if name.startswith("--")]
 
 
 def refuse_unknown(
     name: str, known: Sequence[str], dashes: str = "", short: Iterable[str] = ()
 ) -> None:
-    """Refuse a name that does not exist, and say which are nearest.
+    """Raise an error for a name that does not exist, with the nearest existing names.
 
     A part of a known option's value (``method.sizes.first`` where ``method.sizes`` takes a mapping)
     is left to the parser, which knows the option's type.
@@ -96,7 +96,7 @@ def refuse_unknown(
 
 
 def keys_of(config: Mapping[str, Any], known: Sequence[str]) -> list[str]:
-    """Dotted names of a configuration's keys, as deep as the known options go.
+    """List the dotted names of a configuration's keys, as deep as the known options go.
 
     Args:
         config: Options by section; values are of any shape.
@@ -116,7 +116,7 @@ def keys_of(config: Mapping[str, Any], known: Sequence[str]) -> list[str]:
 
 
 def expand_shorthand(argv: Sequence[str], sections: Iterable[str]) -> list[str]:
-    """Write ``--method promptfl`` as ``--method.name promptfl``."""
+    """Expand ``--method promptfl`` to ``--method.name promptfl``."""
     short = {f"--{section}" for section in sections}
     expanded = []
     for word in argv:
@@ -126,7 +126,7 @@ def expand_shorthand(argv: Sequence[str], sections: Iterable[str]) -> list[str]:
 
 
 def take_option(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
-    """Take an option's values out of a command line; returns the values and the rest."""
+    """Split an option's values from a command line; returns the values and the rest."""
     values, rest = [], []
     words = iter(argv)
     for word in words:

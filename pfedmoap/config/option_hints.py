@@ -1,4 +1,4 @@
-"""Choices with several names, and options that belong to another choice than the one made."""
+"""Choices with several names, and errors about options that belong to another choice."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
@@ -12,7 +12,7 @@ class OpenChoices(Protocol):
     """Choices that can be given under several names, of which one is recorded."""
 
     def canonical(self, name: str) -> str:
-        """The name that a configuration records for a choice."""
+        """Return the name that a configuration records for a choice."""
         ...
 
 
@@ -21,14 +21,14 @@ def refuse_misplaced(
     names: Mapping[str, str],
     given: Iterable[tuple[str, str]],
 ) -> None:
-    """Refuse an option that the choice made lacks and another choice has.
+    """Raise an error for an option that the selected choice lacks and another choice has.
 
-    An option that no choice has is a misspelling; what checks the values reports it.
+    An option that no choice has is misspelt; the check of values reports it.
 
     Args:
         choices: Classes by choice, by section.
-        names: Which choice each section makes.
-        given: Sections and options that somebody gave.
+        names: The selected choice of each section.
+        given: Sections and options that were given.
 
     Raises:
         ConfigError: Such an option is there; the message names the choices that have it.
@@ -49,7 +49,7 @@ def refuse_misplaced(
 
 
 def options_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Sections and options of a configuration; values are of any shape."""
+    """List the sections and options of a configuration."""
     return [
         (section, str(option))
         for section, options in config.items()
@@ -59,7 +59,7 @@ def options_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def options_on(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """Sections and options on a command line: ``--section.option``, perhaps with more behind."""
+    """List the sections and options on a command line, ``--section.option[.key]``."""
     found = []
     for word in argv:
         parts = word.removeprefix("--").partition("=")[0].rstrip("+").split(".")

@@ -58,10 +58,10 @@ class Sampling:
         classes: ``base`` trains and tests on the first half of the classes, so that the other
             half can show how the result carries over to new ones.
         unseen_clients: Clients held out from all training, to test what newcomers get.
-        server_shots: Training images for each class (and domain) that are the server's own, and
-            no client's; for methods whose server trains.
-        groups: Where the data say whose each image is: ``together`` gives all training images of
-            a person to one client, ``split`` leaves them where the partition puts them.
+        server_shots: Training images for each class (and domain) that the server holds and no
+                client has; for methods whose server trains.
+        groups: If the data name the person of each image: ``together`` gives all training images
+                of a person to one client, ``split`` leaves them where the partition puts them.
     """
 
     shots: int | None = None
@@ -104,10 +104,10 @@ class Schema:
         return self._config(_checked(self._parser(self._names(tidy)), tidy))
 
     def merge(self, *layers: Mapping[str, Any]) -> Section:
-        """Lay configurations over each other; a new choice drops the options of the old one.
+        """Merge configurations; a new choice drops the options of the old one.
 
         Args:
-            *layers: Options by section, the later ones on top.
+            *layers: Options by section; later ones take precedence.
 
         Returns:
             The result, still without defaults.
@@ -179,7 +179,7 @@ class Schema:
         return config, options
 
     def _merge(self, base: Section, over: Mapping[str, Any]) -> Section:
-        """Lay one configuration over another; a new choice drops the options of the old one."""
+        """Merge one configuration into another; a new choice drops the options of the old one."""
         known = {*self.fixed, *self.choices}
         merged = dict(base)
         for section, given in over.items():
@@ -252,7 +252,7 @@ class Config:
     sections: Mapping[str, Section]
 
     def build(self, section: str, **arguments: Any) -> Any:
-        """Make a section's object.
+        """Instantiate a section's class.
 
         Args:
             section: Its name.
@@ -268,12 +268,12 @@ class Config:
         return kind(**{key: _tuples(value) for key, value in options.items()}, **arguments)
 
     def name(self, section: str) -> str:
-        """Which choice a section makes."""
+        """Return the selected choice of a section."""
         return str(self.sections[section]["name"])
 
 
 def _checked(parser: ArgumentParser, config: Section) -> Namespace:
-    """Let the parser check nested options, with our error in place of its several ones."""
+    """Check nested options with the parser; its various errors become a `ConfigError`."""
     known = option_names(parser)
     for name in keys_of(config, known):
         refuse_unknown(name, known)

@@ -1,4 +1,4 @@
-"""What a method may say of itself beside the contract in `method`, found with ``isinstance``."""
+"""Optional capabilities of a method beside the contract in `method`, found with ``isinstance``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -16,14 +16,14 @@ class CanPersonalise(Protocol):
     def personalise(
         self, tasks: Sequence[ClientTask], privatizer: Privatizer
     ) -> Mapping[ClientId, Arrays]:
-        """Make what each client predicts with.
+        """Compute the local state that each client predicts with.
 
-        Nothing of it is uploaded, and no round sees it: it takes the place of the local state in
-        `Method.predict` and is then forgotten.
+        Nothing of it is uploaded or used in a later round: it replaces the local state in
+        `Method.predict` and is then discarded.
 
         Args:
-            tasks: Of any clients with training data: what the server would send now, what the
-                client kept, and its training data.
+            tasks: Tasks of any clients with training data: what the server would send now, what
+                    the client kept, and its training data.
             privatizer: How gradients are formed.
 
         Returns:
@@ -36,23 +36,23 @@ class CanPersonalise(Protocol):
 class CanDecline(Protocol):
     """A method whose clients may be unable to take part, e.g. for lack of a budget.
 
-    Everybody sees who takes part, and no noise covers it. The answer must therefore not depend on a
-    client's data: these are not handed over, and of what the client kept it may read only what
-    public options and the rounds that it took part in decide.
+    Participation is public, and no noise covers it. The answer must therefore not depend on a
+    client's data: they are not an argument, and of the local state it may read only what follows
+    from public options and from the rounds that the client took part in.
     """
 
     def declines(self, local: Arrays | None) -> str | None:
-        """Say why a client cannot train in this round; ``None`` where it can.
+        """Return why a client cannot train in this round; ``None`` if it can.
 
         Args:
-            local: What it kept from its last round; ``None`` the first time.
+            local: The client's state after its last round; ``None`` before its first.
         """
         ...
 
 
 @runtime_checkable
 class HasOnlyGlobalModel(Protocol):
-    """A method whose clients all classify with the global model, so that it need answer once."""
+    """A method whose clients all classify with the global model, which is then evaluated once."""
 
     def impersonal(self) -> bool:
         """Whether `Method.predict` answers as `Method.predict_global` does, for every client."""
@@ -61,30 +61,30 @@ class HasOnlyGlobalModel(Protocol):
 
 @runtime_checkable
 class NeedsServerData(Protocol):
-    """A method that can say, before any round, what its setting lacks."""
+    """A method that may need data at the server, which its setting may lack."""
 
     def lacks(self) -> str | None:
-        """Say what is missing and how to give it; ``None`` where nothing is."""
+        """Return what is missing and how to provide it; ``None`` if nothing is."""
         ...
 
 
 @runtime_checkable
 class IsBoundToClasses(Protocol):
-    """A method whose clients' models mean nothing for other classes than those of training."""
+    """A method whose client models are valid only for the classes that they were trained on."""
 
     def class_bond(self) -> str | None:
-        """Say why; ``None`` where they carry over."""
+        """Return the reason; ``None`` if the models are valid for other classes."""
         ...
 
 
 def personal_states(
     method: AnyMethod, tasks: Sequence[ClientTask], privatizer: Privatizer
 ) -> dict[ClientId, Arrays | None]:
-    """What each client predicts with: its local state, or the copy that its method tunes.
+    """Return what each client predicts with: its local state, or the copy that its method tunes.
 
     Args:
         method: The method.
-        tasks: Of the clients that are about to be evaluated; see `Personalises.personalise`.
+        tasks: Tasks of the clients to be evaluated; see `CanPersonalise.personalise`.
         privatizer: How gradients are formed.
 
     Returns:

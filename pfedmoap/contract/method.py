@@ -1,9 +1,8 @@
-"""The contract of a federated method, and the lookup of methods by name.
+"""The contract of a federated method.
 
-A method is one frozen dataclass in one file under ``pfedmoap/methods/``: its fields are a
-`Setting` and the paper's hyperparameters, its functions take state and return new state. What a
-server or a client knows between rounds is plain named tensors, so that it can be saved, compared
-and sent without the method's help.
+A method is a frozen dataclass whose fields are a `Setting` and the paper's hyperparameters; its
+functions take state and return new state. The state of server and clients between rounds is
+plain named tensors, so that it can be saved, compared and sent without code of the method.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ class Method(Protocol[S]):
 
     @property
     def setting(self) -> Setting:
-        """The task."""
+        """The backbone, class names, training options and seed that the method was made with."""
         ...
 
     @property
@@ -51,7 +50,7 @@ class Method(Protocol[S]):
         ...
 
     def plan(self, state: S, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Decide what goes down to each client, from the state at the end of the last round."""
+        """Make each client's download from the state at the end of the last round."""
         ...
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
@@ -59,7 +58,7 @@ class Method(Protocol[S]):
         ...
 
     def aggregate(self, state: S, updates: Sequence[Update]) -> S:
-        """Fold admitted updates, sorted by client id, into a new state."""
+        """Compute the new state from admitted updates, sorted by client id."""
         ...
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
@@ -85,11 +84,11 @@ class Method(Protocol[S]):
         ...
 
 
-AnyMethod = Method[Any]  # for code that hands the state through without looking inside
+AnyMethod = Method[Any]  # for code that passes the state on without reading it
 
 
 def with_server_data(method: AnyMethod, data: ClientData) -> AnyMethod:
-    """Give a method what the server holds; every method is a dataclass with a ``setting``."""
-    anything: Any = method  # the protocol does not speak of fields
+    """Return the method with the server's data in its ``setting``."""
+    anything: Any = method  # a dataclass by convention, which the protocol cannot express
     made: AnyMethod = replace(anything, setting=replace(anything.setting, server_data=data))
     return made

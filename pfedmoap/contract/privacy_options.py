@@ -1,4 +1,4 @@
-"""Options that make a privatizer: what ``--privacy NAME`` chooses between."""
+"""The interface of privacy options, which ``--privacy NAME`` selects."""
 
 from pathlib import Path
 from typing import Protocol
@@ -8,7 +8,7 @@ from pfedmoap.contract.method import AnyMethod
 
 
 class PrivacyOptions(Protocol):
-    """Options that make a privatizer, chosen by ``--privacy NAME``."""
+    """Options that make a privatizer, selected by ``--privacy NAME``."""
 
     def privatizer(
         self, method: AnyMethod, planned: PlannedTraining, ledgers: Path | None
@@ -17,7 +17,7 @@ class PrivacyOptions(Protocol):
 
         Args:
             method: The method; one without an analysis is refused.
-            planned: What the budget has to last for.
+            planned: The training that the budget has to cover.
             ledgers: Folder where each client keeps its ledger; ``None`` keeps them in memory.
 
         Raises:

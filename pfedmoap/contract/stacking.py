@@ -1,4 +1,4 @@
-"""Putting clients side by side to train, and taking them apart again."""
+"""Stack clients' arrays along a leading axis for training, and unstack the results."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,13 +59,13 @@ def stack_data(tasks: Sequence[ClientTask], device: torch.device) -> StackedData
 def cohort_of(
     tasks: Sequence[ClientTask], seed: int, device: torch.device, phase: str | None = None
 ) -> Cohort:
-    """Put K clients side by side for this round.
+    """Stack K clients' data for one round of training.
 
     Args:
         tasks: Their tasks.
         seed: The training seed.
         device: Where they train.
-        phase: Names the training where it is not the only one of the round; see `Stream`.
+        phase: Name of the training if the round has several; see `Stream`.
     """
     return Cohort(
         stack_data(tasks, device),
@@ -97,13 +97,13 @@ class TrainedClient:
         costs: Mapping[str, float] | None = None,
         lasting: Arrays | None = None,
     ) -> ClientResult:
-        """Divide what the client knows into what it uploads and what it keeps.
+        """Make the client's result from what it uploads and what it keeps.
 
         Args:
-            uploads: What leaves it.
-            keeps: What it has in hand in its next round.
+            uploads: Arrays to upload.
+            keeps: Its local state for its next round.
             costs: What the round cost it; see `ClientResult`.
-            lasting: What it keeps even where its update is refused.
+            lasting: What it keeps even if its update is refused.
         """
         download = self.task.download
         update = Update(
@@ -117,7 +117,7 @@ class TrainedClient:
 
 
 def trained_clients(tasks: Sequence[ClientTask], trained: Trained) -> list[TrainedClient]:
-    """Take a trained cohort apart, in the order of its tasks."""
+    """Unstack a trained cohort, in the order of its tasks."""
     own = unstack(trained.params, len(tasks))
     losses, steps = trained.loss.tolist(), trained.steps.tolist()
     return [TrainedClient(*one) for one in zip(tasks, own, losses, steps, strict=True)]

@@ -45,7 +45,7 @@ class ClientData:
 
 @dataclass(frozen=True)
 class Setting(Generic[B]):
-    """What every method is given about the task, all of it public or the server's own.
+    """What a method is constructed with: all of it public, or held by the server.
 
     Attributes:
         backbone: The frozen model, the same on every client.
@@ -53,7 +53,7 @@ class Setting(Generic[B]):
         training: How clients train locally.
         templates: Hand-written prompts for zero-shot classification, each with one ``{}``.
         seed: Seed of everything random in the method and in training.
-        server_data: Labelled examples that the server holds, if any; no client's.
+        server_data: Labelled examples that the server holds and no client has, if any.
     """
 
     backbone: B
@@ -66,11 +66,11 @@ class Setting(Generic[B]):
 
 @dataclass(frozen=True)
 class ClientTask:
-    """All that one client has in hand when its round begins.
+    """One client's inputs to a round.
 
     Attributes:
         download: What the server sent.
-        local: What this client kept from its last round; ``None`` the first time.
+        local: The client's state after its last round; ``None`` before its first.
         data: Its training data.
     """
 
@@ -81,16 +81,16 @@ class ClientTask:
 
 @dataclass(frozen=True)
 class ClientResult:
-    """What one client has in hand when its round ends.
+    """One client's outputs of a round.
 
     Attributes:
         update: What it uploads.
-        local: What it keeps.
-        costs: What the round cost it outside the federation, e.g. queries to somebody's model, by
+        local: Its new local state.
+        costs: Costs of the round outside the federation, e.g. queries to a remote model, by
             name; for the log, not for the server.
-        lasting: Of ``local``, the arrays that it keeps even where its update is refused, e.g. a
-            bill that has been paid whatever came of it. All else that it trained is then dropped:
-            these join what it kept before, and are alone where that was nothing.
+        lasting: The arrays of ``local`` that it keeps even if its update is refused, e.g. the
+                number of queries made. All else that it trained is then dropped: these arrays are
+                merged into its earlier local state, which may be empty.
     """
 
     update: Update
@@ -119,7 +119,7 @@ class ArraySpec:
     fewer_rows: bool = False
 
     def admits(self, shape: tuple[int, ...], sent: Arrays | None = None) -> bool:
-        """Whether an uploaded tensor may have a shape.
+        """Return whether an uploaded tensor may have a shape.
 
         Args:
             shape: The shape.

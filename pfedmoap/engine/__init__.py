@@ -1,1 +1,1 @@
-"""Rounds from first to last, and the run on disk."""
+"""One federated round, and the simulation of all rounds in this process."""

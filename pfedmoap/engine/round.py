@@ -1,4 +1,4 @@
-"""One federated round: cohort, plan, exchange, admission, aggregation. Pure orchestration."""
+"""One federated round: cohort, plan, exchange, admission, aggregation."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ class RoundResult(Generic[S]):
         state: The server's new state.
         local_states: New local state of the clients that took part; clients whose updates were
             refused have their old one with the arrays that last, or are absent.
-        cohort: Who took part.
-        sat_out: Why the others that were drawn did not, by client.
-        epsilon: What each participant's privacy budget has spent, by client; empty without one.
+        cohort: Clients that took part.
+        sat_out: Reason for each drawn client that did not take part.
+        epsilon: Epsilon that each participant has spent, by client; empty without a budget.
         charges: How many charges each participant's privacy ledger holds, by client.
         traffic: Bytes by client.
         train_loss: By client, where the client reports it.
-        costs: What the round cost a client outside the federation, by name and client.
+        costs: Costs of the round outside the federation, by name and client.
         rejected: Why an update was refused, by client.
         served: Whose experts a client received, by client; empty for methods without a pool.
         clipped: Share of a client's vectors that were clipped, by client; counted from private
@@ -66,24 +66,23 @@ def run_round(
 ) -> RoundResult[S]:
     """Run one round.
 
-    The plan reads the state of the end of the last round; updates are sorted by client id before
-    they are aggregated, so that arrival order cannot matter; what the method aggregates of them is
-    the privatizer's to say (`ServerSide.settle`). A refused update costs its client the round and
-    nobody else anything: what it trained is dropped, and its bills stand. Privacy budgets are
-    charged before anything else happens; a client whose budget is spent sits out, as does one that
-    its method declines.
+    The plan reads the state at the end of the last round. Updates are sorted by client id before
+    they are aggregated, so that the order of arrival cannot matter; the privatizer decides what is
+    aggregated of them (`ServerSide.settle`). A refused update affects only its client: what it
+    trained is dropped, and what the round has cost it stays recorded. Privacy budgets are charged
+    before anything else; a client sits out if its budget is spent or its method declines.
 
     Args:
         method: The method.
         state: The server's state.
-        cohort: Who was drawn.
+        cohort: The drawn clients.
         round: The round, counted from 1.
         data: Training data by client.
         local_states: What clients kept from earlier rounds; absent for one that never took part.
         transport: Carries messages.
-        privatizer: How gradients are formed and what of an update leaves.
-        charges: How many charges each client's privacy ledger held after the last round; ``None``
-            knows only that those who kept something were charged.
+        privatizer: How gradients are formed and updates are uploaded.
+        charges: How many charges each client's privacy ledger held after the last round; with
+                ``None``, at least one is assumed for each client with local state.
 
     Returns:
         The new state and what happened.
@@ -105,14 +104,14 @@ def run_round(
 
 @dataclass(frozen=True)
 class _Exchanged:
-    """What passed between the server and the clients of a round.
+    """The messages between the server and the clients of a round.
 
     Attributes:
-        planned: What the server sent.
-        arrived: What each client had of it, by client.
-        results: What each client made of it, in the order of client ids.
+        planned: Downloads as the server sent them.
+        arrived: Downloads as the clients received them, by client.
+        results: The clients' results, in the order of client ids.
         admitted: The updates that passed the server's checks, in the same order.
-        rejected: Why each of the others did not.
+        rejected: Reason for each update that did not.
     """
 
     planned: Sequence[Download]
@@ -130,9 +129,9 @@ def _select(
     known: Mapping[ClientId, int],
     privatizer: Privatizer,
 ) -> Authorisation:
-    """Decide who of the drawn clients trains, and charge the privacy budgets of those who do.
+    """Decide which drawn clients train, and charge their privacy budgets.
 
-    Everybody sees who trains, so that nothing here has the clients' data in hand.
+    Participation is public, so that nothing here may depend on the clients' data.
     """
     declined = {
         client: why
@@ -187,7 +186,7 @@ def _settle(
     traffic: Sequence[Traffic],
     clipped: Mapping[ClientId, float],
 ) -> RoundResult[S]:
-    """Aggregate what may be aggregated, and record the round."""
+    """Aggregate the updates that the privatizer returned, and record the round."""
     results, admitted = exchanged.results, exchanged.admitted
     return RoundResult(
         state=method.aggregate(state, updates),
@@ -218,7 +217,7 @@ def _kept(
     rejected: Mapping[ClientId, str],
     before: Mapping[ClientId, Arrays],
 ) -> dict[ClientId, Arrays]:
-    """Local states that the round changed; see `ClientResult.lasting`."""
+    """Return the local states that the round changed; see `ClientResult.lasting`."""
     kept: dict[ClientId, Arrays] = {}
     for result in results:
         client = result.update.client

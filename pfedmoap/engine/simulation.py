@@ -1,4 +1,4 @@
-"""The in-process engine: rounds from the last checkpoint to the last round."""
+"""Simulate a federation in this process, from the last checkpoint to the last round."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Rounds:
-    """How long and with whom the federation runs.
+    """Number of rounds, participation, evaluation interval and number format.
 
     Attributes:
         rounds: Communication rounds T.
@@ -43,7 +43,7 @@ class Rounds:
             raise ConfigError(f"participation must be in (0, 1], got {self.participation}")
 
     def cohort(self, clients: Iterable[ClientId], round: int, seed: int) -> tuple[ClientId, ...]:
-        """Draw who takes part in a round; with the seed, everybody can. See `draw_cohort`."""
+        """Draw a round's cohort; anyone who has the seed can repeat it. See `draw_cohort`."""
         return draw_cohort(sorted(clients), self.participation, round, seed)
 
     def most_of_one_client(self, clients: Iterable[ClientId], seed: int) -> int:
@@ -64,7 +64,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class FederationState(Generic[S]):
-    """A federation after some round: what the server and the clients know.
+    """The state of server and clients after a round.
 
     Attributes:
         round: The last complete round; 0 before the first.
@@ -79,8 +79,8 @@ class FederationState(Generic[S]):
     charges: Mapping[ClientId, int] = field(default_factory=dict)
 
 
-# What a round's record says of single participants: it goes to the private log, and leaves an empty
-# value behind, where a privatizer has to keep secret who took part.
+# Fields of a round's record about single participants. If the cohort must be kept secret, they go
+# to the private log, and the public one has empty values.
 _OF_PARTICIPANTS = ("cohort", "sat_out", "train_loss", "costs", "rejected", "served", "traffic")
 
 Observer = Callable[[FederationState[S]], Record]
@@ -98,7 +98,7 @@ def run_federation(
     observe: Observer[S] = lambda _: {},
     progress: Progress = lambda *_: None,
 ) -> FederationState[S]:
-    """Run a federation to its last round; continues where the run directory ends.
+    """Run a federation to its last round, starting from the run directory's last checkpoint.
 
     The result depends on the configuration and the seed alone: neither on being resumed nor on
     the order of clients.
@@ -106,11 +106,11 @@ def run_federation(
     Args:
         method: The method.
         data: Training data by client.
-        rounds: How long and with whom.
+        rounds: Number of rounds and participation.
         seed: The training seed.
         privatizer: How gradients are formed.
         run: Where to keep checkpoints and metrics; ``None`` keeps nothing.
-        observe: Evaluates the federation; it reads and never writes. Its record is logged.
+        observe: Evaluates the federation without changing it. Its record is logged.
         progress: Called with the round done and the number of rounds.
 
     Returns:
@@ -170,9 +170,9 @@ def _record(round: int, result: RoundResult[S]) -> Record:
 def _divided(
     record: Record, result: RoundResult[S], privacy: Mapping[str, float], secret: bool
 ) -> tuple[Record, Record]:
-    """Divide a round's record into what may be shown to anybody and what only the operator reads.
+    """Split a round's record into its public part and the part for the operator only.
 
-    What a privatizer counts without noise is private always.
+    Counts without noise are always private.
     """
     private: Record = {}
     if result.clipped:
