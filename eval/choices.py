@@ -16,7 +16,7 @@ from pfedmoap.data.published.catalogue import READERS
 from pfedmoap.data.questions.reader import Questions
 from pfedmoap.data.scenes.reader import Scenes
 from pfedmoap.engine.simulation import Rounds
-from pfedmoap.methods.external import MethodChoices
+from pfedmoap.methods.registry import Methods
 from pfedmoap.models.loading import BackboneOptions
 from privacy.central_options import Central
 from privacy.options import DPSGD, Release
@@ -45,7 +45,7 @@ def schema() -> Schema:
                 "iid": IID,
                 "clusters": Clusters,
             },
-            "method": MethodChoices(),
+            "method": Methods(),
             "privacy": {
                 "none": NoPrivacy,
                 "dpsgd": DPSGD,

@@ -1,11 +1,18 @@
-"""Personalised federated prompt learning on CLIP-like models."""
+"""Personalised federated prompt learning on CLIP-like models.
 
-from pfedmoap.errors import PFedMoAPError
-from pfedmoap.inference import PersonalizedClassifier
-from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate
-from pfedmoap.models.clip.clip import FrozenCLIP
-from pfedmoap.server.expert_pool import ExpertPool
-from pfedmoap.wire.messages import ClientId, Download, Update
+The names below are imported when they are first used, so that ``import pfedmoap`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what type checkers and editors read; `_PLACES` says the same to Python
+    from pfedmoap.errors import PFedMoAPError
+    from pfedmoap.inference import PersonalizedClassifier
+    from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate
+    from pfedmoap.models.clip.clip import FrozenCLIP
+    from pfedmoap.server.expert_pool import ExpertPool
+    from pfedmoap.wire.messages import ClientId, Download, Update
 
 __all__ = [
     "AttentionGate",
@@ -18,3 +25,27 @@ __all__ = [
     "Update",
 ]
 __version__ = "0.1.0"
+
+_PLACES = {
+    "AttentionGate": "pfedmoap.methods.pfedmoap.attention_gate",
+    "ClientId": "pfedmoap.wire.messages",
+    "Download": "pfedmoap.wire.messages",
+    "ExpertPool": "pfedmoap.server.expert_pool",
+    "FrozenCLIP": "pfedmoap.models.clip.clip",
+    "PFedMoAPError": "pfedmoap.errors",
+    "PersonalizedClassifier": "pfedmoap.inference",
+    "Update": "pfedmoap.wire.messages",
+}
+
+if not TYPE_CHECKING:  # a module's __getattr__ would make type checkers take any name
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name at its first use (PEP 562)."""
+        if name not in _PLACES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+        return found
+
+    def __dir__() -> list[str]:
+        """All names, also those that are not imported yet."""
+        return sorted({*globals(), *__all__})

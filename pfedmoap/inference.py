@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,18 +13,13 @@ from pfedmoap.config.schema import Schema, Seeds
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.errors import DataError, RunError
-from pfedmoap.methods.external import MethodChoices
+from pfedmoap.methods.registry import Methods
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.loading import BackboneOptions
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 _NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuration
-_SCHEMA = Schema(
-    fixed={"backbone": BackboneOptions, "training": Training, "seeds": Seeds},
-    choices={"method": MethodChoices()},
-    defaults={},
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class PersonalizedClassifier:
             raise RunError(f"{run} has no client {client}; it has {known[0]} to {known[-1]}")
         sections = directory.config
         sections["backbone"]["device"] = device
-        config = _SCHEMA.resolve({name: sections[name] for name in _NEEDED})
+        config = _schema().resolve({name: sections[name] for name in _NEEDED})
         backbone: FrozenCLIP = config.build("backbone").load()
         if backbone.fingerprint != task["backbone"]:
             raise RunError(
@@ -133,6 +129,15 @@ class PersonalizedClassifier:
             ranking = tuple((self.class_names[i], float(chances[i])) for i in order)
             answers.append(Answer(ranking, attention))
         return answers
+
+
+@cache
+def _schema() -> Schema:
+    return Schema(
+        fixed={"backbone": BackboneOptions, "training": Training, "seeds": Seeds},
+        choices={"method": Methods()},
+        defaults={},
+    )
 
 
 def _open(image: str | Path | Image.Image) -> Image.Image:

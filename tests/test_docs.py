@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval.contract.suite import CHECKS
-from pfedmoap.methods.registry import method_class, method_classes
+from pfedmoap.methods.registry import Methods, method_class
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -65,4 +65,4 @@ def test_options_of_shown_commands_are_known(page):
 
 def test_every_method_has_a_page():
     pages = {file.stem.replace("-", "_") for file in (ROOT / "docs" / "methods").glob("*.md")}
-    assert not set(method_classes()) - pages
+    assert not set(Methods()) - pages

@@ -11,7 +11,7 @@ from eval.contract.suite import run_checks
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.external import find_method
+from pfedmoap.methods.registry import method_class
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.clip.tiny import tiny_clip
 from pfedmoap.wire.messages import ClientId
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("which", type=str, help="a file that exports METHOD, or a method's name")
     if named:
-        parser.add_class_arguments(find_method(named[0]), "method", skip={"setting"})
+        parser.add_class_arguments(method_class(named[0]), "method", skip={"setting"})
     elif not {"-h", "--help"} & set(words):
         raise ConfigError("say first which method to check: a file that exports METHOD, or a name")
     parsed = parse(parser, words)
@@ -63,7 +63,7 @@ def prepare(name: str, options: dict[str, Any], backbone: FrozenCLIP) -> SmallFe
     Raises:
         PFedMoAPError: There is no such method, or its options or backbone do not suit it.
     """
-    kind: Any = find_method(name)  # the protocol does not speak of fields
+    kind: Any = method_class(name)  # the protocol does not speak of fields
     setting = small_setting(backbone, noise_images(backbone, SERVER, 4))
     method: AnyMethod = kind(setting, **options)
     data = {client: noise_images(backbone, client, size) for client, size in SIZES.items()}

@@ -9,8 +9,8 @@ group ``pfedmoap.methods``; a run records that name.
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import is_dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
@@ -19,100 +19,63 @@ from typing import Any
 
 from pfedmoap.contract.method import AnyMethod, Method
 from pfedmoap.errors import MethodError
-from pfedmoap.methods.registry import method_classes
 
 GROUP = "pfedmoap.methods"
 _FILE = re.compile(r"(?P<path>.+\.py)(?:@(?P<digest>[0-9a-f]{12}))?")
 
 
-class MethodChoices(Mapping[str, type[AnyMethod]]):
-    """All methods by name: those of this package are listed, all others are found by asking.
+@dataclass(frozen=True)
+class MethodFile:
+    """A method's file, as somebody wrote it.
 
-    Nothing of another package is imported, and no file is run, before it is asked for.
-
-    Raises:
-        MethodError: A package declares a method of a name that is taken.
+    Attributes:
+        path: Absolute path of the file.
+        digest: First digits of the SHA-256 that it must have; ``None`` takes it as it is.
     """
 
-    def __init__(self) -> None:
-        self._known = method_classes()
-        self._installed = _installed(self._known)
+    path: Path
+    digest: str | None
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
+    def located(self, taken: Collection[str]) -> tuple[Path, str]:
+        """Find the file, and say its path and digest.
 
-    def __len__(self) -> int:
-        return len(self._known)
+        Args:
+            taken: Names that it must not have, those of this package's methods.
 
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (
-            name in self._known or name in self._installed or _FILE.fullmatch(name) is not None
-        )
-
-    def __getitem__(self, name: str) -> type[AnyMethod]:
-        if name in self._known:
-            return self._known[name]
-        if name in self._installed:
-            return _from_package(name, self._installed[name])
-        if _FILE.fullmatch(name):
-            return _from_file(*_located(name))
-        raise KeyError(name)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All that can be chosen, but for files."""
-        return tuple(sorted({*self._known, *self._installed}))
-
-    def canonical(self, name: str) -> str:
-        """The name that a run records: a file's absolute path and digest; others as they are."""
-        if _FILE.fullmatch(name):
-            path, digest = _located(name)
-            return f"{path}@{digest}"
-        return name
+        Raises:
+            MethodError: It is not there, has changed, or its name is taken.
+        """
+        try:
+            digest = hashlib.sha256(self.path.read_bytes()).hexdigest()[:12]
+        except OSError as error:
+            raise MethodError(
+                f"the method's file {self.path} cannot be read ({error.strerror}): put it there "
+                "again, or write its new place, without @ and what follows, as method.name"
+            ) from error
+        if self.digest is not None and self.digest != digest:
+            raise MethodError(
+                f"the method's file {self.path} has changed: it is {digest} now and was "
+                f"{self.digest} when the run began, whose state may mean nothing to it. Put the "
+                "old file there again, or train anew"
+            )
+        if self.path.stem in taken:
+            raise MethodError(
+                f"{self.path.stem!r} is a method of this package: give {self.path} another name"
+            )
+        return self.path, digest
 
 
-def find_method(name: str) -> type[AnyMethod]:
-    """Look a method up by name, or by the path of a file that exports ``METHOD``.
-
-    Raises:
-        MethodError: There is no such method, and the message lists those there are; or a file or
-            package that should hold one does not.
-    """
-    choices = MethodChoices()
-    if name not in choices:
-        raise MethodError(
-            f"no method {name!r}; there are: {', '.join(choices.names)}; or give the path of a "
-            "file, ending in .py"
-        )
-    return choices[name]
-
-
-def _located(name: str) -> tuple[Path, str]:
-    """Find a method's file, absolute, and its digest, which must be the one that the name has."""
+def file_of(name: str) -> MethodFile | None:
+    """Read a name as a method's file, ``PATH.py`` or ``PATH.py@DIGEST``; else ``None``."""
     found = _FILE.fullmatch(name)
     if found is None:
-        raise MethodError(f"{name!r} is not the path of a Python file")
-    path, wanted = Path(found["path"]).expanduser().absolute(), found["digest"]
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    except OSError as error:
-        raise MethodError(
-            f"the method's file {path} cannot be read ({error.strerror}): put it there again, or "
-            "write its new place, without @ and what follows, as method.name"
-        ) from error
-    if wanted is not None and wanted != digest:
-        raise MethodError(
-            f"the method's file {path} has changed: it is {digest} now and was {wanted} when the "
-            "run began, whose state may mean nothing to it. Put the old file there again, or train "
-            "anew"
-        )
-    if path.stem in method_classes():
-        raise MethodError(f"{path.stem!r} is a method of this package: give {path} another name")
-    return path, digest
+        return None
+    return MethodFile(Path(found["path"]).expanduser().absolute(), found["digest"])
 
 
 @cache
-def _from_file(path: Path, digest: str) -> type[AnyMethod]:
+def from_file(path: Path, digest: str) -> type[AnyMethod]:
+    """Run a method's file once, whose digest is known, and take its ``METHOD``."""
     name = f"_pfedmoap_method_{path.stem}_{digest}"
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -130,7 +93,8 @@ def _from_file(path: Path, digest: str) -> type[AnyMethod]:
 
 
 @cache
-def _from_package(name: str, entry: EntryPoint) -> type[AnyMethod]:
+def from_package(name: str, entry: EntryPoint) -> type[AnyMethod]:
+    """Import the method that a package declares."""
     try:
         loaded = entry.load()
     except Exception as error:
@@ -141,11 +105,18 @@ def _from_package(name: str, entry: EntryPoint) -> type[AnyMethod]:
     return _checked(loaded, entry.value)
 
 
-def _installed(known: Mapping[str, type[AnyMethod]]) -> dict[str, EntryPoint]:
-    """Methods that other packages declare; each has a name of its own."""
+def installed(taken: Collection[str]) -> dict[str, EntryPoint]:
+    """Methods that other packages declare, by name; nothing is imported.
+
+    Args:
+        taken: Names that they must not have, those of this package's methods.
+
+    Raises:
+        MethodError: A name is taken, or two packages declare it.
+    """
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP):
-        if entry.name in known:
+        if entry.name in taken:
             raise MethodError(
                 f"{_owner(entry)} declares a method {entry.name!r}, and there is one of that name "
                 "in pfedmoap: rename its entry point, or uninstall it"

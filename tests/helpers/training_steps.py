@@ -11,7 +11,7 @@ from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import ClientData, Setting
 from pfedmoap.engine.round import run_round
-from pfedmoap.methods.registry import method_class, method_classes
+from pfedmoap.methods.registry import Methods, method_class
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.wire.messages import ClientId
 from pfedmoap.wire.transport import InProcess
@@ -53,7 +53,7 @@ def data(clip: FrozenCLIP) -> dict[ClientId, ClientData]:
 
 
 JOINT: dict[str, dict] = {
-    **{name: {} for name in method_classes() if name not in ("zero_shot", "fed_bbpt", "pfpt")},
+    **{name: {} for name in Methods() if name not in ("zero_shot", "fed_bbpt", "pfpt")},
     "fedsp": {"stages": "prompt", "distillation_steps": 2},
     "fedsp, joint stages": {"stages": "joint", "distillation_steps": 2},
     "fedsp, both towers": {"stages": "prompt", "prefixed": "both", "distillation_steps": 2},

@@ -9,7 +9,7 @@ import torch
 from pfedmoap.client.privatizer import Mode, NoPrivacy, PlannedTraining
 from pfedmoap.contract.capabilities import CanPersonalise, personal_states
 from pfedmoap.contract.tasks import ClientTask
-from pfedmoap.methods.registry import method_class, method_classes
+from pfedmoap.methods.registry import Methods, method_class
 from pfedmoap.wire.messages import Arrays, ClientId
 from privacy.mechanisms.mechanism import with_penalty
 from privacy.options import DPSGD, Release, refusal
@@ -22,7 +22,7 @@ ME = ClientId(0)
 
 
 def forms() -> list[tuple[str, Mode]]:
-    names = {*method_classes(), *JOINT}
+    names = {*Methods(), *JOINT}
     return [(name, mode) for name in sorted(names) for mode in MODES]
 
 

@@ -8,12 +8,12 @@ import pytest
 from eval.choices import schema
 from pfedmoap.client.privatizer import HasPrivacyAnalysis, NoPrivacy, PlannedTraining
 from pfedmoap.errors import PrivacyError
-from pfedmoap.methods.registry import method_class, method_classes
+from pfedmoap.methods.registry import Methods, method_class
 from pfedmoap.wire.messages import ClientId
 from privacy.options import DPSGD, Release, refusal
 
 PLAN = PlannedTraining(rounds=5, epochs=2, batch_size=8)
-NAMES = sorted(method_classes())
+NAMES = sorted(Methods())
 
 
 def made(name, setting, **options):

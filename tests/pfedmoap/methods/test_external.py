@@ -6,8 +6,7 @@ import pytest
 
 from eval.choices import schema
 from pfedmoap.errors import ConfigError, MethodError
-from pfedmoap.methods.external import MethodChoices, find_method
-from pfedmoap.methods.registry import method_class
+from pfedmoap.methods.registry import Methods, method_class
 
 FILE = '''"""PromptFL with a scaled prompt."""
 
@@ -65,11 +64,11 @@ def test_a_configuration_records_path_and_digest_and_takes_the_files_options(fil
 
 def test_a_relative_path_is_recorded_as_an_absolute_one(file, monkeypatch):
     monkeypatch.chdir(file.parent)
-    assert MethodChoices().canonical("scaled.py") == MethodChoices().canonical(str(file))
+    assert Methods().canonical("scaled.py") == Methods().canonical(str(file))
 
 
 def test_a_changed_or_missing_file_is_refused(file):
-    recorded = MethodChoices().canonical(str(file))
+    recorded = Methods().canonical(str(file))
     file.write_text(FILE.replace("2.0", "4.0"))
     with pytest.raises(MethodError, match=r"has changed.*Put the old file there again"):
         schema().resolve({"method": {"name": recorded}})
@@ -95,24 +94,24 @@ def test_a_changed_or_missing_file_is_refused(file):
 def test_a_file_without_a_method_is_refused(file, text, message):
     file.write_text(text)
     with pytest.raises(MethodError, match=message):
-        find_method(str(file))
+        method_class(str(file))
 
 
 def test_a_file_named_like_a_method_of_the_package_is_refused(file):
     twin = file.rename(file.with_name("promptfl.py"))
     with pytest.raises(MethodError, match=r"give .* another name"):
-        find_method(str(twin))
+        method_class(str(twin))
 
 
 def test_an_installed_package_brings_methods_by_name(tmp_path, monkeypatch):
     package(tmp_path, "more-methods", "scaled = scaled_method:METHOD\n")
     (tmp_path / "scaled_method.py").write_text(FILE)
     monkeypatch.syspath_prepend(tmp_path)
-    assert find_method("scaled").__name__ == "Scaled"
-    assert "scaled" in MethodChoices()
-    assert "scaled" not in list(MethodChoices())  # it is not imported to be listed
+    assert method_class("scaled").__name__ == "Scaled"
+    assert "scaled" in Methods()
+    assert "scaled" not in list(Methods())  # it is not imported to be listed
     with pytest.raises(MethodError, match="scaled, zero_shot; or give the path"):
-        find_method("unheard_of")
+        method_class("unheard_of")
 
 
 def test_a_package_that_cannot_be_imported_harms_nobody_who_does_not_ask_for_it(
@@ -120,19 +119,19 @@ def test_a_package_that_cannot_be_imported_harms_nobody_who_does_not_ask_for_it(
 ):
     package(tmp_path, "more-methods", "broken = nowhere_to_be_found:METHOD\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert find_method("promptfl") is method_class("promptfl")
+    assert method_class("promptfl").__name__ == "PromptFL"
     with pytest.raises(MethodError, match=r"'more-methods' cannot be imported"):
-        find_method("broken")
+        method_class("broken")
 
 
 def test_two_methods_of_one_name_are_an_error(tmp_path, monkeypatch):
     package(tmp_path / "one", "twin", "promptfl = twin:METHOD\n")
     monkeypatch.syspath_prepend(tmp_path / "one")
     with pytest.raises(MethodError, match="'twin' declares a method 'promptfl'"):
-        find_method("fedprox")
+        method_class("fedprox")
     package(tmp_path / "two", "first", "scaled = a:METHOD\n")
     package(tmp_path / "two", "second", "scaled = b:METHOD\n")
     monkeypatch.undo()
     monkeypatch.syspath_prepend(tmp_path / "two")
     with pytest.raises(MethodError, match="both declare a method 'scaled'"):
-        find_method("fedprox")
+        method_class("fedprox")

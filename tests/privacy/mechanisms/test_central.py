@@ -16,7 +16,7 @@ from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.engine.round import run_round
 from pfedmoap.engine.simulation import Rounds, run_federation
 from pfedmoap.errors import PrivacyError, UpdateRejectedError
-from pfedmoap.methods.registry import method_class, method_classes
+from pfedmoap.methods.registry import Methods, method_class
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import ClientId, Download, Update
 from pfedmoap.wire.transport import InProcess
@@ -83,9 +83,7 @@ def made_up_updates(method, state, counts):
 
 
 def test_the_methods_that_average_are_known_and_the_docs_list_them(setting):
-    declared = {
-        name for name in method_classes() if refusal(made(name, setting), "central") is None
-    }
+    declared = {name for name in Methods() if refusal(made(name, setting), "central") is None}
     assert declared == AVERAGING
     table = (ROOT / "docs" / "methods" / "README.md").read_text()
     assert set(re.findall(r"^\| \[`(\w+)`\].* c \|$", table, re.MULTILINE)) == declared
@@ -127,7 +125,7 @@ def test_a_method_that_says_central_sees_uploads_through_their_mean_alone(name, 
         assert torch.equal(downloads[0].arrays[first], downloads[1].arrays[first])
 
 
-@pytest.mark.parametrize("name", sorted(set(method_classes()) - AVERAGING))
+@pytest.mark.parametrize("name", sorted(set(Methods()) - AVERAGING))
 def test_all_others_are_refused_with_a_reason_and_a_way_out(name, setting):
     method = made(name, setting)
     with pytest.raises(PrivacyError, match=r"'central': .*([Uu]se |joint)"):

@@ -14,7 +14,7 @@ from pfedmoap.data.federation import Features, build_federation
 from pfedmoap.data.partition import IID
 from pfedmoap.data.questions.reader import Questions
 from pfedmoap.errors import BackboneError, ConfigError, DataError
-from pfedmoap.methods.registry import method_classes
+from pfedmoap.methods.registry import Methods
 from pfedmoap.models.language.model import FrozenLM
 from pfedmoap.models.language.question import Question
 from pfedmoap.models.language.scoring import ANSWER, KINDS, TOKENS
@@ -114,7 +114,7 @@ def test_what_cannot_be_loaded_says_what_to_do(folder, monkeypatch, tmp_path):
 def test_every_method_for_clips_says_that_this_is_a_language_model(lm, file):
     dataset = Questions(str(file)).read()
     setting = Setting(lm, dataset.class_names, Training())
-    for name, method in method_classes().items():
+    for name, method in Methods().items():
         if name == "fedsp":
             continue
         with pytest.raises(BackboneError, match=r"is a language model .*--method fedsp"):

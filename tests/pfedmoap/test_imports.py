@@ -1,0 +1,50 @@
+"""What imports load: a program pays only for the parts that it uses."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import pfedmoap
+
+HEAVY = {"torch", "open_clip", "sklearn", "faiss", "opacus", "numpy", "PIL", "yaml", "jsonargparse"}
+OURS = {"pfedmoap", "privacy", "eval"}
+
+
+def loaded(code: str) -> set[str]:
+    """Modules that a fresh interpreter has after some code, whose own output is swallowed."""
+    report = "import json, sys; sys.stderr.write(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stderr))
+
+
+@pytest.mark.parametrize(
+    ("code", "ours"),
+    [
+        ("import pfedmoap", {"pfedmoap"}),
+        ("from pfedmoap import PFedMoAPError", {"pfedmoap", "pfedmoap.errors"}),
+        ("from eval.cli import main; main(['--help'])", {"eval", "eval.cli"}),
+        ("from eval.cli import main; main(['--version'])", {"eval", "eval.cli"}),
+    ],
+)
+def test_what_is_not_asked_for_is_not_loaded(code, ours):
+    modules = loaded(code)
+    assert {name for name in modules if name.split(".")[0] in OURS} == ours
+    assert not HEAVY & modules
+
+
+@pytest.mark.parametrize("name", pfedmoap.__all__)
+def test_every_public_name_is_there_when_asked_for(name):
+    scope: dict = {}
+    exec(f"from pfedmoap import {name}", scope)
+    assert name in dir(pfedmoap)
+    assert scope[name].__name__ == name
+    assert scope[name].__module__ == pfedmoap._PLACES[name]
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'pfedmoap' has no attribute 'Prompt'"):
+        _ = pfedmoap.Prompt
