@@ -1,1 +1,1 @@
-"""One federated method a file, each with its paper at the head."""
+"""The federated methods, one file or folder each; the module's docstring names the paper."""

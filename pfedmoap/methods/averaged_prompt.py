@@ -1,4 +1,4 @@
-"""What methods share whose server averages a prompt: PromptFL's round, step by step.
+"""The base of methods whose server averages a prompt: PromptFL's round, step by step.
 
 The round is that of FedAvg (McMahan et al., AISTATS 2017, arXiv 1602.05629, Algorithm 1) on the
 context vectors of CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134).
@@ -57,7 +57,7 @@ class AveragedPrompt:
         return ("image",)
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """All that a client trains is in the private step, and the server averages, if it does."""
+        """See `HasPrivacyAnalysis`: private steps train all parameters, and the server averages."""
         kind = type(self)
         if kind.train is not AveragedPrompt.train:
             return gap_of_the_unknown(AveragedPrompt)
@@ -71,7 +71,7 @@ class AveragedPrompt:
 
     @property
     def own(self) -> Arrays:
-        """What stays on a client, by name, as one that never took part has it; on the CPU."""
+        """Initial values of the parameters that stay on a client, by name, on the CPU."""
         return {}
 
     def compose(self, params: Arrays) -> Tensor:
@@ -79,7 +79,7 @@ class AveragedPrompt:
         return params["context"]
 
     def problem(self, start: Arrays) -> PromptProblem:
-        """What K clients minimise, who train from ``start``, each (K, ...)."""
+        """Make the local problem of K clients that train from ``start``, each (K, ...)."""
         return PromptProblem(self.encoder, self.setting.backbone.logit_scale, self.compose)
 
     def init(self) -> Arrays:
@@ -87,11 +87,11 @@ class AveragedPrompt:
         return {"context": self.initial_context}
 
     def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send everybody the same."""
+        """Send all clients the same arrays."""
         return broadcast({name: state[name] for name in self.uploads}, cohort, round)
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Tune what was sent together with what the client keeps."""
+        """Train the sent parameters together with those that the client keeps."""
 
         def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
             parts = [self.parts(task.download, task.local) for task in batch]
@@ -101,13 +101,13 @@ class AveragedPrompt:
         return [self.divide(each) for each in tune(tasks, self.setting, privatizer, begin)]
 
     def parts(self, download: Download, local: Arrays | None) -> dict[str, Tensor]:
-        """What a client's prompt is made of: what it was sent, and what it kept or starts with."""
+        """Collect the parts of a client's prompt: those sent, and those kept or initial."""
         kept = self.own if local is None else local
         sent = {name: download.arrays[name] for name in self.uploads}
         return sent | {name: kept[name] for name in self.own}
 
     def divide(self, client: TrainedClient) -> ClientResult:
-        """Divide what a client trained into what it uploads and what it keeps."""
+        """Split the trained parameters into those that are uploaded and those that are kept."""
         uploads = {name: client.params[name] for name in self.uploads}
         return client.result(uploads, keeps={name: client.params[name] for name in self.own})
 
@@ -118,11 +118,11 @@ class AveragedPrompt:
         }
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
-        """Classify with what the server would send now and what the client keeps."""
+        """Classify with the parameters that the server would send now and those that are kept."""
         return self.classify(self.parts(download, local), features)
 
     def predict_global(self, state: Arrays, features: Arrays) -> Prediction | None:
-        """Classify with the server's prompt; it is none without the clients' own parts."""
+        """Classify with the server's prompt; ``None`` if prompts have local parts."""
         return None if self.own else self.classify(state, features)
 
     def to_arrays(self, state: Arrays) -> Arrays:
@@ -144,7 +144,7 @@ class AveragedPrompt:
 
     @cached_property
     def initial_context(self) -> Tensor:
-        """The context that everybody starts from, (L, W) on the CPU."""
+        """The initial context of all clients, (L, W) on the CPU."""
         return initial_context(
             self.setting.backbone, self.context_length, self.context_init, seed=self.setting.seed
         ).cpu()

@@ -1,4 +1,4 @@
-"""Methods that are not in this package: in a file of the user's, or in another installed package.
+"""Methods outside this package: in a user's file, or in another installed package.
 
 A file is named by its path. What a run records is the absolute path with the first digits of the
 file's SHA-256, ``/home/me/fedrep.py@1f0c9a2b7d44``, so that a run is never continued or evaluated
@@ -134,8 +134,8 @@ def _owner(entry: EntryPoint) -> str:
     return "a package" if entry.dist is None else f"the package {entry.dist.name!r}"
 
 
-def _checked(found: Any, place: str) -> type[AnyMethod]:  # whatever somebody's module exports
-    """Refuse what is no method, before anything is loaded for it."""
+def _checked(found: Any, place: str) -> type[AnyMethod]:  # a module may export anything
+    """Raise an error if an object is not a method, before anything is loaded for it."""
     if not isinstance(found, type):
         raise MethodError(f"{place} must export its method's class as METHOD, got {found!r}")
     kind: Any = found

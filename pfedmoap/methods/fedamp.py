@@ -1,7 +1,7 @@
 """Prompt + FedAMP: each client gets its own mix of similar clients' prompts (arXiv 2007.03797).
 
 Full title: "Personalized Cross-Silo Federated Learning on Non-IID Data", by Y. Huang, L. Chu,
-Z. Zhou, L. Wang, J. Liu, J. Pei and Y. Zhang, AAAI 2021. The server keeps everybody's last prompt
+Z. Zhou, L. Wang, J. Liu, J. Pei and Y. Zhang, AAAI 2021. The server keeps each client's last prompt
 w_i and makes a cloud prompt for each client. With A(x) = 1 - exp(-x / sigma), by general knowledge
 of the method rather than from the paper's text:
 
@@ -33,7 +33,7 @@ from pfedmoap.server.aggregation import Weighting
 from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
-INITIAL = "initial"  # the prompt that everybody starts from; beside it the server has the pool
+INITIAL = "initial"  # the initial prompt of all clients, kept beside the pool of prompts
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class FedAMP(AveragedPrompt):
             )
 
     def init(self) -> Arrays:
-        """Start from one prompt and nobody's."""
+        """Start from one initial prompt and no clients' prompts."""
         return {INITIAL: self.initial_context}
 
     def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
@@ -78,7 +78,7 @@ class FedAMP(AveragedPrompt):
         ]
 
     def problem(self, start: Arrays) -> PromptProblem:
-        """Pull the prompt back to the cloud prompt that it came from."""
+        """Add a proximal term around the cloud prompt that was sent."""
         return replace(super().problem(start), proximal=self.proximal, anchor=start["context"])
 
     def divide(self, client: TrainedClient) -> ClientResult:
@@ -86,7 +86,7 @@ class FedAMP(AveragedPrompt):
         return client.result(client.params, keeps=client.params)
 
     def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
-        """Remember the prompts."""
+        """Replace the prompts of the clients that took part."""
         prompts = {update.client: update.arrays["context"] for update in updates}
         pool = ExpertPool.from_arrays(state).put(prompts)
         return {INITIAL: state[INITIAL], **pool.to_arrays()}
@@ -100,7 +100,7 @@ class FedAMP(AveragedPrompt):
 
 
 def everybody(state: Arrays) -> tuple[tuple[ClientId, ...], Tensor]:
-    """Whose prompts the server has, in the order of ids, and the prompts (N, L, W)."""
+    """Return the clients in the pool, in the order of ids, and their prompts (N, L, W)."""
     pool = ExpertPool.from_arrays(state)
     prompts = [pool[client] for client in pool.clients]
     return pool.clients, torch.stack(prompts) if prompts else torch.empty(0)

@@ -57,12 +57,12 @@ class FedOptPT(PromptSet):
         super().__post_init__()
 
     def init(self) -> Arrays:
-        """Start from one random set, at rest."""
+        """Start from one random set, with zero moments."""
         start = super().init()
         return {**start, **{name: torch.zeros_like(start[PROMPTS]) for name in (FIRST, SECOND)}}
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """The server's step is a function of the average alone."""
+        """See `HasPrivacyAnalysis`: the server's step is a function of the average alone."""
         return None if mode == "central" else super().privacy_gap(mode)
 
     def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:

@@ -32,7 +32,7 @@ class FedProx(AveragedPrompt):
             raise ConfigError(f"mu must be 0 or more, got {self.mu}")
 
     def problem(self, start: Arrays) -> PromptProblem:
-        """Pull the prompt back to the one that was sent."""
+        """Add a proximal term around the prompt that was sent."""
         return replace(super().problem(start), proximal=self.mu, anchor=start["context"])
 
 

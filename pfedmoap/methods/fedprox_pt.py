@@ -37,7 +37,7 @@ class FedProxPT(PromptSet):
         super().__post_init__()
 
     def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:
-        """Pull the set back to the one that was sent."""
+        """Add a proximal term around the set that was sent."""
         pulled = super().problem(tasks, start)
         return replace(pulled, proximal=self.mu, anchor=start[PROMPTS])
 

@@ -25,7 +25,7 @@ class LocalCoOp(AveragedPrompt):
     weighting: Weighting = field(default="examples", init=False)  # no option: nothing is averaged
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """The prompt is all it trains, and nothing is uploaded."""
+        """See `HasPrivacyAnalysis`: clients train the prompt alone and upload nothing."""
         if mode in ("release", "central"):
             return "it uploads nothing, so that there is nothing to put noise on. Use mode joint"
         return super().privacy_gap(mode)
@@ -41,7 +41,7 @@ class LocalCoOp(AveragedPrompt):
         return {"context": self.initial_context}
 
     def init(self) -> Arrays:
-        """The server knows nothing."""
+        """Return an empty state."""
         return {}
 
 

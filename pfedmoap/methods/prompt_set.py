@@ -1,4 +1,4 @@
-"""What methods share whose server holds a set of prompts: FedAvg-PT's round, step by step.
+"""The base of methods whose server holds a set of prompts: FedAvg-PT's round, step by step.
 
 The sets are those of PFPT (Weng et al., NeurIPS 2024, arXiv 2502.19752); its baselines differ in
 what the server makes of the clients' sets.
@@ -24,7 +24,7 @@ class PromptSet:
     """A set of prompts that clients train whole and that the server averages by position.
 
     The server's state is named tensors: the set, ``prompts`` (n, ...), what is trained beside it,
-    and whatever a method adds. Everybody classifies with the server's set.
+    and whatever a method adds. All clients classify with the server's set.
 
     Attributes:
         setting: The task.
@@ -66,7 +66,7 @@ class PromptSet:
         return self.sets.elements.features
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Images that vote have no gradient of their own; most servers only average."""
+        """See `HasPrivacyAnalysis`: votes have no per-example gradient; most servers average."""
         kind = type(self)
         if kind.train is not PromptSet.train:
             return gap_of_the_unknown(PromptSet)
@@ -83,7 +83,7 @@ class PromptSet:
         return self.sets.elements.initial(self.prompts)
 
     def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send everybody the set, and what is trained beside it."""
+        """Send all clients the set, and what is trained beside it."""
         return broadcast({name: state[name] for name in self.sets.names}, cohort, round)
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
@@ -92,7 +92,7 @@ class PromptSet:
         return [self.divide(client) for client in tuned]
 
     def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:
-        """What K clients minimise, who train from ``start``, each (K, ...)."""
+        """Make the local problem of K clients that train from ``start``, each (K, ...)."""
         return self.sets.problem()
 
     def divide(self, client: TrainedClient) -> ClientResult:

@@ -30,7 +30,7 @@ class ZeroShot:
 
     @property
     def trains(self) -> bool:
-        """There is nothing to learn."""
+        """Return false: nothing is trained."""
         return False
 
     @property
@@ -39,7 +39,7 @@ class ZeroShot:
         return ("image",)
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Nothing is trained: nothing can leak, and nothing is averaged."""
+        """See `HasPrivacyAnalysis`: nothing is trained or averaged."""
         if mode == "central":
             return "it uploads nothing, so that there is no average to noise. Use `--privacy none`"
         return gap_of_one_phase(mode)
@@ -50,19 +50,19 @@ class ZeroShot:
         return {}
 
     def init(self) -> None:
-        """The server knows nothing."""
+        """Return an empty state."""
 
     def plan(self, state: None, cohort: Sequence[ClientId], round: int) -> list[Download]:
-        """Send nothing."""
+        """Make empty downloads."""
         return [Download(round, client, {}) for client in sorted(cohort)]
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
-        """Train nothing."""
+        """Return no results: nothing is trained."""
         del tasks, privatizer
         return []
 
     def aggregate(self, state: None, updates: Sequence[Update]) -> None:
-        """Learn nothing."""
+        """Return the state unchanged."""
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify; the same for every client."""
@@ -76,11 +76,11 @@ class ZeroShot:
         return Prediction(cosine_logits(image, self._text, backbone.logit_scale))
 
     def to_arrays(self, state: None) -> Arrays:
-        """No state."""
+        """Return an empty state."""
         return {}
 
     def from_arrays(self, arrays: Arrays) -> None:
-        """No state."""
+        """Return an empty state."""
 
     @cached_property
     def _text(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a prompt's context vectors come from before any training."""
+"""Initial context vectors of a prompt."""
 
 import torch
 from torch import Tensor

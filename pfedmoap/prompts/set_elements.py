@@ -1,4 +1,4 @@
-"""What the elements of a prompt set are: image tokens, or whole text contexts.
+"""The elements of a prompt set: image tokens, or whole text contexts.
 
 A set has no order, so an element must mean the same wherever it stands. Image tokens do, because
 they carry no position embedding. Single text context vectors do not: their order matters to the
@@ -47,19 +47,19 @@ class Elements(Protocol):
         ...
 
     def initial(self, count: int) -> dict[str, Tensor]:
-        """The set that everybody starts from, (n, ...), and the further parameters."""
+        """Initial set of all clients, (n, ...), and further parameters."""
         ...
 
     def represent(self, params: Arrays) -> Arrays:
-        """What a client's examples share, each (K, ...)."""
+        """Compute what a client's examples share, each (K, ...)."""
         ...
 
     def queries(self, params: Arrays, features: Arrays) -> Tensor:
-        """What of each image is compared with the keys, (K, B, Q)."""
+        """Compute each image's query, which is compared with the keys, (K, B, Q)."""
         ...
 
     def keys(self, params: Arrays, shared: Arrays) -> Tensor:
-        """What of each element is compared with the queries, (K, n, Q)."""
+        """Compute each element's key, which is compared with the queries, (K, n, Q)."""
         ...
 
     def logits(self, params: Arrays, shared: Arrays, features: Arrays, chosen: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class VisualTokens:
         return start
 
     def represent(self, params: Arrays) -> Arrays:
-        """Nothing is computed from the tokens without an image."""
+        """Return nothing: without an image, nothing is computed from the tokens."""
         del params
         return {}
 
@@ -196,7 +196,7 @@ class TextContexts:
 
     @property
     def extras(self) -> Mapping[str, tuple[int, ...]]:
-        """There is nothing beside the contexts."""
+        """Return nothing: there are only the contexts."""
         return {}
 
     def initial(self, count: int) -> dict[str, Tensor]:

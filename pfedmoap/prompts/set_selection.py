@@ -1,4 +1,4 @@
-"""Which prompts of a set an image is classified with (L2P, arXiv 2112.08654; PFPT, 2502.19752)."""
+"""Selection of the prompts that classify an image (L2P, arXiv 2112.08654; PFPT, 2502.19752)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,7 @@ Rule = Literal["batch", "sample", "all"]
 class Selection:
     """Chooses k prompts of a set by cosine similarity.
 
-    A set of fewer than k prompts is used whole, so that a shrinking set never fails.
+    If a set has fewer than k prompts, all are used, so that a shrinking set never fails.
 
     Attributes:
         rule: ``sample`` lets every image take its own nearest prompts; ``batch`` lets the images of
@@ -59,7 +59,7 @@ class Selection:
 
         Args:
             similarity: (K, B, n).
-            present: Which images are more than padding, (K, B) bool.
+            present: Which images are not padding, (K, B) bool.
 
         Returns:
             Ascending indices, (K, min(k, n)); ties go to the lower index.

@@ -1,4 +1,4 @@
-"""Training and using a set of prompts: what PFPT and its prompt-tuning baselines share."""
+"""Train and classify with a set of prompts, for PFPT and its prompt-tuning baselines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ _IMAGES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class PromptSetProblem(Problem):
-    """Cross-entropy of K clients' prompt sets, with the terms that methods add.
+    """Cross-entropy of K clients' prompt sets, with optional proximal and correction terms.
 
     The loss of an image is ``CE + similarity_weight * sum_j cos(query, key_j)`` over its chosen
     prompts j (PFPT's loss, after L2P). Under the rule ``all`` there is no such sum.
@@ -44,7 +44,7 @@ class PromptSetProblem(Problem):
         similarity_weight: Weight of the similarity. Positive, as in PFPT, pushes prompts away from
             the queries that chose them; negative pulls them, as in L2P.
         proximal: Weight mu of ``mu / 2 ||P - anchor||^2``.
-        anchor: What the prompts are pulled to, (K, n, ...); ``None`` for no pull.
+        anchor: Centre of the proximal term, (K, n, ...); ``None`` for no such term.
         correction: Added to the prompts' gradient, (K, n, ...); ``None`` for nothing.
     """
 
@@ -60,7 +60,7 @@ class PromptSetProblem(Problem):
         return self.elements.represent(params)
 
     def settle(self, params: Arrays, shared: Arrays, batch: Batch) -> Arrays:
-        """Let a batch's images elect its prompts; see `pfedmoap.client.privatizer.BatchWide`."""
+        """Select a batch's prompts by its images' votes; see `BatchWide.settle`."""
         if self.selection.rule != "batch":
             return {}
         similarity = self._similarity(params, shared, batch.features)
@@ -80,7 +80,7 @@ class PromptSetProblem(Problem):
         return each + self.similarity_weight * similarity.gather(-1, chosen).sum(-1)
 
     def penalty(self, params: Arrays) -> Tensor:
-        """The pull, and a linear term whose gradient is the correction, (K,)."""
+        """Compute the proximal term, and a linear term whose gradient is the correction, (K,)."""
         prompts = params[PROMPTS]
         total = prompts.new_zeros(len(prompts))
         if self.anchor is not None:
@@ -141,7 +141,7 @@ class SetOptions:
 
 @dataclass(frozen=True)
 class PromptSets:
-    """Everything about prompt sets that does not depend on how a server merges them.
+    """Training and use of prompt sets, independent of how a server merges them.
 
     Attributes:
         setting: The task.
@@ -163,7 +163,7 @@ class PromptSets:
         """Put the parts together.
 
         Raises:
-            BackboneError: The backbone has no place for the prompts.
+            BackboneError: The backbone cannot take such prompts.
         """
         elements: Elements = (
             VisualTokens(setting, options.initial, head=options.head, projection=options.projection)
@@ -183,18 +183,18 @@ class PromptSets:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a client trains, by name: the set, and what is beside it."""
+        """Names of the trained parameters: the set, and further parameters."""
         return (PROMPTS, *self.elements.extras)
 
     def uploads(
         self, spec: Callable[[tuple[int, ...]], ArraySpec], most: int
     ) -> dict[str, ArraySpec]:
-        """Declare the set, with ``spec`` made from its shape (most, ...), and what is beside it."""
+        """Declare the set (``spec`` is made from its shape) and further parameters."""
         beside = {name: ArraySpec(shape) for name, shape in self.elements.extras.items()}
         return {PROMPTS: spec((most, *self.elements.shape)), **beside}
 
     def problem(self) -> PromptSetProblem:
-        """What clients minimise, without anything that a method adds."""
+        """Make the clients' problem, without the terms that a method adds."""
         return PromptSetProblem(self.elements, self.selection, self.similarity_weight)
 
     def train(
@@ -203,12 +203,12 @@ class PromptSets:
         privatizer: Privatizer,
         problem: Callable[[Sequence[ClientTask], Arrays], PromptSetProblem],
     ) -> list[TrainedClient]:
-        """Train the sets that the clients were sent, and what is beside them.
+        """Train the sets that the clients were sent, and the further parameters.
 
         Args:
             tasks: The round's tasks in any order.
             privatizer: How gradients are formed.
-            problem: What K clients minimise, given their tasks and what they start from.
+            problem: Makes K clients' problem from their tasks and initial parameters.
 
         Returns:
             The trained clients, in the order of their ids.
@@ -233,7 +233,7 @@ class PromptSets:
         """Classify images with one set, each with its own nearest prompts.
 
         Args:
-            arrays: The set and what is beside it.
+            arrays: The set and the further parameters.
             features: By kind, (B, ...).
         """
         device = self.setting.backbone.device
@@ -250,7 +250,7 @@ class PromptSets:
         return Prediction(torch.cat(parts))
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Say why a mode would void the guarantee, as far as the clients' training goes."""
+        """Return why a mode does not cover the clients' training; ``None`` if it does."""
         if mode == "joint" and self.selection.rule == "batch":
             return (
                 "the images of a batch vote for its prompts, so that one image acts on the "
@@ -260,5 +260,5 @@ class PromptSets:
 
 
 def moved_rows(before: Tensor, after: Tensor) -> Tensor:
-    """Which prompts of a set training has changed: two (n, ...) to (n,) bool."""
+    """Find the prompts of a set that training has changed: two (n, ...) to (n,) bool."""
     return (before != after).flatten(1).any(1)

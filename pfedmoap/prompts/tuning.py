@@ -1,4 +1,4 @@
-"""Prompt tuning itself (CoOp, arXiv 2109.01134): the piece that all text-prompt methods share."""
+"""Prompt tuning (CoOp, arXiv 2109.01134), as all text-prompt methods use it."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,39 +42,39 @@ def template_features(setting: Setting, template: str | None = None) -> Tensor:
 def classify(
     encoder: PromptEncoder, context: Tensor, setting: Setting, image: Tensor
 ) -> Prediction:
-    """Classify images (B, D) with one prompt (L, W), wherever the two are stored."""
+    """Classify images (B, D) with one prompt (L, W); both may be on any device."""
     backbone = setting.backbone
     text = encoder(context[None].to(backbone.device))[0]  # (C, D)
     return Prediction(cosine_logits(image.to(backbone.device), text, backbone.logit_scale))
 
 
 def broadcast(arrays: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
-    """Address the same arrays to every client of a cohort, in the order of ids."""
+    """Make a download of the same arrays for every client of a cohort, in the order of ids."""
     return [Download(round, client, arrays) for client in sorted(cohort)]
 
 
 def average_or_keep(
     state: Tensor, updates: Sequence[Update], name: str, weighting: Weighting
 ) -> Tensor:
-    """Average one uploaded array; without updates, the state stays as it is."""
+    """Average one uploaded array; without updates, return the state's own."""
     return average(updates, name, weighting) if updates else state
 
 
 def whole_prompt(params: Arrays) -> Tensor:
-    """The prompt of a client that trains it in one piece, (K, L, W)."""
+    """Return the prompt of clients that train it as one parameter, (K, L, W)."""
     return params["context"]
 
 
 @dataclass(frozen=True)
 class PromptProblem(Problem):
-    """Cross-entropy of each client's prompt, optionally pulled towards an anchor (FedProx).
+    """Cross-entropy of each client's prompt, with an optional proximal term (FedProx).
 
     Attributes:
         encoder: From contexts (E, L, W) to class features (E, C, D).
         scale: Logit scale.
         compose: Assembles the prompts from their parts, (K, L, W), or (K, P, L, W) for P a client.
         proximal: Weight mu of ``mu / 2 ||P - anchor||^2`` (FedProx, arXiv 1812.06127, eq. 2).
-        anchor: What the parts named ``context`` are pulled to, (K, L, W); ``None`` for no pull.
+        anchor: Centre of the proximal term of ``context``, (K, L, W); ``None`` for no such term.
     """
 
     encoder: PromptEncoder
@@ -120,17 +120,17 @@ def tune(
     optimiser: Optimiser | None = None,
     phase: str | None = None,
 ) -> list[TrainedClient]:
-    """Train a round's clients, in batches of clients that fit together.
+    """Train a round's clients, in batches of clients with equal shapes.
 
     Args:
         tasks: The round's tasks in any order.
         setting: Training options and seed.
         privatizer: How gradients are formed.
-        begin: Makes the local problem of K tasks and their initial parameters, each (K, ...).
+        begin: Makes K tasks' local problem and initial parameters, each (K, ...).
         key: Clients with different keys never train in one batch.
         learning_rates: Step sizes of parameters that differ from the prompt's.
         optimiser: ``None`` for the training's SGD.
-        phase: Names the training where it is not the only one of the round; see `Stream`.
+        phase: Name of the training if the round has several; see `Stream`.
 
     Returns:
         The trained clients, in the order of their ids.
@@ -153,7 +153,7 @@ def tune(
 def encode_unique(
     encoder: PromptEncoder, contexts: Sequence[Tensor], at_most: int, device: torch.device
 ) -> list[Tensor]:
-    """Encode frozen contexts, equal ones only once however many clients use them.
+    """Encode frozen contexts; equal ones are encoded once.
 
     Args:
         encoder: From contexts (E, L, W) to class features (E, C, D).

@@ -1,10 +1,10 @@
-"""A run's directory: configuration, metrics, checkpoints, and resuming after a kill.
+"""A run's directory: configuration, metrics, checkpoints, and resuming after an interruption.
 
 ```
 config.json       the resolved configuration
 task.json         class names, templates and the clients' sizes: what inference needs of the data
 metrics.jsonl     one line a round
-private/          open to its owner alone: what must not be shown; see `run_log`, `run_layout`
+private/          readable by its owner only; see `pfedmoap.runs.log` and `pfedmoap.runs.layout`
 checkpoint.json   the manifest: which files make up the last complete round
 server/           the server's state, safetensors
 clients/0003/     one client's personal state, safetensors
@@ -13,13 +13,13 @@ privacy.json      the guarantee; empty where there is none
 ledgers/0003.json what one client has spent of its privacy budget; never rolled back
 ```
 
-A private run keeps all in ``private/`` that no noise covers.
+A private run keeps everything that no noise covers in ``private/``.
 
 The manifest is the commit point. Files of a round are written under names of their own, then the
 round's metrics, then the manifest is replaced; a kill before that leaves the previous round, whose
-files are still there. The manifest is also the first file of a run: it says whose folder this is. A
+files are still there. The manifest is also the first file of a run: it marks the folder as a run. A
 run starts only in a folder that is absent, empty or has a manifest, and it deletes only regular
-files that bear the names of its own, in their places, never through a symbolic link.
+files with the names and in the places of its own files, never through a symbolic link.
 """
 
 import json
@@ -50,7 +50,7 @@ class Checkpoint:
         local_states: Each client's own state; clients that never took part are absent.
         charges: How many charges each client's privacy ledger held then; a ledger that holds fewer
             has been rolled back. Clients without a ledger are absent.
-        privacy: What the privatizer's part at the server carries on; see `ServerSide.state`.
+        privacy: State of the privatizer's server side; see `ServerSide.state`.
     """
 
     round: int
@@ -80,7 +80,7 @@ class RunDirectory:
         resume: bool,
         divided: bool = False,
     ) -> "RunDirectory":
-        """Start a run, or take one up again.
+        """Start a run, or resume one.
 
         Args:
             path: The folder. A run there that has no complete round yet is replaced where
@@ -88,14 +88,14 @@ class RunDirectory:
             config: The resolved configuration.
             task: What inference needs to know of the data.
             resume: Continue a run that is there already; its configuration must be the same.
-            divided: Whether what clients keep to themselves has a folder of its own.
+            divided: Whether private files go to a folder of their own.
 
         Returns:
             The run.
 
         Raises:
             RunError: A run with a complete round is there and ``resume`` is false, or it has
-                another configuration, or the folder holds something else. Nothing was touched.
+                another configuration, or the folder holds something else. Nothing was changed.
         """
         run = cls(path)
         manifest = None if claimed(run.path) is None else run._manifest
@@ -182,7 +182,7 @@ class RunDirectory:
             checkpoint: The state after it.
             trained: Clients whose state changed; only theirs is written.
             record: Its line of metrics.
-            private: What only the operator of the run may read of it; see `run_log`.
+            private: The part of the record for the operator only; see `pfedmoap.runs.log`.
         """
         before = self._manifest
         name = state_file(checkpoint.round)
@@ -203,7 +203,7 @@ class RunDirectory:
         sweep(self.path, committed)
 
     def resume(self) -> Checkpoint | None:
-        """Drop what a killed round left behind, and read the last complete one; see `load`.
+        """Delete the files of an interrupted round and read the last complete one; see `load`.
 
         Raises:
             RunError: The manifest is lost or damaged, or a folder of the run is a link. Nothing
@@ -238,7 +238,7 @@ class RunDirectory:
         )
 
     def load_server(self) -> Arrays:
-        """Read the server's state alone.
+        """Read only the server's state.
 
         Raises:
             RunError: No round is complete yet.

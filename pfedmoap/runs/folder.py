@@ -1,4 +1,4 @@
-"""Whose folder it is, and which files in it are a run's own to delete.
+"""Determine whether a folder is a run, and which of its files a run may delete.
 
 A folder is a run's if it has a valid manifest, and only an absent or empty one may become a run's.
 Files are recognised by name *and* place, and nothing is done through a symbolic link.
@@ -23,7 +23,7 @@ FOLDERS = ("server", "clients", "ledgers", PRIVATE)
 
 
 def claimed(run: Path) -> Manifest | None:
-    """Find whose a folder is, before anything in it is touched.
+    """Check that a run may use a folder, before anything in it is changed.
 
     Args:
         run: The folder.

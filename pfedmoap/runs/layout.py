@@ -1,6 +1,6 @@
-"""Where a run keeps each of its files, and which of them a private run may show to anybody.
+"""Where a run keeps each of its files, and which of them are public in a private run.
 
-People share run folders. Where a run promises privacy, its folder is divided:
+Run folders are shared between people. The folder of a private run is therefore divided:
 
 ```
 config.json       public: options
@@ -10,12 +10,12 @@ checkpoint.json   public: names of the server's files; the whole one is private
 server/           public: made of noisy uploads alone
 privacy.json      public: the guarantee
 ledgers/          public: rounds and budgets
-private/          all else, for the owner of the machine alone: clients' models, counts of their
-                  images, losses, and every result of evaluation, under the names that they have in
-                  other runs, beside the rest of task.json and metrics.jsonl
+private/          all else, readable by its owner only: clients' models, counts of their images,
+                                                      losses, every result of evaluation, under the names that they have in other
+                                                      runs, and the rest of task.json and metrics.jsonl
 ```
 
-What is public is listed here; anything that is added somewhere else is private until it is listed.
+Public files are listed here; any other file is private.
 Other runs keep everything in one place.
 """
 
@@ -69,7 +69,7 @@ class Layout:
         """Where a file is, named as in an undivided run.
 
         Raises:
-            RunError: It is in the private part, and that is not here.
+            RunError: It is in the private part, which is absent.
         """
         return self.private_part / name if self.is_private(name) else self.run / name
 
@@ -78,7 +78,7 @@ class Layout:
         """The folder of the private part.
 
         Raises:
-            RunError: It is not here: somebody was given the public part alone.
+            RunError: It is absent: only the public part was copied.
         """
         folder = self.unchecked_private_part
         if not folder.is_dir():
@@ -91,21 +91,21 @@ class Layout:
 
     @property
     def unchecked_private_part(self) -> Path:
-        """The same folder, whether or not it is here."""
+        """The same folder, whether or not it exists."""
         return self.run / PRIVATE
 
     def make(self) -> None:
-        """Make the private part, which nobody but its owner can enter; nothing if undivided."""
+        """Make the private part, accessible to its owner only; does nothing if undivided."""
         if self.divided:
             make_private_folder(self.run)
 
     def task(self, task: Record) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Divide what is known of the data into the public file's part and the private one's."""
+        """Split the task's description into its public and its private part."""
         public, private = self._divide(task, _PUBLIC_TASK)
         return ({**public, MARK: PRIVATE} if self.divided else public), private
 
     def metrics(self, record: Record) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Divide a round's record in the same way."""
+        """Split a round's record into its public and its private part."""
         return self._divide(record, _PUBLIC_METRICS)
 
     def _divide(
@@ -120,7 +120,7 @@ class Layout:
 
 
 def make_private_folder(parent: Path) -> Path:
-    """Make, or close, the folder for what only its owner may read.
+    """Make a folder that only its owner can access, or restrict an existing one.
 
     Args:
         parent: The run or the comparison.

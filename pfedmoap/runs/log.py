@@ -1,8 +1,8 @@
-"""The records of a run's rounds: one log that may be shown, and one for the operator's eyes alone.
+"""The records of a run's rounds: a public log and a private one.
 
-The private log lies in the run's private part, which only its owner may enter. It holds what is
-counted from private data without noise, results of evaluation included, and where a privatizer
-keeps cohorts secret, who took part.
+The private log is in the run's private part, which only its owner can access. It holds what is
+computed from private data without noise, including results of evaluation, and the participants
+if a privatizer keeps cohorts secret.
 """
 
 import json
@@ -21,9 +21,9 @@ def append_round(layout: Layout, record: Record, private: Record) -> None:
     """Append a round's line to both logs; it is on the disk when this returns.
 
     Args:
-        layout: Where the run's files are, and what of the record may be shown.
+        layout: Where the run's files are, and which fields of the record are public.
         record: The round's record, with the ``round``.
-        private: What may be shown in no run, without it.
+        private: Further fields, which are private in every run.
     """
     shown, own = layout.metrics(record)
     own = own | private
@@ -34,7 +34,7 @@ def append_round(layout: Layout, record: Record, private: Record) -> None:
 
 
 def read_rounds(layout: Layout) -> list[Record]:
-    """Read all complete lines; the private ones fill their places where they are at hand.
+    """Read all complete lines, merged with the private log's fields if it is present.
 
     Raises:
         RunError: A line is damaged.

@@ -1,4 +1,4 @@
-"""A run's manifest: which files make up its last complete round, and what a ledger must know.
+"""A run's manifest: the files of its last complete round, and its privacy ledgers' charges.
 
 It is the first file that a run writes, so that a folder with a valid one is a run of this package;
 one that lost it is not taken for a new run.
@@ -31,7 +31,7 @@ class Manifest:
         clients: File of each client's state; clients without a state are absent.
         charges: How many charges each client's privacy ledger held at that time; empty in runs
             without ledgers, and in those of versions that did not write it.
-        privacy: What a privatizer's part at the server carries on, by name.
+        privacy: State of the privatizer's server side, by name.
     """
 
     round: int = 0
@@ -47,7 +47,7 @@ class Manifest:
 
     @property
     def shown(self) -> "Manifest":
-        """What of it anybody may see: nothing of who took part."""
+        """Return its public part, which says nothing about participants."""
         return replace(self, clients={}, charges={})
 
 

@@ -1,1 +1,1 @@
-"""What the server does: draws cohorts, checks uploads, averages, keeps experts."""
+"""The server: drawing cohorts, checking uploads, averaging, the pool of experts."""

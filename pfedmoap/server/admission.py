@@ -16,20 +16,20 @@ def admit(
     round: int,
     sent: Arrays | None = None,
 ) -> Update:
-    """Let an upload in, or refuse it whole.
+    """Check an upload; a faulty one is refused as a whole.
 
     Args:
         update: What arrived.
         expected: The method's declared uploads.
-        client: Who was asked.
-        round: Which round was asked for.
+        client: The client that should have sent it.
+        round: The round that it should be for.
         sent: What the client had been sent, for shapes that depend on it; see `ArraySpec`.
 
     Returns:
         The same update.
 
     Raises:
-        UpdateRejectedError: It is from somebody else or for another round, has other arrays than
+        UpdateRejectedError: It is from another client or for another round, has other arrays than
             declared, or one with a wrong shape or dtype, a value that is not finite, or a norm
             beyond the bound; or its number of examples is not positive.
     """

@@ -1,4 +1,4 @@
-"""Averages over clients, in an order that does not depend on who answered first."""
+"""Averages over clients, summed in an order that does not depend on arrival."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -19,7 +19,7 @@ def average(updates: Sequence[Update], name: str, weighting: Weighting = "exampl
         updates: At least one update.
         name: Which array.
         weighting: ``examples`` weights by the size of the training sets, or uniformly where the
-            clients withhold it; ``uniform`` never looks.
+            clients withhold it; ``uniform`` ignores it.
 
     Returns:
         A new tensor of the array's shape, summed in the order of client ids.

@@ -1,1 +1,1 @@
-"""Files that are whole or absent, locks, strict JSON, and deleting only what is ours."""
+"""Atomic files, locks, strict JSON, and deleting only files of this package."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes of JSON, text and safetensors."""
+"""Atomic writes of JSON, text and safetensors: files are either complete or absent."""
 
 import json
 import os
@@ -23,8 +23,8 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
 
     Args:
         path: The file; its folder is made where missing.
-        content: What it shall hold. It is on the disk when this returns.
-        private: Whether nobody but the owner may read it, nor enter folders that are made for it.
+        content: Its new content, which is on disk when this returns.
+        private: Whether only the owner may read it and enter folders that are made for it.
     """
     _make_folder(path.parent, 0o700 if private else 0o777)
     handle, temporary = tempfile.mkstemp(
@@ -44,7 +44,7 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
 
 
 def target_of_temporary(name: str) -> str | None:
-    """Say which file a temporary of `write_bytes` was to become, by its name; ``None`` for others.
+    """Return the target's name of a temporary file of `write_bytes`; ``None`` for other files.
 
     A process that is killed leaves such files behind.
 
@@ -64,7 +64,7 @@ def append_line(path: Path, line: str, *, private: bool = False) -> None:
     Args:
         path: The file; made where missing, in a folder that is there.
         line: Text without a line break.
-        private: Whether nobody but the owner may read a file that is made.
+        private: Whether only the owner may read a file that is made.
     """
     mode = 0o600 if private else 0o666
     with open(path, "a", opener=lambda name, flags: os.open(name, flags, mode)) as file:

@@ -1,4 +1,4 @@
-"""One process at a time in a folder, and whoever has to wait learns who is in there."""
+"""Locks between processes, with a note that names the process that holds each."""
 
 import json
 import os
@@ -19,17 +19,17 @@ WAIT_SECONDS = 30.0
 
 @contextmanager
 def locked(file: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
-    """Hold a lock that the system gives back when the process ends, however it ends.
+    """Hold a lock that the operating system releases when the process ends, however it ends.
 
-    Beside it lies a note of who holds it: process, host, and since when. The note is for people;
-    what a killed process leaves of it is overwritten by the next.
+    A note beside it names the holder: process, host, and since when. It is for error messages
+    only; the next holder overwrites what a killed process left.
 
     Args:
         file: The lock file; it and its folder are made where missing, and stay.
         wait_seconds: How long to wait for another holder.
 
     Raises:
-        RunError: Another process holds it; the message says which, where it is known.
+        RunError: Another process holds it; the message names it if it is known.
     """
     note = file.with_name(file.name + ".holder")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Deleting and overwriting only what this package wrote, and never through a symbolic link."""
+"""Delete and overwrite only files that this package wrote, never through a symbolic link."""
 
 import os
 import stat
@@ -17,8 +17,8 @@ _SHOWN = 5
 def remove_files(root: Path, below: tuple[str, ...], ours: Callable[[str], bool]) -> None:
     """Delete regular files directly in one folder, chosen by their names.
 
-    Where the system can, every folder below ``root`` is opened without following links and files
-    are deleted relative to the open folder, so that a link put there meanwhile leads nowhere.
+    If the system supports it, every folder below ``root`` is opened without following links and
+    files are deleted relative to the open folder, so that a link created meanwhile has no effect.
 
     Args:
         root: A folder; it may be reached through links, since the user named it.
@@ -74,7 +74,7 @@ def holds_nothing(folder: Path) -> bool:
 
 
 def contents_in_words(folder: Path) -> str:
-    """Name a few of the things in a folder, for a message."""
+    """List a few of a folder's entries, for an error message."""
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

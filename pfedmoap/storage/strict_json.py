@@ -1,4 +1,4 @@
-"""JSON that decides something is read strictly: no coercion, no infinities, no unknown keys.
+"""Strict JSON for security-relevant files: no coercion, no infinities, no unknown keys.
 
 Python's reader takes ``1e400`` for infinity, ``NaN`` for a number, the last of two equal keys, and
 ``int()`` makes 2 of 2.9 and 1 of ``true``. None of that may happen to what a budget depends on.
@@ -53,7 +53,7 @@ def fields(record: object, required: Collection[str], optional: Collection[str] 
 
 
 def integer(value: object, what: str, least: int = 0, most: int = LARGEST) -> int:
-    """Check that a value is a whole number in a range; ``true`` and 2.0 are none.
+    """Check that a value is an integer in a range; ``true`` and 2.0 are not integers.
 
     Raises:
         ValueError: It is not.

@@ -1,4 +1,4 @@
-"""The data that crosses the wire between server and client, and nothing else."""
+"""The messages between server and clients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,14 +14,14 @@ Arrays = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Download:
-    """Everything that goes down to one client in one round.
+    """Everything that the server sends to one client in one round.
 
     Attributes:
         round: The round it is for, counted from 1.
         client: The client it is for.
         arrays: Named tensors, e.g. ``context`` of shape (L, W).
-        served: Whose experts these arrays hold, for the server's log alone: a transport does not
-            carry it. ``None`` where the client is sent no experts.
+        served: The clients whose experts these arrays hold, for the server's log only: it is not
+                transported. ``None`` if the client is sent no experts.
     """
 
     round: int
@@ -32,7 +32,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Update:
-    """Everything that leaves one client in one round.
+    """Everything that one client sends to the server in one round.
 
     Attributes:
         round: The round it answers, counted from 1.

@@ -1,4 +1,4 @@
-"""Server and clients in one process: tensors are copied, and every byte is counted."""
+"""The transport between server and clients in one process: copies tensors and counts bytes."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -24,23 +24,23 @@ class Traffic:
 
 
 class Transport(Protocol):
-    """Carries messages and counts what they weighed."""
+    """Transports messages and counts their bytes."""
 
     def down(self, download: Download) -> Download:
-        """Carry a download to its client; returns what arrives."""
+        """Transport a download to its client; returns what arrives."""
         ...
 
     def up(self, update: Update) -> Update:
-        """Carry an update to the server; returns what arrives."""
+        """Transport an update to the server; returns what arrives."""
         ...
 
     def collect(self) -> list[Traffic]:
-        """Hand out the traffic since the last call, in the order of client ids."""
+        """Return the traffic since the last call, in the order of client ids."""
         ...
 
 
 class InProcess:
-    """Copies tensors as a network would, so that nobody holds another's live reference.
+    """Copies tensors as a network would, so that server and clients share no tensor.
 
     Args:
         precision: Number format of float32 arrays on the wire; ``float16`` halves the traffic and
@@ -52,19 +52,19 @@ class InProcess:
         self._traffic: dict[ClientId, Traffic] = {}
 
     def down(self, download: Download) -> Download:
-        """Carry a download; see `Transport.down`."""
+        """Transport a download; see `Transport.down`."""
         arrays, sizes = self._carry(download.arrays)
         self._of(download.client).down_bytes.update(sizes)
         return replace(download, arrays=arrays, served=None)
 
     def up(self, update: Update) -> Update:
-        """Carry an update; see `Transport.up`."""
+        """Transport an update; see `Transport.up`."""
         arrays, sizes = self._carry(update.arrays)
         self._of(update.client).up_bytes.update(sizes)
         return replace(update, arrays=arrays)
 
     def collect(self) -> list[Traffic]:
-        """Hand out the traffic; see `Transport.collect`."""
+        """Return the traffic; see `Transport.collect`."""
         traffic, self._traffic = self._traffic, {}
         return [traffic[client] for client in sorted(traffic)]
 

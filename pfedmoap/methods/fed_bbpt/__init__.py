@@ -1,4 +1,4 @@
-"""Fed-BBPT: prompts learned through a model that can only be asked (arXiv 2310.03123)."""
+"""Fed-BBPT: prompts learned through a black-box model (arXiv 2310.03123)."""
 
 from pfedmoap.methods.fed_bbpt.method import METHOD
 

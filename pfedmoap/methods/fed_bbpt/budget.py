@@ -1,8 +1,8 @@
-"""A client's bill with the model's owner: what it has asked so far, and what it may still ask.
+"""A client's query budget at a black-box model: queries made so far, and queries left.
 
-Two sums are kept. The true one counts answers, repeated requests as well, and never exceeds the
-budget. The public one counts every step at the price of a full batch, whatever the client holds.
-Only the public one decides who takes part: the true one tells how many examples a client has.
+Two sums are kept. The true one counts answers, including repeated requests, and never exceeds the
+budget. The public one counts every step as a full batch, whatever data the client has. Only the
+public one decides who takes part, because the true one reveals how many examples a client has.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pfedmoap.errors import ConfigError
 
-QUERIES = "queries"  # names of the two arrays that a client keeps: the true sum
-RECKONED = "reckoned"  # and the public one
+QUERIES = "queries"  # the client's array of the true sum
+RECKONED = "reckoned"  # and of the public one
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class QueryBudget:
     """Queries that one client may have answered in all of its training.
 
     Attributes:
-        limit: How many; ``None`` for no limit, but they are counted all the same.
+        limit: How many; ``None`` for no limit (they are still counted).
     """
 
     limit: int | None
@@ -52,7 +52,7 @@ class QueryBudget:
         return max(0, min(most, (self.limit - _kept(local, RECKONED)) // price))
 
     def refusal(self, local: Mapping[str, Tensor] | None, price: int) -> str | None:
-        """Say why a step cannot be paid by the public sum; ``None`` where it can.
+        """Return why the public sum does not allow another step; ``None`` if it does.
 
         Args:
             local: What the client kept from its last round; ``None`` the first time.
@@ -69,7 +69,7 @@ class QueryBudget:
     def bill(
         self, local: Mapping[str, Tensor] | None, queries: int, reckoned: int
     ) -> dict[str, Tensor]:
-        """The client's bill after a round, to be kept.
+        """Return both sums after a round, as part of the local state.
 
         Args:
             local: What the client kept from its last round; ``None`` the first time.

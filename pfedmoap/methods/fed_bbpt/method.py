@@ -1,11 +1,11 @@
-"""Fed-BBPT: prompts learned through a model that can only be asked (arXiv 2310.03123).
+"""Fed-BBPT: prompts learned through a black-box model (arXiv 2310.03123).
 
 Full title: "Efficient Federated Prompt Tuning for Black-box Large Pre-trained Models", by Z. Lin,
 Y. Sun, Y. Shi, X. Wang, L. Huang, L. Shen and D. Tao. Each client trains a small prompt generator
 with zeroth-order steps against the model's API; the server averages the generators (FedAvg, arXiv
 1602.05629). The image instance is BlackVIP's (arXiv 2303.14773): generator, SPSA-GC and defaults.
 
-The paper leaves local steps, clients and step sizes open, and has no released code. What we chose:
+The paper does not state local steps, clients and step sizes, and has no released code. Our choices:
 
 - The gain index k counts the federation's steps, ``(round - 1) steps + s``, and never falls; every
   client takes the same public number of steps in a round. The velocity starts at zero in each one.
@@ -17,8 +17,8 @@ The paper leaves local steps, clients and step sizes open, and has no released c
   models that take nothing but text. Its Bayesian search for instructions is not here.
 - Labels stay with the client: it asks for logits and computes the loss itself.
 
-``training.epochs``, ``learning_rate``, ``momentum`` and ``weight_decay`` belong to gradient
-descent and have no say here; ``training.batch_size`` has.
+Of the training options only ``training.batch_size`` is used: ``epochs``, ``learning_rate``,
+``momentum`` and ``weight_decay`` belong to gradient descent.
 """
 
 import logging
@@ -64,13 +64,13 @@ class FedBBPT:
             vectors, ``words`` learns which words to say.
         endpoint: Address of the model, e.g. ``http://127.0.0.1:8080``; none asks the backbone in
             this process, with gradients off.
-        timeout_seconds: Patience with the endpoint at each attempt, at most a day.
+        timeout_seconds: Timeout of each request to the endpoint, at most a day.
         gradient: ``spsa`` estimates it from answers; ``white-box`` is an upper bound that sees
             the backbone's weights, all else equal.
         steps: Steps of each client in a round, public; a budget can cut them short.
         query_budget: Images that one client may have classified in all of its training; none
             for no limit. Requests that are repeated after a failure count as well. A step counts
-            as a full batch, so that who can still take part tells nothing of a client's data.
+            as a full batch, so that participation reveals nothing about a client's data.
         draws: Perturbations in a step (their q); it costs ``2 draws batch_size`` queries. For
             words: prompts in a step, at half the cost.
         momentum: Of the look-ahead step (beta).
@@ -119,7 +119,7 @@ class FedBBPT:
                 raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
         check_patience(self.timeout_seconds)
         if self.endpoint is not None:
-            split_address(self.endpoint)  # while there is nothing to lose yet
+            split_address(self.endpoint)  # refuse a wrong address before anything is loaded
         QueryBudget(self.query_budget)
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"method.momentum must be in [0, 1), got {self.momentum}")
@@ -135,7 +135,7 @@ class FedBBPT:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Needs the preprocessed images themselves: no encoder is at hand."""
+        """The preprocessed images themselves: clients have no CLIP encoder."""
         return ("pixels",)
 
     @property
@@ -146,8 +146,8 @@ class FedBBPT:
     def privacy_gap(self, mode: Mode) -> str | None:
         """Noise on the upload is sound whatever the client computed; nothing else is.
 
-        On the client it covers what the aggregating server sees, on the server's average what
-        others see of it. The model's owner sees the images.
+        Noise on a client's upload protects it from the aggregating server, noise on the average
+        from other clients. The model's owner sees the images.
         """
         if mode in ("release", "central"):
             return None
@@ -166,11 +166,11 @@ class FedBBPT:
         return broadcast({self._prompting.name: state}, cohort, round)
 
     def declines(self, local: Arrays | None) -> str | None:
-        """A client whose budget does not last for one more step on a full batch sits out."""
+        """Decline if the budget does not suffice for one more step on a full batch."""
         return self._budget.refusal(local, self._price)
 
     def impersonal(self) -> bool:
-        """Every client asks with the server's parameters; no image need be paid for twice."""
+        """Return true: every client predicts with the server's parameters."""
         return True
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
@@ -183,12 +183,12 @@ class FedBBPT:
         return average_or_keep(state, updates, self._prompting.name, self.weighting)
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
-        """Ask with the server's parameters, the same for every client; one query an image."""
+        """Query with the server's parameters, the same for every client; one query an image."""
         return self.predict_global(download.arrays[self._prompting.name], features)
 
     @torch.no_grad()
     def predict_global(self, state: Tensor, features: Arrays) -> Prediction:
-        """Ask with the server's parameters."""
+        """Query with the server's parameters."""
         device = self.setting.backbone.device
         state, parts = state.to(device), features["pixels"].split(self.images_per_call)
         answers = [self._model.ask(self._prompting.about(part.to(device))(state)) for part in parts]
@@ -225,7 +225,7 @@ class FedBBPT:
         return trained.result(trained.params, keeps=bill, costs=costs, lasting=bill)
 
     def _plan_batches(self, task: ClientTask, privatizer: Privatizer) -> BatchPlan:
-        """Plan at least as many batches as there are steps, alone, whoever else is in the round."""
+        """Plan at least as many batches as steps, independent of the other clients of the round."""
         size, batch_size = len(task.data), self.setting.training.batch_size
         epochs = math.ceil(self.steps / max(1, math.ceil(size / batch_size)))
         views = task.data.features["pixels"].shape[1]

@@ -1,7 +1,7 @@
 """The prompt generator: from an image's features and a trainable trigger to an image-sized prompt.
 
 The "coordinator" of Oh et al., "BlackVIP" (CVPR 2023, arXiv 2303.14773), section 3.2, as a function
-of one flat vector of parameters, which is the form that zeroth-order optimisation wants.
+of one flat vector of parameters, as zeroth-order optimisation needs it.
 """
 
 import math
@@ -39,13 +39,13 @@ class PromptGenerator:
     with stride 2, then 1 x 1; normalisation and GELU follow on all but the last. With width 32 the
     channels are the paper's: 32 -> 64 -> 32 -> 32 -> 16 -> 3. A larger result is cropped.
 
-    Normalisation never looks at other examples, nor keeps anything of those it saw: with two
-    perturbed passes a draw, running statistics would measure the perturbations. ``group`` is group
+    Normalisation uses no other examples and has no running statistics: with two perturbed passes
+    for each draw, these would measure the perturbations. ``group`` is group
     normalisation; ``frozen-batch`` is batch normalisation with constant statistics, measured once
     with the initial weights on random latent maps from the public seed.
 
-    The last 1 x 1 convolution starts at zero, so that the first prompt is none at all and training
-    starts from the model as it is.
+    The last 1 x 1 convolution starts at zero, so that the first prompt is zero and training
+    starts from the unprompted model.
 
     Attributes:
         size: Height and width S of the images, in pixels.
@@ -70,7 +70,7 @@ class PromptGenerator:
 
     @property
     def feature_size(self) -> int:
-        """Features F that it wants of an image, and as many entries of the trigger."""
+        """Number F of image features, which is also the number of entries of the trigger."""
         return self.width * self.side * self.side // 2
 
     @cached_property
@@ -113,7 +113,7 @@ class PromptGenerator:
         """Make one prompt for each image.
 
         Args:
-            parameters: (G,), differentiable for those who may.
+            parameters: (G,); the result is differentiable with respect to them.
             features: (B, F).
 
         Returns:

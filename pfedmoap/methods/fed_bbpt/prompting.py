@@ -1,4 +1,4 @@
-"""What is learned through a black box: flat parameters that turn images into questions."""
+"""Prompts learned through a black box: flat parameters that turn images into queries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Prompting(Protocol):
 
     @property
     def name(self) -> str:
-        """What the parameters are called on the wire."""
+        """Name of the uploaded array of parameters."""
         ...
 
     @property
@@ -31,11 +31,11 @@ class Prompting(Protocol):
         ...
 
     def initial(self) -> Tensor:
-        """The parameters that everybody starts from, (G,) float32."""
+        """Initial parameters of all clients, (G,) float32."""
         ...
 
     def about(self, images: Tensor) -> Asking:
-        """Prepare questions about raw preprocessed images, (B, 3, S, S)."""
+        """Return a function from parameters to a query about preprocessed images, (B, 3, S, S)."""
         ...
 
 
@@ -59,7 +59,7 @@ class ImagePrompting:
 
     @property
     def name(self) -> str:
-        """The generator travels."""
+        """The name of the generator's parameters."""
         return "generator"
 
     @property
@@ -72,7 +72,7 @@ class ImagePrompting:
         return self.generator.initial()
 
     def about(self, images: Tensor) -> Asking:
-        """Prepare; the features of the images are computed once."""
+        """Make queries; the features of the images are computed once. See `Prompting.about`."""
         features = self._encoder(images)
         low, high = (bound.to(images) for bound in self._range)
 
@@ -98,7 +98,7 @@ class ImagePrompting:
 
 @dataclass(frozen=True)
 class TextPrompting:
-    """Learn the context vectors of a text prompt; the images go out as they are.
+    """Learn the context vectors of a text prompt; the images are sent unchanged.
 
     Attributes:
         class_names: In label order.
@@ -110,7 +110,7 @@ class TextPrompting:
 
     @property
     def name(self) -> str:
-        """The context travels."""
+        """The name of the context's parameters."""
         return "context"
 
     @property
@@ -123,7 +123,7 @@ class TextPrompting:
         return self.start.flatten().clone()
 
     def about(self, images: Tensor) -> Asking:
-        """Prepare."""
+        """Make queries; see `Prompting.about`."""
         shape = self.start.shape
         return lambda parameters: Question(
             images, TextPrompt(self.class_names, context=parameters.view(shape))

@@ -1,4 +1,4 @@
-"""The client's own small encoder: what the prompt generator knows of an image."""
+"""The client's small frozen encoder, whose features are the prompt generator's input."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ POOLED = 4  # side of the map that is projected
 
 @dataclass(frozen=True)
 class RandomEncoder:
-    """Random convolutions from a public seed, never trained, the same for everybody.
+    """Random convolutions from a public seed, never trained, the same for all clients.
 
     BlackVIP uses a pretrained MAE ViT-B here, which no client of a 32-pixel model needs and which
     this package does not ship. Two strided 3 x 3 convolutions with ReLU, average pooling to 4 x 4

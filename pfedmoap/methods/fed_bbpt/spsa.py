@@ -16,7 +16,7 @@ from pfedmoap.errors import ConfigError, ShapeError
 
 @dataclass(frozen=True)
 class Gains:
-    """How far a step goes and how far it probes; ``k`` counts steps from 1.
+    """Sizes of steps and of probing perturbations; ``k`` counts steps from 1.
 
     ``a_k = a / (k + o)^alpha`` and ``c_k = c / k^gamma``.
 

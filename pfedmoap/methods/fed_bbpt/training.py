@@ -1,4 +1,4 @@
-"""A client's steps within its query budget, and the two ways to come by a gradient."""
+"""A client's steps within its query budget, and the two estimators of a gradient."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +22,7 @@ class Examples:
 
     Attributes:
         images: (B, 3, S, S).
-        labels: (B,); they stay here.
+        labels: (B,); never sent to the model.
         weight: Weight of each in the loss, (B,).
     """
 
@@ -37,10 +37,10 @@ class Examples:
 
 
 class Estimator(Protocol):
-    """One way to come by a gradient of a batch's loss."""
+    """Estimates the gradient of a batch's loss."""
 
     def queries(self, examples: int) -> int:
-        """Queries that a step on so many examples costs, when no request has to be repeated."""
+        """Return the queries of a step on so many examples, without repeated requests."""
         ...
 
     def estimate(
@@ -63,7 +63,7 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class ZerothOrder:
-    """SPSA over a black box; no gradient exists anywhere, nor is one asked for.
+    """SPSA over a black box, without any backpropagation.
 
     Attributes:
         model: The black box.
@@ -103,13 +103,13 @@ class WhiteBox:
     """The exact gradient through the open backbone: an upper bound, not a black-box method.
 
     Attributes:
-        model: The model with its weights in plain sight.
+        model: The model, differentiable through its weights.
     """
 
     model: WhiteBoxModel
 
     def queries(self, examples: int) -> int:
-        """Nobody is asked."""
+        """Return 0: no query is made."""
         del examples
         return 0
 
@@ -127,11 +127,11 @@ class WhiteBox:
 
 @dataclass(frozen=True)
 class Descent:
-    """How a client steps through a model that it can only ask.
+    """How a client trains through a black-box model.
 
     Attributes:
         prompting: From parameters to questions.
-        estimator: How a gradient is come by.
+        estimator: How gradients are estimated.
         gains: Step sizes.
         momentum: beta.
     """
@@ -163,7 +163,7 @@ def run_steps(
         device: Where prompts are made.
 
     Returns:
-        What came of it, perhaps with fewer steps, and what the steps cost.
+        The trained parameters, perhaps after fewer steps, and the steps' queries.
     """
     weights = task.download.arrays[how.prompting.name].to(device)
     velocity = torch.zeros_like(weights)
@@ -186,7 +186,7 @@ def run_steps(
 
 
 def _examples(data: ClientData, plan: BatchPlan, step: int, device: torch.device) -> Examples:
-    """Gather one step's examples; padding would be paid for, so it is left out."""
+    """Gather one step's examples without padding, which would cost queries."""
     real = plan.weight[step, 0] > 0
     index, view = plan.index[step, 0, real], plan.view[step, 0, real]
     images = data.features["pixels"][index, view].to(device)

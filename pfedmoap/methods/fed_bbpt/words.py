@@ -1,4 +1,4 @@
-"""Discrete prompts: which words to say, learned by policy gradient from answers alone.
+"""Discrete prompts: a choice of words, learned by policy gradient from answers alone.
 
 Diao et al., "Black-box Prompt Learning for Pre-trained Language Models" (TMLR 2023, arXiv
 2201.08531), eq. 4-7, which Fed-BBPT uses for text: one categorical distribution for each position.
@@ -29,12 +29,12 @@ VOCABULARY = (
     *("bright", "dark", "blurry", "noisy", "clean", "grey", "colourful", "negative"),
     *("small", "large", "simple", "strange"),
 )
-START_LOGIT = 2.0  # by which the first words are ahead of the others
+START_LOGIT = 2.0  # of the initial words; that of the others is 0
 
 
 @dataclass(frozen=True)
 class WordPrompting:
-    """Say L words of a public vocabulary in front of the class name: plain text, for any API.
+    """Put L words of a public vocabulary in front of the class name: plain text, for any API.
 
     The parameters are the logits of L categorical distributions, (L V,); the question is asked
     with the most probable words, the first of equals.
@@ -59,7 +59,7 @@ class WordPrompting:
 
     @property
     def name(self) -> str:
-        """The distributions travel."""
+        """The name of the distributions' parameters."""
         return "words"
 
     @property
@@ -68,7 +68,7 @@ class WordPrompting:
         return len(self.start) * len(self.vocabulary)
 
     def initial(self) -> Tensor:
-        """Favour the first words."""
+        """Initial logits that favour the words of ``start``."""
         chosen = torch.tensor([self.vocabulary.index(word) for word in self.start])
         return START_LOGIT * F.one_hot(chosen, len(self.vocabulary)).float().flatten()
 

@@ -1,4 +1,4 @@
-"""Unbalanced entropic optimal transport of small problems, all at once."""
+"""Unbalanced entropic optimal transport of a batch of small problems."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""FedSP: a prompt as the messenger between a model nobody may have and its stand-in."""
+"""FedSP: a soft prompt shared between a protected full model and clients' auxiliary models."""
 
 from pfedmoap.methods.fedsp.method import METHOD
 

@@ -1,4 +1,4 @@
-"""Distillation on the server: what makes an auxiliary model of a few cut-out blocks."""
+"""Distillation on the server, which turns a few of the model's blocks into an auxiliary model."""
 
 import logging
 from dataclasses import dataclass

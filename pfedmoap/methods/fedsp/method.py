@@ -1,4 +1,4 @@
-"""FedSP: a prompt as the messenger between a model nobody may have and its stand-in.
+"""FedSP: a soft prompt shared between a protected full model and clients' auxiliary models.
 
 Full title: "Tunable Soft Prompts are Messengers in Federated Learning", by C. Dong, Y. Xie,
 B. Ding, Y. Shen and Y. Li, Findings of EMNLP 2023, arXiv 2311.06805. The server owns the full
@@ -135,7 +135,7 @@ class FedSP:
         return tuple(dict.fromkeys((*self._client.features, *self.protected.features)))
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """One stage is one set of private steps, whatever it trains; a second is not paid for."""
+        """See `HasPrivacyAnalysis`: the budget covers one stage of private steps, not a second."""
         if mode == "release":
             return None
         if mode == "central":
@@ -201,7 +201,7 @@ class FedSP:
 
     @cached_property
     def protected(self) -> ProtectedModel:
-        """The full model, for the server's eyes."""
+        """The full model, which only the server uses."""
         return protect(
             self.setting,
             Protection(

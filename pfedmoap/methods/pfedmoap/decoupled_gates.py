@@ -1,4 +1,4 @@
-"""Gates trained after their prompts and apart from them, where only prompts get noise.
+"""Train gates after their prompts and separately, if only prompts get noise.
 
 Under a decoupled private step the prompt is trained as if it were alone. The gate then learns from
 the finished prompt: it reads what is private already, and never leaves the client.

@@ -1,7 +1,7 @@
 """pFedMoAP: a personalised mixture of prompt experts (Luo et al., ICLR 2025, arXiv 2410.10114).
 
-Each client trains a prompt and a small attention gate; the server keeps everybody's last prompt in
-a pool and sends each client, next to the averaged prompt, the k experts nearest to its own. Only
+Each client trains a prompt and a small attention gate; the server keeps each client's last prompt
+in a pool and sends each client, next to the averaged prompt, the k experts nearest to its own. Only
 the prompt is uploaded; the gate never leaves.
 
 Notation: our ``experts`` k is their K, ``gate_width`` their d_g, ``own_weight`` their lambda.
@@ -12,8 +12,8 @@ attention is scaled by 1/sqrt(d) and features are pooled by averages (options gi
 and strides). A client is evaluated with the experts that it holds, those of its last round.
 
 Controls beside the paper's method: ``experts=0`` (gate alone), ``selection="random"``, the other
-gates, and ``gate_sharing="averaged"``. There everybody uploads a gate, but one that was not trained
-for want of experts is not averaged, and clients classify with the new average.
+gates, and ``gate_sharing="averaged"``. In the last one all clients upload a gate, but one that had
+no experts to train with is not averaged, and clients classify with the new average.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +59,7 @@ class ServerState:
 
     Attributes:
         context: The averaged prompt, (L, W).
-        pool: Everybody's last prompt.
+        pool: The last prompt of every client that has taken part.
         gate: The averaged gate by name; empty where gates stay on the clients.
     """
 
@@ -130,7 +130,7 @@ class PFedMoAP:
         return ("image",)
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """A gate may be trained without noise only where it stays at home."""
+        """See `HasPrivacyAnalysis`: only a gate that is not uploaded may be trained without noise."""
         if mode == "central":
             return "the pool serves prompts as they are; use `--privacy release`, or promptfl"
         if mode == "decoupled" and self.gate_sharing == "averaged":
@@ -204,7 +204,7 @@ class PFedMoAP:
         if not updates:
             return state
         prompts = {update.client: update.arrays["context"] for update in updates}
-        # Whoever had no pool entry was sent no experts, and its gate came back untrained.
+        # A client without a pool entry was sent no experts, and its gate is untrained.
         gated = [update for update in updates if update.client in state.pool]
         gate = {name: average(gated, name) if gated else old for name, old in state.gate.items()}
         return ServerState(average(updates, "context"), state.pool.put(prompts), gate)

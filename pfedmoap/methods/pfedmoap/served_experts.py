@@ -1,4 +1,4 @@
-"""The experts that clients are served: on the wire, encoded once, stacked, and asked by newcomers.
+"""The experts that clients are served: packed into arrays, encoded, stacked, used by newcomers.
 
 A client with an entry in the pool is sent ``experts`` (k, L, W) and ``expert_clients`` (k,), and
 keeps both. One without an entry may be sent ``guest_experts``, which are only classified with.
@@ -27,8 +27,8 @@ def pack_experts(served: Sequence[Expert], context: Tensor) -> Arrays:
     """Put experts and whose they are into arrays.
 
     Args:
-        served: k experts, in the order in which they are served; none is an answer too.
-        context: Any prompt (L, W), for shape and dtype where nobody is served.
+        served: k experts, in the order in which they are served; k may be 0.
+        context: Any prompt (L, W), for shape and dtype if k is 0.
 
     Returns:
         ``experts`` (k, L, W) and ``expert_clients`` (k,) int64.
@@ -45,7 +45,7 @@ def pack_guests(served: Sequence[Expert]) -> Arrays:
 
 
 def held_experts(arrays: Arrays) -> Arrays:
-    """Pick out experts and whose they are; nothing where a client was served none."""
+    """Select the arrays of experts and of their clients; empty if a client was served none."""
     return {name: arrays[name] for name in (EXPERTS, OWNERS) if name in arrays}
 
 
@@ -107,7 +107,7 @@ def stack_experts(tasks: Sequence[ClientTask], features: ClassFeatures, setting:
 def newcomers_vote(
     encoder: PromptEncoder, sent: Arrays, setting: Setting, image: Tensor
 ) -> Prediction:
-    """Classify with the prompt that a newcomer was sent and its guests, if any, with equal votes.
+    """Classify with the prompt that a newcomer was sent and its guest experts, equally weighted.
 
     Args:
         encoder: From contexts (E, L, W) to class features (E, C, D).

@@ -1,7 +1,7 @@
 """Merging clients' prompt sets without a common order (PFPT, arXiv 2502.19752, Algorithm 1).
 
 Alternates gradient steps on `PromptModel` with matchings, client by client, and drops the
-candidates that nobody is assigned to. See `merge` for where we depart from the paper.
+candidates without an assigned prompt. See `merge` for where we depart from the paper.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _LEAST_SCATTER = 1e-8
 
 @dataclass(frozen=True)
 class Merging:
-    """How sets are merged; with the second value of each choice, as the released code does.
+    """How sets are merged; the second value of each choice is the released code's.
 
     Attributes:
         start: Candidates and first assignment: ``sequential`` opens a candidate only where a
@@ -37,8 +37,8 @@ class Merging:
         learning_rate: Adam's step size, where the pool's variance is 1.
         largest_scatter: Bound on the estimated variance of prompts around their candidate, where
             the whole pool's is 1. Where clients' sets overlap in part alone, a smaller one, such as
-            0.25, keeps strangers apart; where all start from one pool and go far, a larger one
-            keeps copies together.
+            0.25, keeps unrelated prompts apart; where all start from one pool and move far, a
+            larger one keeps copies together.
         result: ``means`` of the prompts that each candidate got, the objective's maximum for given
             assignments and scatters but for the pull of the popularity network; or the
             ``candidates`` where Adam left them.

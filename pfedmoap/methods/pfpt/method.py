@@ -4,24 +4,24 @@ Full title: "Probabilistic Federated Prompt-Tuning with Non-IID and Imbalanced D
 M. Hoang, L. M. Nguyen, M. T. Thai, T.-W. Weng and T. N. Hoang, arXiv 2502.19752. There is one
 global pool of prompts. A client trains a copy; each image is classified with the few prompts
 nearest to its frozen feature. Two clients that train the same prompt may train it towards different
-ends, so the server treats what comes back as sets without an order: `probabilistic_aggregation`
-finds which prompts belong together, averages those, and drops what nobody uses.
+ends, so the server treats the uploads as sets without an order: `pfedmoap.methods.pfpt.merging`
+finds which prompts belong together, averages those, and drops prompts that no client uses.
 
 Follows the paper: visual tokens after the class token, without positions; prompts as their own
 keys; the images of a training batch vote for its prompts; cross-entropy *plus* 0.01 times the
 similarity; Adam(0.9, 0.98, 1e-6), new in each round; every client's whole set enters the merge,
-also prompts it never touched, but no prompt that nobody touched; no weights in the merge, and
+also prompts it did not train, except those that no client trained; no weights in the merge, and
 training-set sizes as weights for a trained head and projection.
 
 Where we depart: classes are told apart by the frozen features of their names (``head: trained``
 and ``projection: true`` give the paper's way, without its dropout; the bytes of both are counted
 under their own names). Tokens start around the tower's class token: random ones, as in the paper,
-disturb a tower that nobody tunes, and on unusual images the clients cannot make good for it
+disturb a frozen tower, and on unusual images the clients' training cannot compensate for it
 (``initial: random``). In prediction every image takes its own nearest prompts, so that its answer
 does not depend on the others. Only training decides what counts as used; the released code also
 counts prompts that its evaluation on the *test* set chose. ``upload: own`` saves what a client did
 not touch; ``upload: all`` does not say what was touched. ``modality: text`` makes each element a
-whole text context. `probabilistic_aggregation.merge` lists the departures of the merge.
+whole text context. `merging.merge` lists the departures of the merge.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ class PFPT(PromptSet):
         return {**uploads, USED: used} if self.upload == "union" else uploads
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """Who votes or says what was used says something of the data."""
+        """See `HasPrivacyAnalysis`: votes for prompts, and which were used, depend on the data."""
         if mode == "release" and self.upload != "all":
             return (
                 f"with upload {self.upload!r} the client also says which prompts its images chose, "
