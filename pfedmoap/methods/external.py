@@ -26,7 +26,7 @@ _FILE = re.compile(r"(?P<path>.+\.py)(?:@(?P<digest>[0-9a-f]{12}))?")
 
 @dataclass(frozen=True)
 class MethodFile:
-    """A method's file, as somebody wrote it.
+    """A method's file, as the user named it.
 
     Attributes:
         path: Absolute path of the file.
@@ -37,7 +37,7 @@ class MethodFile:
     digest: str | None
 
     def located(self, taken: Collection[str]) -> tuple[Path, str]:
-        """Find the file, and say its path and digest.
+        """Find the file; returns its path and digest.
 
         Args:
             taken: Names that it must not have, those of this package's methods.

@@ -44,7 +44,7 @@ class ScaffoldPT(PromptSet):
     optimiser: OptimiserName = field(default="sgd", init=False)  # no option: plain steps alone
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """See `HasPrivacyAnalysis`: a control variate's change starts from the client's own state."""
+        """See `HasPrivacyAnalysis`: a control variate's change starts from local state."""
         if mode == "release":
             return (
                 "the change of a control variate has no public starting point that a move could "

@@ -11,8 +11,8 @@ server/           public: made of noisy uploads alone
 privacy.json      public: the guarantee
 ledgers/          public: rounds and budgets
 private/          all else, readable by its owner only: clients' models, counts of their images,
-                                                      losses, every result of evaluation, under the names that they have in other
-                                                      runs, and the rest of task.json and metrics.jsonl
+                  losses, every result of evaluation, under the names that they have in other
+                  runs, and the rest of task.json and metrics.jsonl
 ```
 
 Public files are listed here; any other file is private.

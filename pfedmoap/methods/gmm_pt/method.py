@@ -1,8 +1,8 @@
 """GMM-PT: prompts clustered by a Bayesian Gaussian mixture, whose means are the new set.
 
 A baseline of PFPT ("Probabilistic Federated Prompt-Tuning with Non-IID and Imbalanced Data", Weng
-et al., NeurIPS 2024, arXiv 2502.19752): the server clusters all clients' uploaded prompts
-together. Like PFPT it has no order of prompts; unlike PFPT, two prompts of one client may end in one
+et al., NeurIPS 2024, arXiv 2502.19752): the server clusters all clients' prompts together. Like
+PFPT it has no order of prompts; unlike PFPT, two prompts of one client may end in one
 cluster, and the size of the set is given.
 
 The paper says no more of it than this. Ours is a mixture with diagonal covariances and conjugate

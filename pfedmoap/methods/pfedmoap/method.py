@@ -130,7 +130,7 @@ class PFedMoAP:
         return ("image",)
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """See `HasPrivacyAnalysis`: only a gate that is not uploaded may be trained without noise."""
+        """See `HasPrivacyAnalysis`: only gates that are not uploaded may train without noise."""
         if mode == "central":
             return "the pool serves prompts as they are; use `--privacy release`, or promptfl"
         if mode == "decoupled" and self.gate_sharing == "averaged":
