@@ -15,9 +15,12 @@ LOCKED = $(shell sed -n 's/^\($(1)==[^ ;]*\).*/\1/p' requirements.lock)
 STAMP := $(VENV)/installed-$(shell { pwd; cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
 $(shell [ ! -d $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(VENV)/installed*)
 
-.PHONY: install demo test test-locked test-latest test-oldest lint bench compare lock clean
+.PHONY: help install demo test test-locked test-latest test-oldest lint bench compare lock clean
 
-install: $(STAMP)  ## set up .venv
+install: $(STAMP)  ## set up .venv with the versions of the lock
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "%-36s  %s\n", $$1, $$2 }' Makefile
 
 # An older environment is brought up to date in place; one without any stamp was left half-made.
 $(STAMP):
@@ -54,5 +57,5 @@ compare: $(STAMP)  ## all methods on digits and rendered scenes, 3 seeds
 lock: $(STAMP)  ## write the lock anew after a change of pyproject.toml; UPGRADE=1 takes newer versions
 	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
 
-clean:
+clean:  ## delete environments, builds and runs
 	rm -rf .venv .venv-* build dist *.egg-info runs

@@ -1,6 +1,7 @@
 """Imports point one way, and each heavy library has one importer."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,48 @@ def test_every_script_is_short():
     for file in (ROOT / "scripts").glob("*.py"):
         if not file.name.startswith("bench"):
             assert len(file.read_text().splitlines()) <= 60, file.name
+
+
+def module_map() -> dict[str, tuple[list[str], str]]:
+    """Entries of the map in docs/architecture.md: top folder or its part, with files and text."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    block = re.search(r"^```\n(pfedmoap/.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert block, "docs/architecture.md has no module map"
+    found: dict[str, tuple[list[str], str]] = {}
+    top = entry = ""
+    for line in block[1].splitlines():
+        depth = len(line) - len(line.lstrip())
+        if depth > 2:
+            found[entry] = (found[entry][0], f"{found[entry][1]} {line.strip()}")
+            continue
+        names = re.match(r"((?:\w+(?:/|\.py)(?: |$))+) *(.*)", line.strip())
+        assert names, line
+        top = line.split()[0] if depth == 0 else top
+        entry = line.split()[0] if depth == 0 else top + line.split()[0]
+        found[entry] = ([top * (depth > 0) + name for name in names[1].split()], names[2])
+    return found
+
+
+def folders(place: Path) -> set[str]:
+    """Direct subfolders that hold files of the repository, as ``path/``."""
+    kept = (f for f in place.iterdir() if f.is_dir() and f.name not in ("__pycache__", "weights"))
+    return {f"{folder.relative_to(ROOT)}/" for folder in kept if any(folder.rglob("*.*"))}
+
+
+def test_the_module_map_names_what_there_is():
+    named = {name for names, _ in module_map().values() for name in names}
+    there = {f"{top}/" for top in (*LAYERS, "tools", "tests")}
+    for top in LAYERS[:-1]:
+        files = {f"{top}/{file.name}" for file in (ROOT / top).glob("*.py")}
+        there |= folders(ROOT / top) | files - {f"{top}/__init__.py"}
+    assert named == there
+
+
+@pytest.mark.parametrize(
+    "room", sorted(folders(ROOT / "pfedmoap") | folders(ROOT / "eval") - {"eval/contract/"})
+)
+def test_the_module_map_names_the_folders_within(room):
+    text = module_map()[room][1]
+    within = {name.removeprefix(room) for name in folders(ROOT / room)}
+    named = set(re.findall(r"\b\w+/", text))
+    assert named == (set() if room == "pfedmoap/methods/" else within)

@@ -10,12 +10,17 @@ from eval.contract.suite import CHECKS
 from pfedmoap.methods.registry import Methods, method_class
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    ROOT / ".github" / "pull_request_template.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 TESTS = {
     name
     for file in (ROOT / "tests").rglob("test_*.py")
     for name in re.findall(r"def (test_\w+)", file.read_text())
 }
+WRITTEN_BY_COMMANDS = {"docs/compatibility.md"}
 
 
 @pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -43,9 +48,27 @@ def test_named_scripts_and_configurations_exist(page):
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
-def test_every_make_target_in_the_readme_exists():
-    for target in re.findall(r"\bmake (\w+)", (ROOT / "README.md").read_text()):
-        assert f"\n{target}:" in (ROOT / "Makefile").read_text(), target
+def test_named_files_of_this_repository_exist(page):
+    named = re.findall(
+        r"`((?:pfedmoap|privacy|eval|scripts|tests|tools|docs|\.ci|\.github)/[\w./-]*)`",
+        page.read_text(),
+    )
+    existing = [name for name in named if "NAME" not in name]
+    missing = [name for name in existing if not (ROOT / name).exists()]
+    assert not set(missing) - WRITTEN_BY_COMMANDS
+
+
+def test_named_make_targets_exist(page):
+    targets = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    known = {name for names in targets for name in names.split()}
+    shown = re.findall(r"(?:^|`)make ([a-z][a-z-]*)", page.read_text(), re.MULTILINE)
+    assert not set(shown) - known
+
+
+def test_the_documentation_lists_its_pages():
+    listed = (ROOT / "docs" / "README.md").read_text()
+    pages = {file.name for file in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert not {name for name in pages if f"({name})" not in listed}
 
 
 def test_nothing_is_left_to_be_filled_in(page):
@@ -56,7 +79,7 @@ def test_options_of_shown_commands_are_known(page):
     """Each ``--method.x`` beside a ``--method NAME`` is an option of that method."""
     text = page.read_text().replace("\\\n", " ")
     for line in re.findall(r"^.*scripts/train\.py.*$", text, re.MULTILINE):
-        found = re.search(r"--method (\w+)", line)
+        found = re.search(r"--method (\w+)(?![\w./])", line)
         name = found[1] if found else "pfedmoap"
         known = {field.name for field in fields(method_class(name))}
         for option in re.findall(r"--method\.(\w+)", line):
