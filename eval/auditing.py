@@ -83,7 +83,7 @@ class Trial:
         return ideal_bounds(steps, count, self.claim.delta)
 
 
-def prepare(config: Config, options: AuditOptions, bench: ExperimentLoader) -> Trial:
+def prepare(config: Config, options: AuditOptions, loader: ExperimentLoader) -> Trial:
     """Load what a configuration names and make an audit of its claim.
 
     Where its data cannot be loaded, the bundled digits stand in for them: what is audited is the
@@ -92,7 +92,7 @@ def prepare(config: Config, options: AuditOptions, bench: ExperimentLoader) -> T
     Args:
         config: The configuration.
         options: How much is audited.
-        bench: Loads what is named.
+        loader: Loads what is named.
 
     Raises:
         ConfigError: It claims no privacy that the audit knows.
@@ -108,7 +108,7 @@ def prepare(config: Config, options: AuditOptions, bench: ExperimentLoader) -> T
             f"audit repeats single steps at one clipping norm, got privacy.mechanisms.clipping "
             f"{claim.clipping!r}: use `--privacy.mechanisms.clipping fixed`"
         )
-    experiment, config, stand_in = _load(config, bench)
+    experiment, config, stand_in = _load(config, loader)
     data = dict(sorted(experiment.trainers.items())[: options.clients])
     draws = Randomness(options.seed)
     parts = {
@@ -135,9 +135,9 @@ def prepare(config: Config, options: AuditOptions, bench: ExperimentLoader) -> T
     )
 
 
-def _load(config: Config, bench: ExperimentLoader) -> tuple[Experiment, Config, str | None]:
+def _load(config: Config, loader: ExperimentLoader) -> tuple[Experiment, Config, str | None]:
     try:
-        return bench.prepare(config), config, None
+        return loader.prepare(config), config, None
     except (DataError, OSError) as error:
         why = f"{config.name('data')} could not be loaded ({error})"
     logger.warning("%s; the bundled digits stand in for it", why)
@@ -149,4 +149,4 @@ def _load(config: Config, bench: ExperimentLoader) -> tuple[Experiment, Config, 
     }
     plain["sampling"] = {}
     stand_in = schema().resolve(plain)
-    return bench.prepare(stand_in), stand_in, why
+    return loader.prepare(stand_in), stand_in, why

@@ -249,13 +249,13 @@ def run_experiment(
 
 
 def load_outcome(
-    run: RunDirectory, bench: ExperimentLoader
+    run: RunDirectory, loader: ExperimentLoader
 ) -> tuple[Experiment, FederationState[Any]]:
     """Read a run back: its experiment and the state of its last complete round.
 
     Args:
         run: The run.
-        bench: Loads what the run's configuration names.
+        loader: Loads what the run's configuration names.
 
     Returns:
         The experiment and the federation's state.
@@ -263,7 +263,7 @@ def load_outcome(
     Raises:
         RunError: The run is damaged or has no complete round.
     """
-    experiment = bench.prepare(schema().resolve(run.config))
+    experiment = loader.prepare(schema().resolve(run.config))
     if experiment.method.setting.backbone.fingerprint != run.task["backbone"]:
         raise RunError(f"{run.path} was trained with other backbone weights than those loaded now")
     saved = run.load()

@@ -70,7 +70,11 @@ def module_map() -> dict[str, tuple[list[str], str]]:
 def folders(place: Path) -> set[str]:
     """Direct subfolders that hold files of the repository, as ``path/``."""
     kept = (f for f in place.iterdir() if f.is_dir() and f.name not in ("__pycache__", "weights"))
-    return {f"{folder.relative_to(ROOT)}/" for folder in kept if any(folder.rglob("*.*"))}
+    return {
+        f"{folder.relative_to(ROOT)}/"
+        for folder in kept
+        if any(f.suffix != ".pyc" for f in folder.rglob("*.*"))
+    }
 
 
 def test_the_module_map_names_what_there_is():

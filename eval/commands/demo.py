@@ -40,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.config
         else (files("eval") / "configs" / "demo.yaml").read_text()
     )
-    bench = ExperimentLoader()
+    loader = ExperimentLoader()
     found: dict[str, list[tuple[ClientScore, ...]]] = {name: [] for name in VARIANTS}
     for seed in range(options.seeds):
         for name, variant in VARIANTS.items():
             config = _variant(yaml.safe_load(text), variant, seed)
             out = Path(options.out) / f"{_slug(name)}-seed{seed}"
-            experiment = bench.prepare(schema().resolve(config))
+            experiment = loader.prepare(schema().resolve(config))
             found[name].append(run_experiment(experiment, out, resume=options.resume).scores)
         console.print(_client_table({name: scores[seed] for name, scores in found.items()}, seed))
     console.print(_summary_table(found))

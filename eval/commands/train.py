@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     out = Path(options["out"])
     claimed(out)  # a folder that cannot be used is refused before any image is encoded
-    bench = ExperimentLoader(progress=not options["quiet"])
-    experiment = bench.prepare(config)
+    loader = ExperimentLoader(progress=not options["quiet"])
+    experiment = loader.prepare(config)
     statement: Record = {}
 
     def announce(promise: Record) -> None:

@@ -78,12 +78,12 @@ def run_comparison(
             "folder with --out"
         )
     write_bytes(out / SOURCE, (json.dumps(plan.source, indent=2) + "\n").encode())  # in order
-    bench = ExperimentLoader(progress=False)
-    _check_all(plan, out, bench, advance)
+    loader = ExperimentLoader(progress=False)
+    _check_all(plan, out, loader, advance)
     by_cell: dict[tuple[str, str, int], RunResult] = {}
     for done, cell in enumerate(plan.cells):
         advance(cell, done, 0, 0)
-        run_cell(cell, out, bench, partial(advance, cell, done))
+        run_cell(cell, out, loader, partial(advance, cell, done))
         by_cell[cell.task, cell.method, cell.seed] = read_result(out / cell.folder)
         following = plan.cells[done + 1] if done + 1 < len(plan.cells) else None
         if following is None or (following.task, following.seed) != (cell.task, cell.seed):
@@ -115,14 +115,14 @@ def claimed(out: Path) -> bool:
     return True
 
 
-def _check_all(plan: Comparison, out: Path, bench: ExperimentLoader, advance: Advance) -> None:
+def _check_all(plan: Comparison, out: Path, loader: ExperimentLoader, advance: Advance) -> None:
     """Put every task and method together once, so that no mistake waits until its cell's turn."""
     for cell in plan.cells:
         first = cell.seed == plan.cells[0].seed
         if first and not is_finished(out / cell.folder):
             advance(cell, 0, 0, 0)
             try:
-                bench.prepare(cell.config).privatizer(None)
+                loader.prepare(cell.config).privatizer(None)
             except PFedMoAPError as error:
                 raise type(error)(f"task {cell.task!r}, method {cell.method!r}: {error}") from error
 
@@ -130,7 +130,7 @@ def _check_all(plan: Comparison, out: Path, bench: ExperimentLoader, advance: Ad
 def run_cell(
     cell: Cell,
     out: Path,
-    bench: ExperimentLoader,
+    loader: ExperimentLoader,
     watch: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
     """Run one cell to its end, or find that it is there already.
@@ -145,7 +145,7 @@ def run_cell(
         sections = dict(cell.config.sections)
         RunDirectory.create(folder, sections, run.task, resume=True, divided=is_private(sections))
         return
-    experiment = bench.prepare(cell.config)
+    experiment = loader.prepare(cell.config)
     outcome = run_experiment(experiment, folder, resume=True, watch=watch)
     if halves:
         found = base_to_new(experiment, outcome.federated)

@@ -74,18 +74,18 @@ def run_available(
     """
     claimed(out)
     write_json(out / SOURCE, plan.source)
-    bench = ExperimentLoader(progress=False)
+    loader = ExperimentLoader(progress=False)
     refused: dict[str, str | None] = {}
     missing: dict[Path, str] = {}
     for done, cell in enumerate(plan.cells):
         advance(cell, done, 0, 0)
         if not is_finished(out / cell.folder):
-            reasons = [reason for reason in _obstacles(cell, bench, refused) if reason is not None]
+            reasons = [reason for reason in _obstacles(cell, loader, refused) if reason is not None]
             if reasons:
                 missing[cell.folder] = "\n".join(reasons)
                 continue
         try:
-            run_cell(cell, out, bench, partial(advance, cell, done))
+            run_cell(cell, out, loader, partial(advance, cell, done))
         except RunError:
             raise
         except PFedMoAPError as error:
@@ -94,7 +94,7 @@ def run_available(
 
 
 def _obstacles(
-    cell: Cell, bench: ExperimentLoader, known: dict[str, str | None]
+    cell: Cell, loader: ExperimentLoader, known: dict[str, str | None]
 ) -> tuple[str | None, str | None]:
     """Why its data and its backbone cannot be had; each is tried once and noted in ``known``."""
     config = cell.config
@@ -111,8 +111,8 @@ def _obstacles(
         return known[key]
 
     return (
-        tried("data", lambda: bench.dataset(config)),
-        tried("backbone", lambda: bench.backbone(config)),
+        tried("data", lambda: loader.dataset(config)),
+        tried("backbone", lambda: loader.backbone(config)),
     )
 
 

@@ -20,12 +20,14 @@ _WARNING = (
 )
 
 
-def build_report(folders: Sequence[Path], bench: ExperimentLoader, title: str | None = None) -> str:
+def build_report(
+    folders: Sequence[Path], loader: ExperimentLoader, title: str | None = None
+) -> str:
     """Make a page of runs and comparisons.
 
     Args:
         folders: Run directories, or folders of comparisons.
-        bench: Loads what the runs name.
+        loader: Loads what the runs name.
         title: The page's title; ``None`` takes the first folder's name.
 
     Returns:
@@ -39,7 +41,7 @@ def build_report(folders: Sequence[Path], bench: ExperimentLoader, title: str | 
     parts: list[Part] = []
     for folder in comparisons:
         parts += comparison_parts(read_results(folder), folder)
-    runs = [read_evidence(folder, bench) for folder in folders if folder not in comparisons]
+    runs = [read_evidence(folder, loader) for folder in folders if folder not in comparisons]
     if len(runs) > 1:
         parts.append(runs_part(runs))
     parts += [run_part(run) for run in runs]

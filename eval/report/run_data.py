@@ -85,12 +85,12 @@ class Evidence:
         )
 
 
-def read_evidence(folder: Path, bench: ExperimentLoader, name: str | None = None) -> Evidence:
+def read_evidence(folder: Path, loader: ExperimentLoader, name: str | None = None) -> Evidence:
     """Read a run and let its models answer once more.
 
     Args:
         folder: Its directory.
-        bench: Loads backbone, data and cached features.
+        loader: Loads backbone, data and cached features.
         name: What the page calls it; ``None`` takes the folder's name.
 
     Returns:
@@ -100,7 +100,7 @@ def read_evidence(folder: Path, bench: ExperimentLoader, name: str | None = None
         RunError: It is no run, or has no complete round.
     """
     run = RunDirectory(folder)
-    experiment, now = load_outcome(run, bench)
+    experiment, now = load_outcome(run, loader)
     local_states = personal_locals(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
@@ -117,7 +117,7 @@ def read_evidence(folder: Path, bench: ExperimentLoader, name: str | None = None
         records=(records := run.metrics()),
         predictions=predictions,
         scores=score(predictions),
-        zero_shot=_zero_shot(experiment, bench),
+        zero_shot=_zero_shot(experiment, loader),
         prompts={client: _flat(local["context"]) for client, local in sorted(kept.items())},
         global_prompt=None if shared is None else _flat(shared),
         epsilon=spent_epsilon(records),
@@ -125,11 +125,11 @@ def read_evidence(folder: Path, bench: ExperimentLoader, name: str | None = None
     )
 
 
-def _zero_shot(experiment: Experiment, bench: ExperimentLoader) -> dict[ClientId, float] | None:
+def _zero_shot(experiment: Experiment, loader: ExperimentLoader) -> dict[ClientId, float] | None:
     """Accuracy of hand-written prompts on the same test images."""
     sections = dict(experiment.config.sections) | {"method": {"name": "zero_shot"}}
     try:
-        reference = bench.prepare(schema().resolve(sections))
+        reference = loader.prepare(schema().resolve(sections))
     except PFedMoAPError:
         return None  # a reference is welcome, but no report fails for want of it
     nobody: FederationState[Any] = FederationState(0, reference.method.init(), {})

@@ -1,9 +1,9 @@
 """Fixtures that the tests of this folder share; they are made in `tests.helpers`."""
 
-from tests.helpers.runs import bench, cache, finished_run
+from tests.helpers.runs import cache, finished_run, loader
 
 __all__ = [
-    "bench",
     "cache",
     "finished_run",
+    "loader",
 ]

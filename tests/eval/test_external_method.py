@@ -32,17 +32,17 @@ METHOD = Mine
 '''
 
 
-def test_a_run_finds_its_methods_file_and_no_other(cache, bench, tmp_path):
+def test_a_run_finds_its_methods_file_and_no_other(cache, loader, tmp_path):
     file, out = tmp_path / "mine.py", tmp_path / "run"
     file.write_text(FILE)
     chosen = {"name": str(file), "context_length": 2}
 
     def run(resume):
         config = schema().resolve(small(cache, method=chosen))
-        return run_experiment(bench.prepare(config), out, resume=resume, progress=False)
+        return run_experiment(loader.prepare(config), out, resume=resume, progress=False)
 
     outcome = run(resume=False)
-    experiment, now = load_outcome(RunDirectory(out), bench)
+    experiment, now = load_outcome(RunDirectory(out), loader)
     assert type(experiment.method).__name__ == "Mine"
     assert torch.equal(now.state["shared"], outcome.federated.state["shared"])
     assert run(resume=True).federated.round == 2
@@ -52,7 +52,7 @@ def test_a_run_finds_its_methods_file_and_no_other(cache, bench, tmp_path):
     with pytest.raises(RunError, match=r"method.name was .*mine.py@"):
         run(resume=True)
     for use in (
-        lambda: load_outcome(RunDirectory(out), bench),
+        lambda: load_outcome(RunDirectory(out), loader),
         lambda: PersonalizedClassifier.load(out, 0),
     ):
         with pytest.raises(MethodError, match="has changed"):

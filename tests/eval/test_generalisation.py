@@ -21,14 +21,14 @@ def test_harmonic_mean_by_hand():
 
 
 def test_zero_shot_on_new_classes_is_zero_shot_over_the_new_names(
-    cache: Path, bench: ExperimentLoader
+    cache: Path, loader: ExperimentLoader
 ):
     sections = small(cache, method={"name": "zero_shot"}, sampling={"shots": 4, "classes": "base"})
-    experiment = bench.prepare(schema().resolve(sections))
+    experiment = loader.prepare(schema().resolve(sections))
     now = run_experiment(experiment, None, progress=False).federated
     found = base_to_new(experiment, now)
     method: Any = over_classes(experiment.method, tuple(f"the digit {d}" for d in range(5, 10)))
-    whole = bench.prepare(schema().resolve(small(cache, partition={"name": "iid", "clients": 4})))
+    whole = loader.prepare(schema().resolve(small(cache, partition={"name": "iid", "clients": 4})))
     right = total = 0
     for client in whole.federation.clients.values():
         keep = client.test.labels >= 5
@@ -39,9 +39,9 @@ def test_zero_shot_on_new_classes_is_zero_shot_over_the_new_names(
     assert found.harmonic == pytest.approx(harmonic_mean([found.base, found.new]))
 
 
-def test_trained_state_carries_over_and_is_not_changed(cache: Path, bench: ExperimentLoader):
+def test_trained_state_carries_over_and_is_not_changed(cache: Path, loader: ExperimentLoader):
     sections = small(cache, sampling={"shots": 4, "classes": "base"})
-    experiment = bench.prepare(schema().resolve(sections))
+    experiment = loader.prepare(schema().resolve(sections))
     now = run_experiment(experiment, None, progress=False).federated
     before = {k: v.clone() for k, v in now.local_states[ClientId(0)].items()}
     found = base_to_new(experiment, now)
@@ -52,18 +52,18 @@ def test_trained_state_carries_over_and_is_not_changed(cache: Path, bench: Exper
     assert all(torch.equal(before[k], v) for k, v in now.local_states[ClientId(0)].items())
 
 
-def test_a_run_on_all_classes_is_refused(cache: Path, bench: ExperimentLoader):
-    experiment = bench.prepare(schema().resolve(small(cache)))
+def test_a_run_on_all_classes_is_refused(cache: Path, loader: ExperimentLoader):
+    experiment = loader.prepare(schema().resolve(small(cache)))
     now = run_experiment(experiment, None, progress=False).federated
     with pytest.raises(ConfigError, match=r"sampling\.classes=base"):
         base_to_new(experiment, now)
 
 
 def test_unseen_clients_never_train_and_answer_with_what_they_are_sent(
-    cache: Path, bench: ExperimentLoader
+    cache: Path, loader: ExperimentLoader
 ):
     sections = small(cache, sampling={"shots": 4, "unseen_clients": 1})
-    experiment = bench.prepare(schema().resolve(sections))
+    experiment = loader.prepare(schema().resolve(sections))
     outcome = run_experiment(experiment, None, progress=False)
     (held_out,) = experiment.unseen
     assert held_out not in outcome.federated.local_states
@@ -72,19 +72,19 @@ def test_unseen_clients_never_train_and_answer_with_what_they_are_sent(
     assert one.accuracy == one.global_accuracy  # pFedMoAP serves a newcomer the global prompt
 
 
-def test_fine_tuning_spares_unseen_clients(cache: Path, bench: ExperimentLoader):
+def test_fine_tuning_spares_unseen_clients(cache: Path, loader: ExperimentLoader):
     sections = small(
         cache,
         sampling={"shots": 4, "unseen_clients": 1},
         method={"name": "promptfl_ft", "context_length": 2},
     )
-    outcome = run_experiment(bench.prepare(schema().resolve(sections)), None, progress=False)
+    outcome = run_experiment(loader.prepare(schema().resolve(sections)), None, progress=False)
     (one,) = [score for score in outcome.scores if score.unseen]
     assert one.accuracy == one.global_accuracy
 
 
 def test_evaluate_command_prints_domains_and_new_classes(
-    cache: Path, bench: ExperimentLoader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cache: Path, loader: ExperimentLoader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     sections = small(
         cache,
@@ -93,7 +93,7 @@ def test_evaluate_command_prints_domains_and_new_classes(
         sampling={"shots": 4, "classes": "base"},
         rounds={"rounds": 1},
     )
-    run_experiment(bench.prepare(schema().resolve(sections)), tmp_path / "run", progress=False)
+    run_experiment(loader.prepare(schema().resolve(sections)), tmp_path / "run", progress=False)
     main([str(tmp_path / "run")])
     shown = capsys.readouterr().out
     for name in ("photo", "negative", "new classes", "harmonic mean"):

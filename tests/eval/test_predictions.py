@@ -62,9 +62,9 @@ def test_a_class_that_is_ruled_out_is_an_answer():
     assert one.personal.confidence == pytest.approx([0.5, 0.5])
 
 
-def test_a_diverged_run_names_the_client_and_the_remedy(cache, bench):
+def test_a_diverged_run_names_the_client_and_the_remedy(cache, loader):
     training = {"epochs": 1, "learning_rate": 1e30, "batch_size": 32}
     method = {"name": "local_coop", "context_length": 2}
     config = schema().resolve(small(cache, method=method, training=training))
     with pytest.raises(MethodError, match=r"client \d+.*diverged.*training\.learning_rate"):
-        run_experiment(bench.prepare(config), None, progress=False)
+        run_experiment(loader.prepare(config), None, progress=False)

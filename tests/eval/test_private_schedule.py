@@ -26,12 +26,12 @@ def config(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bench():
+def loader():
     return ExperimentLoader(progress=False)
 
 
-def run(bench, config, out, resume=False):
-    experiment = bench.prepare(schema().resolve(config))
+def run(loader, config, out, resume=False):
+    experiment = loader.prepare(schema().resolve(config))
     return run_experiment(experiment, out, resume=resume, progress=False)
 
 
@@ -44,8 +44,8 @@ def changed(config, **sections):
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_client_that_is_drawn_most_ends_at_its_budget(bench, config, tmp_path, seed):
-    run(bench, config | {"seeds": {"training": seed}}, tmp_path / "run")
+def test_the_client_that_is_drawn_most_ends_at_its_budget(loader, config, tmp_path, seed):
+    run(loader, config | {"seeds": {"training": seed}}, tmp_path / "run")
     lines = read_lines(tmp_path / "run")
     drawn = Counter(client for line in lines for client in line["cohort"])
     statement = json.loads((tmp_path / "run/privacy.json").read_text())
@@ -57,9 +57,9 @@ def test_the_client_that_is_drawn_most_ends_at_its_budget(bench, config, tmp_pat
     assert {client for client, epsilon in spent.items() if epsilon > 4.95} == most
 
 
-def test_a_run_with_a_cap_leaves_out_whoever_reached_it(bench, config, tmp_path):
+def test_a_run_with_a_cap_leaves_out_whoever_reached_it(loader, config, tmp_path):
     capped = changed(config, privacy={"max_rounds_per_client": 1})
-    run(bench, capped, tmp_path / "run")
+    run(loader, capped, tmp_path / "run")
     lines = read_lines(tmp_path / "run")
     served = [client for line in lines for client in line["cohort"]]
     assert sorted(served) == sorted(set(served))
@@ -68,11 +68,11 @@ def test_a_run_with_a_cap_leaves_out_whoever_reached_it(bench, config, tmp_path)
     assert all("max_rounds_per_client is 1" in why for why in left_out)
 
 
-def test_a_run_cannot_be_made_longer(bench, config, tmp_path):
-    run(bench, config, tmp_path / "run")
+def test_a_run_cannot_be_made_longer(loader, config, tmp_path):
+    run(loader, config, tmp_path / "run")
     longer = changed(config, rounds={"rounds": 9})
     with pytest.raises(RunError, match=r"rounds\.rounds was 6, is 9"):
-        run(bench, longer, tmp_path / "run", resume=True)
+        run(loader, longer, tmp_path / "run", resume=True)
     uncapped = changed(config, privacy={"max_rounds_per_client": 4})
     with pytest.raises(RunError, match="max_rounds_per_client was None, is 4"):
-        run(bench, uncapped, tmp_path / "run", resume=True)
+        run(loader, uncapped, tmp_path / "run", resume=True)

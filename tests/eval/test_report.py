@@ -33,8 +33,8 @@ SECTIONS = (
 
 
 @pytest.fixture(scope="module")
-def run(finished_run: Path, bench: ExperimentLoader) -> Evidence:
-    return read_evidence(finished_run, bench)
+def run(finished_run: Path, loader: ExperimentLoader) -> Evidence:
+    return read_evidence(finished_run, loader)
 
 
 def check_page(html: str) -> None:
@@ -52,9 +52,9 @@ def check_page(html: str) -> None:
 
 
 def test_page_of_a_run_holds_every_section_and_loads_nothing(
-    finished_run: Path, bench: ExperimentLoader
+    finished_run: Path, loader: ExperimentLoader
 ):
-    html = build_report([finished_run], bench)
+    html = build_report([finished_run], loader)
     check_page(html)
     for section in SECTIONS:
         assert f"<h2>{section}</h2>" in html
@@ -79,18 +79,18 @@ def test_another_page_is_not_overwritten(finished_run: Path, tmp_path: Path):
         main([str(finished_run), "--out", str(tmp_path / "page.html")])
 
 
-def test_folder_that_is_no_run(tmp_path: Path, bench: ExperimentLoader):
+def test_folder_that_is_no_run(tmp_path: Path, loader: ExperimentLoader):
     with pytest.raises(RunError, match="run directory"):
-        build_report([tmp_path], bench)
+        build_report([tmp_path], loader)
 
 
-def test_several_runs_are_set_side_by_side(finished_run: Path, bench: ExperimentLoader):
-    html = build_report([finished_run, finished_run], bench)
+def test_several_runs_are_set_side_by_side(finished_run: Path, loader: ExperimentLoader):
+    html = build_report([finished_run, finished_run], loader)
     check_page(html)
     assert "Runs side by side" in html
 
 
-def test_comparison_has_standings_and_curves(cache: Path, tmp_path: Path, bench: ExperimentLoader):
+def test_comparison_has_standings_and_curves(cache: Path, tmp_path: Path, loader: ExperimentLoader):
     base = small(cache)
     del base["method"]
     methods = {
@@ -100,7 +100,7 @@ def test_comparison_has_standings_and_curves(cache: Path, tmp_path: Path, bench:
     }
     source = {"base": base, "methods": methods, "seeds": [0, 1], "reference": "PromptFL"}
     run_comparison(comparison(source), tmp_path)
-    html = build_report([tmp_path], bench)
+    html = build_report([tmp_path], loader)
     check_page(html)
     for section in ("Standings", "Learning curves", "Accuracy and traffic"):
         assert f"<h2>{section}</h2>" in html

@@ -32,16 +32,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench() -> ExperimentLoader:
+def loader() -> ExperimentLoader:
     return ExperimentLoader(progress=False)
 
 
 @pytest.fixture(scope="session")
 def finished_run(
-    cache: Path, bench: ExperimentLoader, tmp_path_factory: pytest.TempPathFactory
+    cache: Path, loader: ExperimentLoader, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A finished pFedMoAP run; tests read it and never write."""
     out = tmp_path_factory.mktemp("runs") / "small"
     config = schema().resolve(small(cache))
-    run_experiment(bench.prepare(config), out, progress=False)
+    run_experiment(loader.prepare(config), out, progress=False)
     return out

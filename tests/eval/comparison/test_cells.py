@@ -190,7 +190,7 @@ def test_every_form_of_the_table(whole: Results, tmp_path: Path):
 
 
 def test_memory_is_bounded_by_one_federation(cache: Path):
-    bench = ExperimentLoader(progress=False)
+    loader = ExperimentLoader(progress=False)
     for cell in plan(cache, seeds=[0, 1, 2]).cells:
-        bench.prepare(cell.config)
-    assert len(bench._kept) == 3  # backbone, data set, federation
+        loader.prepare(cell.config)
+    assert len(loader._kept) == 3  # backbone, data set, federation

@@ -85,7 +85,7 @@ def test_local_coop_sends_nothing_either_way(small, setting):
 
 
 def test_fedprox_term_has_a_gradient(small, longer, data, start):
-    """Trap 13: a term made of detached tensors would leave PromptFL's result."""
+    """A term made of detached tensors, as in the released code, gives PromptFL's result."""
     state, _, _ = small(FedProx(longer, mu=5.0)).rounds(2, [ME])
     truth = hand_loop(longer, start, data[ME], ME, rounds=[1, 2], mu=5.0)
     assert torch.allclose(state["context"], truth, atol=1e-5)
@@ -103,7 +103,7 @@ def test_a_strong_pull_keeps_clients_together(small, longer):
 
 
 def test_average_is_of_values_not_of_live_references(small, setting, data):
-    """METHODS trap: the released average equals the last client's weights."""
+    """In the released code, the average equals the last client's prompt."""
     world = small(PromptFL(setting))
     state, _, results = world.rounds(1)
     weights = torch.tensor([len(data[result.update.client]) for result in results]).double()

@@ -66,7 +66,7 @@ def test_random_experts_differ_by_round_and_client_but_not_by_call(small, settin
 
 
 def test_pool_is_frozen_at_the_start_of_the_round(small, setting, data):
-    """Trap 7: later clients of a round must not get prompts of the same round."""
+    """Later clients of a round must not be served prompts of the same round."""
     method = PFedMoAP(setting, experts=3)
     world = small(method)
     state, local_states, results = world.rounds(1)
@@ -108,7 +108,7 @@ def test_mixture_is_active_from_the_second_participation(small, setting, data):
 
 
 def test_gate_starts_at_the_common_initial_one_and_not_at_a_neighbours(small, setting):
-    """Trap 6: in the released code, a gate starts from whoever trained before in the process."""
+    """In the released code, a gate starts from that of the client trained before it."""
     method = PFedMoAP(setting, gate_learning_rate=1e-12)
     _, local_states, _ = small(method).rounds(2)
     for local in local_states.values():
@@ -134,7 +134,7 @@ def test_gates_are_personal_and_persist(small, setting):
 
 
 def test_isolated_clients_get_the_result_of_the_cohort(small, setting):
-    """Traps 6, 8 and 14: no gate, momentum, schedule or expert of another client leaks in."""
+    """A client's result depends on no gate, momentum, schedule or expert of another client."""
     world = small(PFedMoAP(setting))
     state, local_states, _ = world.rounds(2)
     tasks = world.tasks(state, EVERYBODY, 3, local_states)
@@ -147,7 +147,7 @@ def test_isolated_clients_get_the_result_of_the_cohort(small, setting):
 
 
 def test_momentum_does_not_cross_rounds_or_clients(small, setting):
-    """Trap 8: training twice from the same task gives the same result twice."""
+    """Training twice from the same task gives the same result: no optimiser state is shared."""
     world = small(PFedMoAP(setting))
     state, local_states, _ = world.rounds(1)
     tasks = world.tasks(state, EVERYBODY, 2, local_states)
@@ -157,7 +157,7 @@ def test_momentum_does_not_cross_rounds_or_clients(small, setting):
 
 
 def test_a_newcomer_beside_old_clients_sees_none_of_their_experts(small, setting):
-    """Trap 14: stale experts stayed on the released code's one shared model."""
+    """The released code leaves the experts of earlier clients on its one shared model."""
     world, newcomer = small(PFedMoAP(setting)), ClientId(7)
     state, local_states, _ = world.rounds(2, EVERYBODY[:3])
     (plain,) = PromptFL(setting).train(world.tasks(state, [newcomer], 3, {}), NoPrivacy())
@@ -235,7 +235,7 @@ def test_number_of_experts_may_grow_as_the_pool_does(small, setting):
 
 
 def test_partial_participation_with_a_client_that_never_takes_part(small, setting, data):
-    """Trap 5: the released code crashes here."""
+    """The released code crashes if a client has not taken part yet."""
     world = small(PFedMoAP(setting))
     state, local_states, _ = world.rounds(3, EVERYBODY[:2])
     for download in world.method.plan(state, EVERYBODY, 4):
