@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image
 
 from pfedmoap.client.local_training import Training
 from pfedmoap.config.schema import Schema, Seeds
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import Setting
+from pfedmoap.data.images import ImageSource, decode
 from pfedmoap.errors import DataError, RunError
 from pfedmoap.methods.registry import Methods
 from pfedmoap.models.clip.clip import FrozenCLIP
@@ -101,19 +104,23 @@ class PersonalizedClassifier:
         local = directory.load_client(ClientId(client))
         return cls(backbone, method, task["class_names"], download, local)
 
-    def classify(self, images: Sequence[str | Path | Image.Image]) -> list[Answer]:
-        """Classify images.
+    def classify(self, images: Sequence[ImageSource] | NDArray[np.uint8]) -> list[Answer]:
+        """Classify images, decoded as those that were trained on.
 
         Args:
-            images: Files or PIL images.
+            images: Paths, files' contents, PIL images of any mode or arrays; see
+                `pfedmoap.data.images.decode`. Also one array of images, (N, H, W, 3).
 
         Returns:
             One answer for each.
 
         Raises:
-            DataError: A file is missing or not an image.
+            DataError: One cannot be decoded, or there is none.
         """
-        pixels = [self._backbone.preprocessing.centre(_open(image)) for image in images]
+        single = isinstance(images, str | bytes | Path | Image.Image)
+        if single or (isinstance(images, np.ndarray) and images.ndim < 4) or not len(images):
+            raise DataError("classify takes a list of images, one or more: put [ ] around an image")
+        pixels = [self._backbone.preprocessing.centre(decode(image)) for image in images]
         features = self._backbone.features(torch.stack(pixels), self._method.features)
         prediction = self._method.predict(self._download, self._local, features)
         probabilities = prediction.logits.softmax(-1).cpu()
@@ -138,15 +145,3 @@ def _schema() -> Schema:
         choices={"method": Methods()},
         defaults={},
     )
-
-
-def _open(image: str | Path | Image.Image) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {image}") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{image} cannot be read as an image: {error}") from error

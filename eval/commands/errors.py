@@ -3,9 +3,12 @@
 import functools
 import logging
 import sys
+import warnings
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import ParamSpec
 
+from PIL import Image
 from rich.logging import RichHandler
 
 from eval.console import console
@@ -24,6 +27,9 @@ def readable_errors(command: Callable[P, None]) -> Callable[P, None]:
             format="%(message)s",
             handlers=[RichHandler(console=console, show_time=False, show_path=False)],
         )
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we refuse it in a line
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
         try:
             command(*args, **kwargs)
         except (PFedMoAPError, OSError) as error:

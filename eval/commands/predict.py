@@ -7,6 +7,7 @@ from rich.table import Table
 from eval.commands.errors import readable_errors
 from eval.console import console
 from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.data.images import printable
 from pfedmoap.inference import Answer, PersonalizedClassifier
 
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path, answer in zip(options.images, classifier.classify(options.images), strict=True):
         (best, probability), *others = answer.ranking
         table.add_row(
-            path,
+            printable(path),
             best,
             f"{probability:.3f}",
             ", ".join(f"{name} ({p:.3f})" for name, p in others[:1]),

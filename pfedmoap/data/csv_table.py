@@ -2,13 +2,14 @@
 
 import csv
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.image_files import ImageFile, read_files
-from pfedmoap.data.tree import UNUSED_DIVISIONS
+from pfedmoap.data.split_names import report_uses, roles_of, uses_of
 from pfedmoap.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,11 @@ class CSVTable:
     """Images listed in a CSV file, one a row, under a first row of column names.
 
     The columns ``image`` (a path, relative to the CSV's folder) and ``label`` (the name of the
-    class) must be there. ``split`` (``train`` or ``test``; rows of a ``val`` are not used),
-    ``domain`` or ``site``, and ``group`` (whose image it is, for ``--privacy.unit group``) may be;
-    such a column is filled in every row. Other columns are left alone. Without a ``split`` the test
-    images are drawn from every class, and domain, alike; with groups, whole groups are drawn.
+    class) must be there. ``split`` (``train`` and ``test``, or other usual names of them; rows of
+    a ``val`` are tested on where there is no ``test``, and else not used), ``domain`` or ``site``,
+    and ``group`` (whose image it is, for ``--privacy.unit group``) may be; such a column is filled
+    in every row. Other columns are left alone. Without a ``split`` the test images are drawn from
+    every class, and domain, alike; with groups, whole groups are drawn.
 
     Attributes:
         file: The CSV file, in UTF-8.
@@ -52,14 +54,14 @@ class CSVTable:
         return read_files(
             file.parent,
             file.stem,
-            list(_rows(file)),
+            _rows(file),
             tuple,
             test_fraction=self.test_fraction,
             seed=self.seed,
         )
 
 
-def _rows(file: Path) -> Iterable[ImageFile]:
+def _rows(file: Path) -> list[ImageFile]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.DictReader(text, strict=True)
@@ -70,21 +72,43 @@ def _rows(file: Path) -> Iterable[ImageFile]:
     if not rows:
         raise DataError(f"{file} lists no image: expected a row for each below the column names")
     first: dict[str, int] = {}
-    unused = 0
+    found: list[ImageFile] = []
     for line, row in rows:
         cells = _cells(file, line, row, columns)
         image = cells["image"]
         if image in first:
             raise DataError(f"{file}, line {line}: {image} is in line {first[image]} already")
         first[image] = line
-        division = _division(file, line, cells.get("split"))
-        if division in UNUSED_DIVISIONS:
-            unused += 1
-            continue
         domain = cells.get("domain", cells.get("site"))
-        yield ImageFile(image, cells["label"], domain, division, cells.get("group"))
-    if unused:
-        logger.warning("%s: %d rows of a validation split are not used", file, unused)
+        found.append(
+            ImageFile(image, cells["label"], domain, cells.get("split"), cells.get("group"))
+        )
+    return _with_divisions(file, found, list(first.values())) if "split" in columns else found
+
+
+def _with_divisions(
+    file: Path, found: Sequence[ImageFile], lines: Sequence[int]
+) -> list[ImageFile]:
+    """Read the cells of ``split`` as divisions, and leave out rows that are of neither."""
+    counts = Counter(str(one.division) for one in found)
+    roles = roles_of(counts)
+    for one, line in zip(found, lines, strict=True):
+        if one.division not in roles:
+            raise DataError(
+                f"{file}, line {line}: split is {one.division!r}, expected train or test"
+            )
+    uses = uses_of(roles)
+    if not {"train", "test"} <= set(uses.values()):
+        raise DataError(
+            f"{file}: split names {', '.join(uses)} alone, expected train and test; drop the "
+            "column, and test images will be drawn"
+        )
+    report_uses(file, uses, counts)
+    return [
+        replace(one, division=uses[str(one.division)])
+        for one in found
+        if uses[str(one.division)] != "unused"
+    ]
 
 
 def _columns(file: Path, found: Sequence[str]) -> list[str]:
@@ -115,12 +139,3 @@ def _cells(
     if empty := [name for name in columns if not cells[name]]:
         raise DataError(f"{file}, line {line}: {' and '.join(empty)} must not be empty")
     return {name: cells[name] for name in columns}
-
-
-def _division(file: Path, line: int, given: str | None) -> str | None:
-    if given is None:
-        return None
-    division = given.lower()
-    if division not in ("train", "test", *UNUSED_DIVISIONS):
-        raise DataError(f"{file}, line {line}: split is {given!r}, expected train or test")
-    return division

@@ -21,7 +21,7 @@ from pfedmoap.errors import BackboneError, DataError
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.seeding import numpy_generator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 2: the centre view is open_clip's own transform
 MOST_WORKERS = 8
 
 

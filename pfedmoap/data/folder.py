@@ -8,7 +8,7 @@ from typing import Literal
 
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.image_files import read_files
-from pfedmoap.data.tree import scan
+from pfedmoap.data.tree import LayoutName, scan
 from pfedmoap.errors import DataError
 
 
@@ -16,16 +16,20 @@ from pfedmoap.errors import DataError
 class ImageFolder:
     """Images in a folder tree, in any of three layouts.
 
-    ``root/class/*``, or ``root/train/class/*`` with ``root/test/class/*`` (a ``val`` beside them is
-    not used, and reported), or ``root/domain/class/*``. Without given divisions the test images
-    are drawn from every class, and domain, alike. Files are taken in sorted order, and every image
-    is decoded once to find those that cannot be used: these are listed in the data set's
-    ``unreadable`` and logged.
+    ``root/class/*``, or ``root/train/class/*`` with ``root/test/class/*``, or
+    ``root/domain/class/*``. Without given divisions the test images are drawn from every class, and
+    domain, alike. Usual names of parts (``Training``, ``val``, ``valid``, ``dev``, ``eval``,
+    ``tst``, ``test_set``) are known in any case, and how they were read is logged: a part for
+    validation is tested on where there is none for testing, and else not used; it is never trained
+    on. Files are taken in sorted order, and every image is decoded once to find those that cannot
+    be used: these are listed in the data set's ``unreadable`` and logged. Whatever Pillow opens is
+    an image, whatever its suffix.
 
     Attributes:
         root: The folder.
-        layout: ``classes`` for the first two layouts, ``domains`` for the third, ``auto`` to tell
-            by the depth of the tree and the names ``train`` and ``test``.
+        layout: ``classes`` for the first two layouts, ``splits`` for the second, ``domains`` for
+            the third, whatever the folders are called; ``auto`` tells by the depth of the tree and
+            the names of its folders.
         test_fraction: Part of each class (and domain) held out, where the tree has no division.
         seed: Seed of that division.
         class_names: Better names for class folders, by folder name. Other folders are named by
@@ -37,7 +41,7 @@ class ImageFolder:
     """
 
     root: str
-    layout: Literal["auto", "classes", "domains"] = "auto"
+    layout: LayoutName = "auto"
     test_fraction: float = 0.3
     seed: int = 0
     class_names: Mapping[str, str] | None = None

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pfedmoap.data.dataset import BoolArray, ImageDataset, IntArray
 from pfedmoap.data.division import strata_of, stratified_test_mask
-from pfedmoap.data.images import CheckedFile, check, decode
+from pfedmoap.data.images import CheckedFile, check, decode, digest_of, printable, read_content
 from pfedmoap.data.persons import grouped_test_mask, report_divided
 from pfedmoap.errors import DataError
 
@@ -70,6 +70,7 @@ def read_files(
     """
     if not found:
         raise DataError(f"{name} names no image that is used")
+    _check_names(root, found)
     files, checks, unreadable = _usable(root, found)
     _check_common_classes(root, files)
     folders, labels = _numbered([file.class_folder for file in files])
@@ -92,7 +93,7 @@ def read_files(
         class_names=class_names(folders),
         labels=labels,
         is_test=is_test,
-        load=_Files(tuple(root / file.path for file in files)),
+        load=_Files(tuple(root / file.path for file in files), tuple(one.digest for one in checks)),
         fingerprint=_fingerprint(files, checks),
         domains=domains,
         domain_names=domain_names,
@@ -101,14 +102,33 @@ def read_files(
     )
 
 
+def _check_names(root: Path, found: Sequence[ImageFile]) -> None:
+    """Refuse classes and domains that are no text; files may have any name."""
+    for file in found:
+        for name in (file.class_folder, file.domain or ""):
+            if printable(name) != name:
+                raise DataError(
+                    f"{printable(root)}: the folder {printable(name)!r} of {printable(file.path)} "
+                    "is not UTF-8, and no prompt can name it: rename it"
+                )
+
+
 @dataclass(frozen=True)
 class _Files:
-    """Decodes image ``i`` from its file."""
+    """Decodes image ``i`` from its file, whose content must still be what was checked."""
 
     paths: tuple[Path, ...]
+    digests: tuple[str, ...]
 
     def __call__(self, index: int) -> Image.Image:
-        return decode(self.paths[index])
+        path = self.paths[index]
+        try:
+            content = read_content(path)
+            if digest_of(content) != self.digests[index]:
+                raise DataError("it has changed since the data were read; run again")
+            return decode(content)
+        except DataError as error:
+            raise DataError(f"{printable(path)} can no longer be used: {error}") from error
 
 
 def _usable(
@@ -118,18 +138,22 @@ def _usable(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = list(pool.map(lambda file: check(root / file.path), found))
     pairs = list(zip(found, checked, strict=True))
-    unreadable = tuple(f"{file.path}: {one.problem}" for file, one in pairs if one.problem)
+    unreadable = tuple(
+        f"{printable(file.path)}: {one.problem}" for file, one in pairs if one.problem
+    )
     if unreadable:
-        shown = "\n  ".join(unreadable[:NAMED_IN_WARNINGS])
-        more = "\n  ..." if len(unreadable) > NAMED_IN_WARNINGS else ""
-        summary = f"{root}: {len(unreadable)} of {len(found)} image files cannot be read"
+        shown = "; ".join(unreadable[:NAMED_IN_WARNINGS])
+        more = "; ..." if len(unreadable) > NAMED_IN_WARNINGS else ""
+        summary = f"{printable(root)}: {len(unreadable)} of {len(found)} image files cannot be read"
         if len(unreadable) == len(found):
-            raise DataError(f"{summary}:\n  {shown}{more}")
-        logger.warning("%s and are left out:\n  %s%s", summary, shown, more)
+            raise DataError(f"{summary}: {shown}{more}")
+        logger.warning("%s and are left out: %s%s", summary, shown, more)
     usable = [(file, one) for file, one in pairs if one.problem is None]
     lost = {file.class_folder for file in found} - {file.class_folder for file, _ in usable}
     if lost:
-        raise DataError(f"{root}: no image of {sorted(lost)} can be read; remove the folder")
+        raise DataError(
+            f"{printable(root)}: no image of {sorted(lost)} can be read; remove the folder"
+        )
     return [file for file, _ in usable], [one for _, one in usable], unreadable
 
 
@@ -149,12 +173,12 @@ def _check_common_classes(root: Path, files: Sequence[ImageFile]) -> None:
     if not common:
         counts = ", ".join(f"{part}: {len(classes)}" for part, classes in sorted(held.items()))
         raise DataError(
-            f"{root}: no class folder is common to all of its parts ({counts} classes); if these "
-            f"are classes and not domains, the tree is one level too deep"
+            f"{printable(root)}: no class folder is common to all of its parts ({counts} classes); "
+            f"if these are classes and not domains, the tree is one level too deep"
         )
     for part, classes in sorted(held.items()):
         if missing := sorted(union - classes):
-            logger.warning("%s: %s has no image of the classes %s", root, part, missing)
+            logger.warning("%s: %s has no image of the classes %s", printable(root), part, missing)
 
 
 def _report_duplicates(root: Path, checks: Sequence[CheckedFile], is_test: BoolArray) -> None:
@@ -163,7 +187,7 @@ def _report_duplicates(root: Path, checks: Sequence[CheckedFile], is_test: BoolA
     if count := sum(one.digest in seen for one, test in pairs if test):
         logger.warning(
             "%s: %d of %d test images are byte for byte the same as a training image",
-            *(root, count, int(is_test.sum())),
+            *(printable(root), count, int(is_test.sum())),
         )
 
 
@@ -171,5 +195,5 @@ def _fingerprint(files: Sequence[ImageFile], checks: Sequence[CheckedFile]) -> s
     """Hash of every file's path below the root, size and content, in order."""
     total = hashlib.sha256(b"image folder 1")
     for file, one in zip(files, checks, strict=True):
-        total.update(f"\0{file.path}\0{one.size_bytes}\0{one.digest}".encode())
+        total.update(os.fsencode(f"\0{file.path}\0{one.size_bytes}\0{one.digest}"))
     return total.hexdigest()

@@ -1,18 +1,26 @@
-"""One image file: check that it decodes fully, and decode it as upright RGB."""
+"""The one decoder: from a file, bytes, an array or a PIL image to upright RGB."""
 
 import hashlib
+import os
+import stat
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pfedmoap.errors import DataError
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
-)
+ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
+"""Whatever an image can be given as."""
+
+MOST_PIXELS = 89_478_485
+"""Largest width times height that is decoded, Pillow's own mark of a decompression bomb."""
+
+NOT_RASTER = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
+"""Formats that Pillow recognises but decodes with another program, or not at all."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,27 @@ class CheckedFile:
     problem: str | None
 
 
+def has_image_suffix(name: str) -> bool:
+    """Whether a suffix is that of a format that Pillow opens here, registered plug-ins included."""
+    kind = Image.registered_extensions().get(Path(name).suffix.lower())
+    return kind in Image.OPEN and kind not in NOT_RASTER
+
+
+def seems_image(path: Path) -> bool:
+    """Whether a file has an image's suffix or, with any other name, an image's first bytes."""
+    if has_image_suffix(path.name):
+        return True
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file, Image.open(file, formats=_formats(signed=True)):
+            return True
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return True  # an image, which will be refused by name
+    except Exception:  # whatever a plug-in says of a file that is not its own
+        return False
+
+
 def check(path: Path) -> CheckedFile:
     """Read a file, hash it and decode it to the end.
 
@@ -42,25 +71,73 @@ def check(path: Path) -> CheckedFile:
         Digest and size, and the reason if the file is not a usable image.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return CheckedFile("", 0, str(error.strerror or error))
-    digest = hashlib.sha256(content).hexdigest()
-    problem = "the file is empty" if not content else None
-    if content:
-        try:
-            with Image.open(BytesIO(content)) as image:
-                image.draft("RGB", (32, 32))
-                to_rgb(image)
-        except Exception as error:  # Pillow's decoders raise errors of a dozen types
-            problem = _reason(error)
-    return CheckedFile(digest, len(content), problem)
+        content = read_content(path)
+    except DataError as error:
+        return CheckedFile("", 0, str(error))
+    try:
+        _decoded(content, draft=True)
+    except DataError as error:
+        return CheckedFile(digest_of(content), len(content), str(error))
+    return CheckedFile(digest_of(content), len(content), None)
 
 
-def decode(path: Path) -> Image.Image:
-    """Decode a file as an upright RGB image; see `to_rgb`."""
-    with Image.open(path) as image:
-        return to_rgb(image)
+def decode(image: ImageSource) -> Image.Image:
+    """Decode an image, however it is given, to the same pixels.
+
+    Upright as its EXIF orientation says; see `to_rgb` for transparency and deep grey. Of an
+    animation the first frame is taken.
+
+    Args:
+        image: A path, a file's content, a PIL image of any mode, or an array: (H, W) or
+            (H, W, 1) grey, (H, W, 2) grey and opacity, (H, W, 3) RGB or (H, W, 4) RGB and opacity,
+            of type uint8; grey also of uint16 (65535 is white) and bool.
+
+    Returns:
+        The RGB image.
+
+    Raises:
+        DataError: It cannot be read or decoded; one line says why, and which file it is.
+    """
+    if isinstance(image, Image.Image):
+        return _guarded(image)
+    if isinstance(image, np.ndarray):
+        return _guarded(_from_array(image))
+    if isinstance(image, bytes):
+        return _decoded(image)
+    if not isinstance(image, str | Path):
+        raise DataError(f"an image is a path, bytes, an array or a PIL image, not {type(image)}")
+    try:
+        return _decoded(read_content(Path(image)))
+    except DataError as error:
+        raise DataError(f"{printable(image)} cannot be read as an image: {error}") from error
+
+
+def read_content(path: Path) -> bytes:
+    """Read an image file.
+
+    Raises:
+        DataError: It is absent, or no regular file: a pipe would be waited for without end.
+    """
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISREG(kind):
+            return path.read_bytes()
+    except FileNotFoundError as error:
+        reason = "it is a broken link" if path.is_symlink() else "no such file or directory"
+        raise DataError(reason) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise DataError(str(getattr(error, "strerror", None) or error)) from error
+    raise DataError("it is a folder" if stat.S_ISDIR(kind) else "it is no regular file")
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    """A file's name for messages; bytes of it that are not UTF-8 are written as escapes."""
+    return os.fspath(name).encode("utf-8", "backslashreplace").decode()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -90,7 +167,58 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _formats(*, signed: bool = False) -> list[str]:
+    """The formats that are decoded; with ``signed`` those alone that have a signature."""
+    Image.init()
+    usable = [kind for kind in Image.ID if kind not in NOT_RASTER]
+    return [kind for kind in usable if not signed or Image.OPEN[kind][1] is not None]
+
+
+def _decoded(content: bytes, *, draft: bool = False) -> Image.Image:
+    """Decode a file's content; with ``draft`` coarsely, to see whether it is whole."""
+    if not content:
+        raise DataError("the file is empty")
+    try:
+        with Image.open(BytesIO(content), formats=_formats()) as image:
+            if draft and image.width * image.height <= MOST_PIXELS:
+                image.draft("RGB", (32, 32))
+            return _guarded(image)
+    except UnidentifiedImageError as error:
+        raise DataError("not an image") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"it claims an enormous size: {error}".splitlines()[0]) from error
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise errors of a dozen types
+        raise DataError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def _guarded(image: Image.Image) -> Image.Image:
+    """`to_rgb`, with a bound on the size and Pillow's errors as ours."""
+    if (pixels := image.width * image.height) > MOST_PIXELS:
+        raise DataError(
+            f"it claims an enormous size, {image.width} x {image.height} = {pixels} pixels; at "
+            f"most {MOST_PIXELS} are decoded: make it smaller"
+        )
+    try:
+        return to_rgb(image)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise errors of a dozen types
+        raise DataError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def _from_array(array: NDArray[np.generic]) -> Image.Image:
+    """A PIL image of an array; see `decode` for its forms."""
+    grey = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    if grey.size == 0:
+        raise DataError(f"the array has shape {array.shape}, which holds no pixel")
+    deep = grey.dtype in (np.uint16, np.bool_)
+    if grey.ndim == 2 and (deep or grey.dtype == np.uint8):
+        return Image.fromarray(np.ascontiguousarray(grey))
+    if grey.ndim == 3 and grey.shape[2] in (2, 3, 4) and grey.dtype == np.uint8:
+        return Image.fromarray(np.ascontiguousarray(grey))
+    raise DataError(
+        f"the array has shape {array.shape} and type {array.dtype}; expected (H, W) of uint8, "
+        "uint16 or bool, or (H, W, 1 to 4) of uint8 with values from 0 to 255"
+    )

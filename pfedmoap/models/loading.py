@@ -170,5 +170,6 @@ def _preprocessing(model: torch.nn.Module) -> Preprocessing:
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         interpolation="bilinear" if config.get("interpolation") == "bilinear" else "bicubic",
-        resize="squash" if config.get("resize_mode") == "squash" else "shortest",
+        resize=config.get("resize_mode") or "shortest",
+        fill=int(config.get("fill_color") or 0),
     )

@@ -7,7 +7,7 @@ import numpy as np
 
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.division import stratified_test_mask
-from pfedmoap.data.images import SUFFIXES
+from pfedmoap.data.images import has_image_suffix
 from pfedmoap.data.published import names
 from pfedmoap.data.published.files import Description, ListedImage
 from pfedmoap.data.published.protocol import divided
@@ -64,7 +64,7 @@ def _caltech_images(folder: Path, remedy: str) -> list[ListedImage]:
     images = []
     for label, name in enumerate(names.CALTECH):
         for path in sorted((folder / name).iterdir()):
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            if not has_image_suffix(path.name) or path.name.startswith("."):
                 continue
             if not path.stem.removeprefix("image_").isdecimal():
                 raise DataError(

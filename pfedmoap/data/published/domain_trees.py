@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pfedmoap.data.images import SUFFIXES
+from pfedmoap.data.images import has_image_suffix
 from pfedmoap.data.published.files import ListedImage
 from pfedmoap.errors import DataError
 
@@ -86,7 +86,7 @@ def _images(folder: Path) -> Iterator[Path]:
     return (
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if has_image_suffix(path.name) and not path.name.startswith(".")
     )
 
 

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
+import open_clip
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,32 +14,56 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How one backbone wants its images: resize the short side, crop the centre, normalise.
+    """How one backbone wants its images.
 
     Attributes:
         size: Height and width of the result, in pixels.
         mean: Per-channel mean to subtract, on the [0, 1] scale.
         std: Per-channel standard deviation to divide by.
         interpolation: Filter used to resize.
-        resize: ``shortest`` keeps the aspect ratio and crops the centre; ``squash`` resizes both
-            sides to ``size`` (SigLIP).
+        resize: ``shortest`` scales the short side to ``size`` and crops the centre; ``longest``
+            scales the long side and pads; ``squash`` resizes both sides (SigLIP).
+        fill: Grey level of the padding, 0 to 255.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    resize: Literal["shortest", "squash"] = "shortest"
+    resize: Literal["shortest", "longest", "squash"] = "shortest"
+    fill: int = 0
+
+    def __repr__(self) -> str:
+        """All that decides pixels; a part of fingerprints, so that black padding goes unsaid."""
+        padding = f", fill={self.fill!r}" if self.fill else ""
+        return (
+            f"Preprocessing(size={self.size!r}, mean={self.mean!r}, std={self.std!r}, "
+            f"interpolation={self.interpolation!r}, resize={self.resize!r}{padding})"
+        )
 
     def centre(self, image: Image.Image) -> Tensor:
-        """Apply the fixed evaluation transform; returns a float32 tensor (3, size, size)."""
-        if self.resize == "squash":
-            box = (0.0, 0.0, float(image.width), float(image.height))
-        else:
-            side = min(image.width, image.height)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            box = (left, top, left + side, top + side)
-        return self._crop(image, box)
+        """Apply the fixed evaluation transform, open_clip's own.
+
+        Args:
+            image: Any RGB image.
+
+        Returns:
+            A float32 tensor (3, size, size).
+        """
+        tensor: Tensor = self._transform(image.convert("RGB"))
+        return tensor
+
+    @cached_property
+    def _transform(self) -> Any:  # a composition of torchvision's transforms, which are untyped
+        return open_clip.image_transform(
+            self.size,
+            is_train=False,
+            mean=self.mean,
+            std=self.std,
+            resize_mode=self.resize,
+            interpolation=self.interpolation,
+            fill_color=self.fill,
+        )
 
     def augmented(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
         """Random resized crop (area 8% to 100%, aspect 3/4 to 4/3) and horizontal flip.

@@ -81,8 +81,8 @@ def test_without_a_split_whole_people_are_held_out(table, caplog):
         (rows("image,label,group", "pictures/0.png,cat,"), "line 2: group must not be empty"),
         (rows("image,label", *FOUR, FOUR[0]), "line 6: pictures/0.png is in line 2 already"),
         (rows("image,label,split", "pictures/0.png,cat,tset"), "split is 'tset', expected train"),
-        (rows("image,label,split", "pictures/0.png,cat,val"), "names no image that is used"),
-        (rows("image,label", "pictures/none.png,cat"), "pictures/none.png: No such file"),
+        (rows("image,label,split", "pictures/0.png,cat,val"), "split names val alone"),
+        (rows("image,label", "pictures/none.png,cat"), "pictures/none.png: no such file"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(table, text, message):

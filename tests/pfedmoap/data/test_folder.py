@@ -49,7 +49,7 @@ def test_given_divisions_and_unused_validation(tmp_path, caplog) -> None:
         data = ImageFolder(str(tmp_path)).read()
     assert (len(data), data.is_test.sum()) == (12, 4)
     assert data.class_names == ("a", "b")
-    assert "2 images of val/ are not used" in caplog.text
+    assert "val (2 images) is not used" in caplog.text
     assert all(
         ("/test/" in str(p)) == t for p, t in zip(data.load.paths, data.is_test, strict=True)
     )
@@ -150,7 +150,7 @@ def test_mixed_depths_need_a_choice(tmp_path) -> None:
         ([], "holds no images as class/image"),
         (["only.png"], "1 images elsewhere"),
         (cells("train/a", "train/b"), "not both train/ and test/"),
-        (cells("train/a", "test/a", "extra/a"), "'extra' beside train and test"),
+        (cells("train/a", "test/a", "extra/a"), "'extra' beside test/, train/"),
     ],
 )
 def test_other_trees_are_refused(tmp_path, paths, message) -> None:

@@ -67,4 +67,4 @@ def test_reasons(tmp_path) -> None:
     (tmp_path / "text.jpg").write_text("no image at all")
     assert check(tmp_path / "empty.jpg").problem == "the file is empty"
     assert check(tmp_path / "text.jpg").problem == "not an image"
-    assert check(tmp_path / "absent.jpg").problem == "No such file or directory"
+    assert check(tmp_path / "absent.jpg").problem == "no such file or directory"

@@ -1,0 +1,70 @@
+"""What people give to the commands: images in any form, and things that are no images."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eval.commands import predict
+from pfedmoap import PersonalizedClassifier
+from pfedmoap.errors import DataError
+
+STRIPES = np.kron(np.random.default_rng(3).integers(0, 255, (6, 4, 3)), np.ones((8, 8, 1)))
+STRIPES = STRIPES.astype(np.uint8)
+
+
+def probabilities(classifier, image) -> dict[str, float]:
+    return dict(classifier.classify([image])[0].ranking)
+
+
+def test_a_classifier_sees_the_same_whatever_it_is_given(finished_run, tmp_path) -> None:
+    """A phone's photograph, a cutout and 16-bit grey, as path, bytes, image and array."""
+    classifier = PersonalizedClassifier.load(finished_run, client=0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = np.rot90(STRIPES, -1)
+    Image.fromarray(STRIPES).save(tmp_path / "phone.png", exif=exif)
+    cutout = np.dstack([STRIPES, np.where(STRIPES[..., 0] > 120, 255, 0).astype(np.uint8)])
+    Image.fromarray(cutout).save(tmp_path / "cutout.png")
+    white = np.where(cutout[..., 3:] == 0, 255, STRIPES).astype(np.uint8)
+    Image.fromarray(STRIPES[..., 0].astype(np.uint16) * 257).save(tmp_path / "xray.png")
+    kinds = {"phone.png": upright, "cutout.png": white, "xray.png": STRIPES[..., 0]}
+    for name, pixels in kinds.items():
+        path = tmp_path / name
+        expected = probabilities(classifier, Image.fromarray(np.ascontiguousarray(pixels)))
+        with Image.open(path) as opened:
+            ways = [path, str(path), path.read_bytes(), opened, pixels]
+            for way in ways:
+                assert probabilities(classifier, way) == expected, name
+    batch = classifier.classify(np.stack([white, STRIPES]))
+    assert dict(batch[0].ranking) == pytest.approx(probabilities(classifier, white), abs=1e-5)
+    for wrong in (tmp_path / "phone.png", "phone.png", STRIPES, []):
+        with pytest.raises(DataError, match=r"takes a list of images"):
+            classifier.classify(wrong)
+
+
+def test_predict_says_in_one_line_what_is_no_image(finished_run, tmp_path, capsys) -> None:
+    (tmp_path / "text.jpg").write_text("words")
+    (tmp_path / "shelf.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to("nowhere")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    for name in ("text.jpg", "shelf.png", "pipe.png", "link.png", odd):
+        with pytest.raises(SystemExit) as ended:
+            predict.main([str(finished_run), str(tmp_path / name), "--client", "0"])
+        said = capsys.readouterr().err
+        assert ended.value.code == 1
+        assert said.count("\n") == 1
+        assert "cannot be read as an image" in said
+
+
+def test_predict_reads_a_file_whose_name_is_not_utf_8(finished_run, tmp_path, monkeypatch) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    Image.fromarray(STRIPES).save(odd)
+    with (tmp_path / "out.txt").open("w", encoding="utf-8") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.chdir(tmp_path)
+        predict.main([str(finished_run), os.path.basename(odd), "--client", "0"])
+    assert r"caf\udce9.png" in (tmp_path / "out.txt").read_text()
