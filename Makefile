@@ -12,7 +12,8 @@ LOCKED = $(shell sed -n 's/^\($(1)==[^ ;]*\).*/\1/p' requirements.lock)
 
 # Installed is what has a stamp for this folder and for the contents of these files. A folder whose
 # Python does not run loses its stamp here, and is made anew below.
-STAMP := $(VENV)/installed-$(shell { pwd; cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
+HERE := $(VENV)/installed-$(shell pwd | cksum | tr -d ' ')
+STAMP := $(HERE)-$(shell { cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
 $(shell [ ! -d $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(VENV)/installed*)
 
 .PHONY: help install demo test test-locked test-latest test-oldest lint bench compare lock clean
@@ -22,10 +23,11 @@ install: $(STAMP)  ## set up .venv with the versions of the lock
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "%-36s  %s\n", $$1, $$2 }' Makefile
 
-# An older environment is brought up to date in place; one without any stamp was left half-made.
+# An older environment is brought up to date in place; one without a stamp for this folder was left
+# half-made, or was moved, and its programs name another Python.
 $(STAMP):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	ls $(VENV)/installed* >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	ls $(HERE)-* >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	rm -f $(VENV)/installed*
 	$(if $(CPU),$(PIP) --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(call LOCKED,torch) $(call LOCKED,torchvision))
 	$(PIP) --require-hashes --no-deps $(LOCKS:%=-r %)

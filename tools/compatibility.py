@@ -84,9 +84,10 @@ def make_environment(kind: str, python: str, folder: Path) -> None:
             "--requirement=pyproject.toml",
             "--extra=test",
         ]
-    target = folder / "bin" / "python"
-    command = [sys.executable, "-m", "uv", "pip", "install", "--python", str(target), *install]
-    subprocess.run(command, cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "uv", "pip", "install", "--python", str(folder / "bin/python")]
+    isolation = ["--no-build-isolation"] if kind == "locked" else []
+    for options in (install, ["--no-deps", *isolation, "--editable", "."]):
+        subprocess.run([*command, *options], cwd=ROOT, check=True)
 
 
 def run_suite(kind: str, folder: Path, options: Sequence[str]) -> tuple[int, dict[str, str]]:
