@@ -245,6 +245,7 @@ def run_experiment(
     scores = tested.get(federated.round) or experiment.test(federated)
     if run is not None:
         write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)
+        run.finish("per_client.csv", "privacy.json")
     return Outcome(federated, scores)
 
 

@@ -88,8 +88,8 @@ def read_result(folder: Path) -> RunResult:
     curve = _curve(records)
     if not curve or not is_finished(folder) or curve[-1].round != records[-1]["round"]:
         raise RunError(f"{folder} is not finished; continue it with --resume true")
-    extra = run.layout.where(GENERALISATION)
-    unseen = _unseen(run.layout.where("per_client.csv"))
+    extra = run.whole(GENERALISATION)
+    unseen = _unseen(run.whole("per_client.csv"))
     return RunResult(
         config=config,
         clients=len(task["clients"]),

@@ -155,6 +155,7 @@ def run_cell(
             figures | {"harmonic": found.harmonic},
             private=run.divided,
         )
+        run.finish(GENERALISATION)
 
 
 def promises_privacy(plan: Comparison) -> bool:

@@ -115,7 +115,7 @@ def _figures(table: PublishedTable, cell: Cell, out: Path) -> dict[str, float]:
     if not table.by_domain:
         return {cell.task: overall}
     by_domain: dict[str, list[float]] = {}
-    table_of_clients = RunDirectory(out / cell.folder).layout.where("per_client.csv")
+    table_of_clients = RunDirectory(out / cell.folder).whole("per_client.csv")
     with table_of_clients.open(newline="") as file:
         for row in csv.DictReader(file):
             by_domain.setdefault(row["domain"], []).append(float(row["accuracy"]))

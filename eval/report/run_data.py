@@ -121,7 +121,7 @@ def read_evidence(folder: Path, loader: ExperimentLoader, name: str | None = Non
         prompts={client: _flat(local["context"]) for client, local in sorted(kept.items())},
         global_prompt=None if shared is None else _flat(shared),
         epsilon=spent_epsilon(records),
-        guarantee=read_json(stated) if (stated := folder / "privacy.json").exists() else {},
+        guarantee=read_json(stated) if (stated := run.whole("privacy.json")).exists() else {},
     )
 
 

@@ -5,7 +5,8 @@ config.json       the resolved configuration
 task.json         class names, templates and the clients' sizes: what inference needs of the data
 metrics.jsonl     one line a round
 private/          readable by its owner only; see `pfedmoap.runs.log` and `pfedmoap.runs.layout`
-checkpoint.json   the manifest: which files make up the last complete round
+checkpoint.json   the manifest: which files make up the last complete round, and their checksums
+checkpoint-previous.json  the one before it, while the run is going on: for `pfedmoap repair`
 server/           the server's state, safetensors
 clients/0003/     one client's personal state, safetensors
 per_client.csv    the final table
@@ -22,18 +23,29 @@ run starts only in a folder that is absent, empty or has a manifest, and it dele
 files with the names and in the places of its own files, never through a symbolic link.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs.manifest import FILE, Manifest, read_manifest, state_file, write_manifest
-from pfedmoap.runs.folder import claimed, refuse_links, refuse_lost_manifest, sweep
-from pfedmoap.runs.layout import Layout, MARK
-from pfedmoap.runs.log import Record, append_round, drop_rounds_after, read_rounds
-from pfedmoap.storage.atomic_files import read_arrays, read_json, write_arrays, write_json
+from pfedmoap.runs.checksums import check_content, sha256, warn_without_checksums
+from pfedmoap.runs.folder import claimed, read_object, refuse_links, refuse_lost_manifest, sweep
+from pfedmoap.runs.layout import Layout, MARK, PRIVATE_TASK
+from pfedmoap.runs.log import Record, append_round, checksums_of, drop_rounds_after, read_rounds
+from pfedmoap.runs.manifest import (
+    FILE,
+    PREVIOUS,
+    Manifest,
+    read_manifest,
+    round_of,
+    state_file,
+    write_manifest,
+)
+from pfedmoap.runs.same_run import refuse_other_run
+from pfedmoap.runs.state_files import Owner, read_state, write_state
+from pfedmoap.storage.atomic_files import json_bytes, write_bytes
+from pfedmoap.storage.own_files import remove_files
 from pfedmoap.storage.strict_json import integer, items
 from pfedmoap.wire.messages import Arrays, ClientId
 
@@ -99,48 +111,35 @@ class RunDirectory:
         """
         run = cls(path)
         manifest = None if claimed(run.path) is None else run._manifest
-        known = run.path / "config.json"
-        if manifest is not None and manifest.round > 0 and not resume:
-            raise RunError(
-                f"{run.path} holds a run already; continue it with --resume true, or choose "
-                "another folder with --out"
-            )
-        if manifest is not None and (manifest.round > 0 or (resume and known.exists())):
-            differing = list(_differences(run.config, json.loads(json.dumps(config))))
-            if differing:
+        if manifest is not None and manifest.round > 0:
+            if not resume:
                 raise RunError(
-                    f"{run.path} was started with another configuration: " + "; ".join(differing)
+                    f"{run.path} holds a run already; continue it with --resume true, or choose "
+                    "another folder with --out"
                 )
-            if run.divided != divided:
-                raise RunError(
-                    f"{run.path} is a private run of a version that kept clients' results beside "
-                    "what may be shared; start it anew in another folder with --out"
-                )
-            changed = list(_differences(run.task, json.loads(json.dumps(task))))
-            if changed:
-                names = ", ".join(sorted({line.split()[0].split(".")[0] for line in changed}))
-                raise RunError(
-                    f"{run.path} was started on other data or weights (differing: {names}); its "
-                    "state means nothing to these. Choose another folder with --out"
-                )
-        if manifest is None:
-            write_manifest(run.path, Manifest())
+            old = run.config, run.task
+            refuse_other_run(run.path, old, (config, task), (run.divided, divided))
+            return run
         layout = Layout(run.path, divided)
-        layout.make()
         public, private = layout.task(task)
+        files = {"config.json": json_bytes(config), "task.json": json_bytes(public)}
         if divided:
-            write_json(layout.private_part / "task.json", private, private=True)
-            if manifest is None or manifest.round == 0:
-                write_manifest(layout.private_part, Manifest(), private=True)
-        write_json(run.path / "task.json", public)
-        write_json(known, config)
+            files[PRIVATE_TASK] = json_bytes(private)
+        started = Manifest(sha256={name: sha256(content) for name, content in files.items()})
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_manifest(run.path, started.shown(_public(layout, started)) if divided else started)
+        layout.make()
+        if divided:
+            write_manifest(layout.private_part, started, private=True)
+        for name, content in files.items():
+            write_bytes(run.path / name, content, private=name == PRIVATE_TASK)
         return run
 
     @property
     def divided(self) -> bool:
         """Whether the run has a private part."""
         file = self.path / "task.json"
-        return file.exists() and MARK in read_json(file)
+        return file.exists() and MARK in read_object(file)
 
     @property
     def layout(self) -> Layout:
@@ -149,8 +148,12 @@ class RunDirectory:
 
     @property
     def config(self) -> Record:
-        """The resolved configuration."""
-        return dict(read_json(self.path / "config.json"))
+        """The resolved configuration.
+
+        Raises:
+            RunError: It is missing or damaged.
+        """
+        return read_object(self.path / "config.json", self._manifest.sha256.get("config.json"))
 
     @property
     def task(self) -> Record:
@@ -159,9 +162,11 @@ class RunDirectory:
         Raises:
             RunError: A part of the run is missing or damaged.
         """
-        known = dict(read_json(self.path / "task.json"))
+        sums = self._manifest.sha256
+        known = read_object(self.path / "task.json", sums.get("task.json"))
         if known.pop(MARK, None) is not None:
-            known |= read_json(self.layout.private_part / "task.json")
+            file = self.layout.private_part / "task.json"
+            known |= read_object(file, sums.get(PRIVATE_TASK))
         return known
 
     @property
@@ -184,53 +189,98 @@ class RunDirectory:
             record: Its line of metrics.
             private: The part of the record for the operator only; see `pfedmoap.runs.log`.
         """
-        before = self._manifest
+        before, layout = self._manifest, self.layout
         name = state_file(checkpoint.round)
-        server, layout = f"server/{name}", self.layout
-        write_arrays(self.path / server, checkpoint.server)
+        server = f"server/{name}"
+        owner = Owner(None, checkpoint.round)
+        written = {server: write_state(self.path / server, checkpoint.server, owner)}
         clients = dict(before.clients)
         for client in trained:
-            clients[client] = f"clients/{client:04d}/{name}"
-            place = layout.where(clients[client])
-            write_arrays(place, checkpoint.local_states[client], private=layout.divided)
-        append_round(layout, record, private or {})
+            file = clients[client] = f"clients/{client:04d}/{name}"
+            owner = Owner(client, checkpoint.round)
+            place, state = layout.where(file), checkpoint.local_states[client]
+            written[file] = write_state(place, state, owner, private=layout.divided)
+        lines = append_round(layout, record, private or {})
+        kept = {server, *clients.values()}
+        sums = {
+            file: found
+            for file, found in before.sha256.items()
+            if file in kept or file not in before.files
+        }
         committed = Manifest(
-            checkpoint.round, server, clients, checkpoint.charges, checkpoint.privacy
+            *(checkpoint.round, server, clients, checkpoint.charges, checkpoint.privacy),
+            sha256={**sums, **written},
+            lines={**before.lines, **{log: (*before.lines.get(log, ()), lines[log]) for log in lines}},
         )
-        if layout.divided:
-            write_manifest(layout.private_part, committed, private=True)  # this is the commit
-        write_manifest(self.path, committed.shown if layout.divided else committed)
-        sweep(self.path, committed)
+        if before.round > 0:  # what `pfedmoap repair` falls back to
+            self._write(before, PREVIOUS)
+        self._write(committed)
+        sweep(self.path, committed.files | before.files)
 
     def resume(self) -> Checkpoint | None:
         """Delete the files of an interrupted round and read the last complete one; see `load`.
 
         Raises:
-            RunError: The manifest is lost or damaged, or a folder of the run is a link. Nothing
-                was touched.
+            RunError: A manifest is lost or damaged, a folder of the run is a link, or a line of
+                the metrics or the state of the last complete round is damaged. Nothing was touched.
         """
         refuse_links(self.path)
         manifest = self._manifest
-        drop_rounds_after(self.layout, manifest.round)
-        if self.divided:  # a kill between the two manifests leaves the shown one behind
-            write_manifest(self.path, manifest.shown)
-        sweep(self.path, manifest)
-        return self.load()
+        saved = self.load()
+        drop_rounds_after(self.layout, manifest.round, manifest.log_lines)
+        if manifest.round > 0 and not manifest.sealed:
+            manifest = self._with_checksums(manifest)
+            self._write(manifest)
+        elif self.divided:  # a kill between the two manifests leaves the shown one behind
+            write_manifest(self.path, manifest.shown(_public(self.layout, manifest)))
+        sweep(self.path, manifest.files | self._previous_files())
+        return saved
+
+    def finish(self, *tables: str) -> None:
+        """End a run: take the checksums of its tables, and give up what a repair would fall back to.
+
+        Args:
+            tables: Names of files as in an undivided run; those that are not there are left out.
+        """
+        manifest, layout = self._manifest, self.layout
+        found = {name: layout.where(name) for name in tables if layout.where(name).exists()}
+        sums = {name: sha256(file.read_bytes()) for name, file in found.items()}
+        manifest = replace(manifest, sha256={**manifest.sha256, **sums})
+        self._write(manifest)
+        remove_files(layout.part, (), lambda name: name == PREVIOUS)
+        sweep(self.path, manifest.files)
+
+    def whole(self, name: str) -> Path:
+        """Where a table of a finished run is, once its checksum was found right.
+
+        Args:
+            name: Its name as in an undivided run.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        file = self.layout.where(name)
+        if file.exists():
+            check_content(file, file.read_bytes(), self._manifest.sha256.get(name))
+        return file
 
     def load(self) -> Checkpoint | None:
         """Read the last complete round; changes nothing on disk.
 
         Returns:
             The checkpoint, or ``None`` before the first complete round.
+
+        Raises:
+            RunError: A file of it is damaged.
         """
-        manifest, layout = self._manifest, self.layout
+        manifest = self._manifest
         if manifest.server is None:
             return None
         return Checkpoint(
             round=manifest.round,
-            server=read_arrays(self.path / manifest.server),
+            server=self._state(manifest, manifest.server, None),
             local_states={
-                client: read_arrays(layout.where(file))
+                client: self._state(manifest, file, client)
                 for client, file in sorted(manifest.clients.items())
             },
             charges=manifest.charges,
@@ -243,19 +293,21 @@ class RunDirectory:
         Raises:
             RunError: No round is complete yet.
         """
-        file = self._manifest.server
-        if file is None:
+        manifest = self._manifest
+        if manifest.server is None:
             raise RunError(f"{self.path} has no complete round yet")
-        return read_arrays(self.path / file)
+        return self._state(manifest, manifest.server, None)
 
     def load_client(self, client: ClientId) -> Arrays | None:
         """Read one client's state; ``None`` for a client that never took part."""
-        file = self._manifest.clients.get(client)
-        return None if file is None else read_arrays(self.layout.where(file))
+        manifest = self._manifest
+        file = manifest.clients.get(client)
+        return None if file is None else self._state(manifest, file, client)
 
     def metrics(self) -> list[Record]:
         """Read all complete lines of metrics, in the order of rounds; see `read_rounds`."""
-        return read_rounds(self.layout)
+        manifest = self._manifest
+        return read_rounds(self.layout, manifest.round, manifest.log_lines)
 
     def participation(self) -> dict[ClientId, int]:
         """Count in how many complete rounds each client took part, from the metrics.
@@ -277,6 +329,8 @@ class RunDirectory:
         shown = read_manifest(self.path)
         if shown is None:
             refuse_lost_manifest(self.path)
+        elif shown.round > 0 and shown.sealed:  # the task says whether there is a private part
+            read_object(self.path / "task.json", shown.sha256.get("task.json"))
         part = self.layout.unchecked_private_part
         if shown is None or not self.divided or not part.is_dir():
             return shown or Manifest()
@@ -289,10 +343,39 @@ class RunDirectory:
         return whole or shown
 
 
-def _differences(old: Record, new: Record, prefix: str = "") -> Iterator[str]:
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield f"{prefix}{key} was {a!r}, is {b!r}"
+    def _state(self, manifest: Manifest, file: str, client: ClientId | None) -> Arrays:
+        if not manifest.sealed:
+            warn_without_checksums(self.path)
+        owner = Owner(client, round_of(file))
+        return read_state(self.layout.where(file), owner, manifest.sha256.get(file))
+
+    def _write(self, manifest: Manifest, name: str = FILE) -> None:
+        """Write a manifest; the whole one of a divided run is the commit, and is private."""
+        layout = self.layout
+        write_manifest(layout.part, manifest, name, private=layout.divided)
+        if layout.divided and name == FILE:
+            write_manifest(self.path, manifest.shown(_public(layout, manifest)))
+
+    def _previous_files(self) -> frozenset[str]:
+        try:
+            before = read_manifest(self.layout.part, PREVIOUS)
+        except RunError:  # of no use to a repair either
+            return frozenset()
+        return frozenset() if before is None else before.files
+
+    def _with_checksums(self, manifest: Manifest) -> Manifest:
+        """Give a run of an earlier version the checksums of what is there now."""
+        layout = self.layout
+        places = {file: layout.where(file) for file in sorted(manifest.files)}
+        places |= {name: self.path / name for name in ("config.json", "task.json", PRIVATE_TASK)}
+        return replace(
+            manifest,
+            sha256={
+                name: sha256(file.read_bytes()) for name, file in places.items() if file.exists()
+            },
+            lines=checksums_of(self.path, manifest.round),
+        )
+
+
+def _public(layout: Layout, manifest: Manifest) -> set[str]:
+    return {name for name in (*manifest.sha256, *manifest.lines) if not layout.is_private(name)}

@@ -4,10 +4,13 @@ A folder is a run's if it has a valid manifest, and only an absent or empty one 
 Files are recognised by name *and* place, and nothing is done through a symbolic link.
 """
 
+from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import Any
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs.manifest import CLIENT, FILE, Manifest, STATE, read_manifest
+from pfedmoap.runs.checksums import check_content, damaged
+from pfedmoap.runs.manifest import CLIENT, FILE, Manifest, PREVIOUS, STATE, read_manifest
 from pfedmoap.storage.own_files import (
     contents_in_words,
     holds_nothing,
@@ -16,9 +19,12 @@ from pfedmoap.storage.own_files import (
     remove_files,
 )
 from pfedmoap.runs.layout import PRIVATE
-from pfedmoap.storage.atomic_files import target_of_temporary
+from pfedmoap.storage.atomic_files import read_json, target_of_temporary
 
-TOP_FILES = ("config.json", "task.json", "metrics.jsonl", FILE, "per_client.csv", "privacy.json")
+TOP_FILES = (
+    *("config.json", "task.json", "metrics.jsonl", FILE, PREVIOUS, "per_client.csv"),
+    *("privacy.json", "generalisation.json"),
+)
 FOLDERS = ("server", "clients", "ledgers", PRIVATE)
 
 
@@ -44,6 +50,24 @@ def claimed(run: Path) -> Manifest | None:
             f"{run} holds things that are no run of this package ({contents_in_words(run)}); "
             "nothing was touched. Choose a folder with --out that is absent or empty"
         )
+    return found
+
+
+def read_object(file: Path, checksum: str | None = None) -> dict[str, Any]:  # JSON
+    """Read a JSON file of a run.
+
+    Args:
+        file: The file.
+        checksum: What the manifest says of it; ``None`` where nothing is known.
+
+    Raises:
+        RunError: It is missing or damaged, or holds no object.
+    """
+    found = read_json(file)
+    if checksum is not None:
+        check_content(file, file.read_bytes(), checksum)
+    if not isinstance(found, dict):
+        raise damaged(file, f"it holds {type(found).__name__}, expected an object")
     return found
 
 
@@ -87,8 +111,13 @@ def refuse_lost_manifest(run: Path) -> None:
         )
 
 
-def sweep(run: Path, manifest: Manifest) -> None:
-    """Delete our state files that the manifest does not name, and our temporary files."""
+def sweep(run: Path, named: AbstractSet[str]) -> None:
+    """Delete our state files that no manifest names, and our temporary files.
+
+    Args:
+        run: The run; no other process may be writing to it.
+        named: State files to keep, relative to an undivided run.
+    """
     for part in ((), (PRIVATE,)):
         remove_files(run, part, lambda name: target_of_temporary(name) in TOP_FILES)
     for where in _state_folders(run):
@@ -96,7 +125,7 @@ def sweep(run: Path, manifest: Manifest) -> None:
         def unnamed(name: str, where: tuple[str, ...] = where) -> bool:
             state = STATE.fullmatch(target_of_temporary(name) or name) is not None
             place = "/".join(part for part in (*where, name) if part != PRIVATE)
-            return state and place not in manifest.files
+            return state and place not in named
 
         remove_files(run, where, unnamed)
 

@@ -29,6 +29,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.storage.own_files import refuse_link
 
 PRIVATE = "private"
+PRIVATE_TASK = f"{PRIVATE}/task.json"
 MARK = "private_part"  # in task.json: where the rest of the run is
 
 _PUBLIC = ("config.json", "task.json", "metrics.jsonl", "checkpoint.json", "privacy.json")
@@ -72,6 +73,15 @@ class Layout:
             RunError: It is in the private part, which is absent.
         """
         return self.private_part / name if self.is_private(name) else self.run / name
+
+    @property
+    def part(self) -> Path:
+        """Where the whole manifest is: the private part of a divided run, else the run.
+
+        Raises:
+            RunError: The private part is not here.
+        """
+        return self.private_part if self.divided else self.run
 
     @property
     def private_part(self) -> Path:

@@ -5,18 +5,21 @@ one that lost it is not taken for a new run.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import RunError
+from pfedmoap.runs.checksums import LINE_DIGITS, sha256
+from pfedmoap.runs.log import METRICS, PRIVATE_METRICS
 from pfedmoap.storage.own_files import refuse_link
-from pfedmoap.storage.atomic_files import write_json
-from pfedmoap.storage.strict_json import fields, integer, number, read_strict
+from pfedmoap.storage.atomic_files import json_bytes, write_bytes
+from pfedmoap.storage.strict_json import fields, integer, items, number, read_strict
 from pfedmoap.wire.messages import ClientId
 
 FILE = "checkpoint.json"
+PREVIOUS = "checkpoint-previous.json"
 STATE = re.compile(r"round-(\d{6,9})\.safetensors")
 CLIENT = re.compile(r"\d{4,9}")
 
@@ -32,6 +35,9 @@ class Manifest:
         charges: How many charges each client's privacy ledger held at that time; empty in runs
             without ledgers, and in those of versions that did not write it.
         privacy: State of the privatizer's server side, by name.
+        sha256: Checksum of each file that decides something, named as in an undivided run; empty
+            in runs of versions that did not write it.
+        lines: Checksums of the lines of each log, in their order; see `sha256_of_line`.
     """
 
     round: int = 0
@@ -39,16 +45,37 @@ class Manifest:
     clients: Mapping[ClientId, str] = field(default_factory=dict)
     charges: Mapping[ClientId, int] = field(default_factory=dict)
     privacy: Mapping[str, float] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it has checksums."""
+        return bool(self.sha256)
+
+    @property
+    def log_lines(self) -> dict[str, tuple[str, ...]]:
+        """The same with an empty entry for a log without lines; empty where nothing is known."""
+        return {METRICS: (), PRIVATE_METRICS: (), **self.lines} if self.sealed else {}
 
     @property
     def files(self) -> frozenset[str]:
         """All state files of the round, relative to the run."""
         return frozenset(self.clients.values()) | ({self.server} if self.server else frozenset())
 
-    @property
-    def shown(self) -> "Manifest":
-        """Return its public part, which says nothing about participants."""
-        return replace(self, clients={}, charges={})
+    def shown(self, public: Collection[str]) -> "Manifest":
+        """Return its public part: nothing about participants, no checksum of a private file.
+
+        Args:
+            public: Names of the files that anybody may read.
+        """
+        return replace(
+            self,
+            clients={},
+            charges={},
+            sha256={file: found for file, found in self.sha256.items() if file in public},
+            lines={file: found for file, found in self.lines.items() if file in public},
+        )
 
 
 def state_file(round: int) -> str:
@@ -56,13 +83,22 @@ def state_file(round: int) -> str:
     return f"round-{round:06d}.safetensors"
 
 
-def read_manifest(run: Path) -> Manifest | None:
+def round_of(file: str) -> int:
+    """The round that wrote a state file that a manifest names."""
+    return int(file.rsplit("/", 1)[-1][len("round-") : -len(".safetensors")])
+
+
+def read_manifest(run: Path, name: str = FILE) -> Manifest | None:
     """Read a run's manifest; ``None`` where the folder has none.
+
+    Args:
+        run: The run, or its private part.
+        name: `FILE`, or `PREVIOUS` for the one before it.
 
     Raises:
         RunError: It is damaged, or another program's.
     """
-    file = run / FILE
+    file = run / name
     refuse_link(file)
     try:
         return _parse(read_strict(file))
@@ -73,11 +109,13 @@ def read_manifest(run: Path) -> Manifest | None:
     except ValueError as error:
         raise RunError(
             f"{file} is damaged, or is not the manifest of a run ({error}). Restore it from a "
-            "copy, or choose another folder"
+            "copy, see what can be saved with `pfedmoap repair RUN`, or choose another folder"
         ) from error
 
 
-def write_manifest(run: Path, manifest: Manifest, *, private: bool = False) -> None:
+def write_manifest(
+    run: Path, manifest: Manifest, name: str = FILE, *, private: bool = False
+) -> None:
     """Replace a run's manifest; this commits the round."""
     record: dict[str, Any] = {  # JSON
         "round": manifest.round,
@@ -88,11 +126,28 @@ def write_manifest(run: Path, manifest: Manifest, *, private: bool = False) -> N
         record["charges"] = {str(client): count for client, count in manifest.charges.items()}
     if manifest.privacy:
         record["privacy"] = dict(manifest.privacy)
-    write_json(run / FILE, record, private=private)
+    if manifest.sha256:
+        record["sha256"] = dict(manifest.sha256)
+    if manifest.lines:
+        record["lines"] = {file: list(found) for file, found in manifest.lines.items()}
+    if manifest.sealed:
+        record["check"] = _check(record)
+    write_bytes(run / name, json_bytes(record), private=private)
+
+
+def _check(record: dict[str, Any]) -> str:  # JSON
+    """Checksum of the manifest itself, over all that it holds but this."""
+    return sha256(json_bytes({key: value for key, value in record.items() if key != "check"}))
 
 
 def _parse(record: Any) -> Manifest:  # JSON of any shape
-    fields(record, ("round", "server", "clients"), ("charges", "privacy"))
+    fields(
+        record, ("round", "server", "clients"), ("charges", "privacy", "sha256", "lines", "check")
+    )
+    if ("sha256" in record) != ("check" in record):
+        raise ValueError("its checksums are incomplete")
+    if "check" in record and record["check"] != _check(record):
+        raise ValueError("its own checksum does not fit what it holds")
     round = integer(record["round"], "round")
     server = record["server"]
     if (server is None) != (round == 0):
@@ -111,7 +166,27 @@ def _parse(record: Any) -> Manifest:  # JSON of any shape
     }
     kept = record.get("privacy", {})
     privacy = {name: number(value, f"privacy {name}") for name, value in fields(kept, kept).items()}
-    return Manifest(round, server, clients, charges, privacy)
+    whole = {
+        file: _digits(found, 64)
+        for file, found in _object(record.get("sha256", {}), "sha256").items()
+    }
+    lines = {
+        file: tuple(_digits(line, LINE_DIGITS) for line in items(found, file))
+        for file, found in _object(record.get("lines", {}), "lines").items()
+    }
+    return Manifest(round, server, clients, charges, privacy, whole, lines)
+
+
+def _digits(value: object, count: int) -> str:
+    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{count}}}", value):
+        raise ValueError(f"{value!r:.80} is no checksum")
+    return value
+
+
+def _object(value: object, what: str) -> dict[str, Any]:  # JSON of any shape
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} must be an object, got {value!r:.60}")
+    return value
 
 
 def _by_client(record: Any) -> dict[ClientId, Any]:  # JSON of any shape

@@ -75,8 +75,12 @@ def append_line(path: Path, line: str, *, private: bool = False) -> None:
 
 def write_json(path: Path, value: object, *, private: bool = False) -> None:
     """Write JSON atomically, with sorted keys; see `write_bytes`."""
-    text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-    write_bytes(path, text.encode(), private=private)
+    write_bytes(path, json_bytes(value), private=private)
+
+
+def json_bytes(value: object) -> bytes:
+    """What `write_json` writes."""
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
 def read_json(path: Path) -> Any:  # JSON is of any shape
@@ -86,11 +90,23 @@ def read_json(path: Path) -> Any:  # JSON is of any shape
         RunError: The file is missing or damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise RunError(f"{path} does not exist; is {path.parent} a run directory?") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunError(f"{path} is damaged: {error}") from error
+
+
+def parse_json(content: bytes) -> Any:  # JSON is of any shape
+    """Read JSON from UTF-8.
+
+    Raises:
+        ValueError: It is none, or nests too deeply.
+    """
+    try:
+        return json.loads(content.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_sections(path: Path) -> dict[str, Any]:  # options are of any type

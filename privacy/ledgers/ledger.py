@@ -95,7 +95,8 @@ class Ledgers:
         with locked(self.place / LOCK):
             self._holds += 1
             try:
-                remove_files(self.place, (), _is_temporary)  # no living process has any
+                for folder in {self.place, self.folder or self.place}:
+                    remove_files(folder, (), _is_temporary)  # no living process has any
                 yield
             finally:
                 self._holds -= 1
@@ -244,4 +245,4 @@ def read_run_id(folder: Path) -> str | None:
 
 def _is_temporary(name: str) -> bool:
     target = target_of_temporary(name)
-    return target is not None and NAME.fullmatch(target) is not None
+    return target is not None and (target == RUN or NAME.fullmatch(target) is not None)

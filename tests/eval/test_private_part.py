@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pfedmoap.data.digits import Digits
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.layout import PRIVATE
+from pfedmoap.runs.manifest import read_manifest, write_manifest
 from pfedmoap.wire.messages import ClientId
 from privacy.ledgers.ledger import LOCK
 
@@ -228,9 +230,14 @@ def test_a_private_run_of_the_old_layout_is_not_resumed(run, tmp_path, capsys):
     old = tmp_path / "old"
     shutil.copytree(run, old)
     directory = RunDirectory(old)
-    (old / "task.json").write_text(json.dumps(directory.task))
+    task = directory.task
+    for folder in (old, old / PRIVATE):  # such versions wrote no checksums
+        whole = read_manifest(folder)
+        assert whole is not None
+        write_manifest(folder, replace(whole, sha256={}, lines={}))
+    (old / "task.json").write_text(json.dumps(task))
     with pytest.raises(RunError, match="kept clients' results beside what may be shared"):
-        RunDirectory.create(old, directory.config, directory.task, resume=True, divided=True)
+        RunDirectory.create(old, directory.config, task, resume=True, divided=True)
 
 
 def test_a_link_in_place_of_the_private_part_is_refused(run, tmp_path):
@@ -261,8 +268,9 @@ def test_a_kill_between_the_two_manifests_is_mended(run, tmp_path):
     shutil.copytree(run, copy)
     shown = json.loads((copy / "checkpoint.json").read_text())
     assert shown["clients"] == {}
-    behind = {**shown, "round": 1, "server": "server/round-000001.safetensors"}
-    (copy / "checkpoint.json").write_text(json.dumps(behind))
+    whole = read_manifest(copy)
+    assert whole is not None
+    write_manifest(copy, replace(whole, round=1, server="server/round-000001.safetensors"))
     saved = RunDirectory(copy).resume()
     assert saved is not None
     assert (saved.round, len(saved.local_states)) == (2, 3)

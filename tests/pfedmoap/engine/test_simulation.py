@@ -13,7 +13,7 @@ from pfedmoap.contract.tasks import Setting
 from pfedmoap.engine.simulation import Rounds, run_federation
 from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.methods.registry import method_class
-from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.storage.atomic_files import read_arrays, write_arrays
 from pfedmoap.wire.messages import ClientId
 from tests.helpers.models import CLASS_NAMES, random_data
@@ -150,7 +150,7 @@ def test_another_configuration_in_the_same_folder_is_refused(clip, tmp_path):
 def test_damaged_files_are_named(clip, tmp_path):
     run_once(clip, tmp_path)
     run = RunDirectory(tmp_path)
-    server = next((tmp_path / "server").iterdir())
+    server = max((tmp_path / "server").iterdir())
     server.write_bytes(server.read_bytes()[:100])
     with pytest.raises(RunError, match="not a whole safetensors file"):
         run.load()
@@ -185,7 +185,8 @@ def test_reading_a_run_changes_nothing_on_disk(clip, tmp_path):
 
 
 def test_a_run_is_not_resumed_on_other_data(tmp_path):
-    RunDirectory.create(tmp_path, {}, {"class_names": ["cat", "dog"]}, resume=False)
+    run = RunDirectory.create(tmp_path, {}, {"class_names": ["cat", "dog"]}, resume=False)
+    run.save(Checkpoint(1, {}, {}), (), {"round": 1})
     with pytest.raises(RunError, match=r"other data or weights .differing: class_names"):
         RunDirectory.create(tmp_path, {}, {"class_names": ["dog", "cat"]}, resume=True)
 

@@ -255,8 +255,20 @@ def test_runs_of_earlier_versions_are_read_and_their_rounds_counted(tmp_path):
 
 
 def test_a_damaged_line_of_metrics_is_named(tmp_path):
+    run = start(tmp_path)
+    save(run)
+    save(run, 2)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    write(tmp_path / "metrics.jsonl", f"{lines[0]}\n{{\n")
+    for attempt in (RunDirectory(tmp_path).metrics, RunDirectory(tmp_path).resume):
+        with pytest.raises(RunError, match=r"line 2 of .* is damaged"):
+            attempt()
+
+
+def test_what_a_killed_round_left_of_its_line_stops_nobody(tmp_path):
     save(start(tmp_path))
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write("{\n")
-    with pytest.raises(RunError, match="line 2 of"):
-        RunDirectory(tmp_path).metrics()
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    for left in (b"{\n", b'{"round": 2}\n', b"\xff\n{}\n", b'{"rou'):
+        (tmp_path / "metrics.jsonl").write_bytes(whole + left)
+        start(tmp_path, resume=True)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == whole
