@@ -24,52 +24,32 @@ files with the names and in the places of its own files, never through a symboli
 """
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs.checksums import check_content, sha256, warn_without_checksums
-from pfedmoap.runs.folder import claimed, read_object, refuse_links, refuse_lost_manifest, sweep
-from pfedmoap.runs.layout import Layout, MARK, PRIVATE_TASK
-from pfedmoap.runs.log import Record, append_round, checksums_of, drop_rounds_after, read_rounds
-from pfedmoap.runs.manifest import (
-    FILE,
-    PREVIOUS,
-    Manifest,
-    read_manifest,
-    round_of,
-    state_file,
-    write_manifest,
+from pfedmoap.runs.checkpoint import Checkpoint, read_checkpoint, read_named, write_states
+from pfedmoap.runs.checksums import check_content, sha256
+from pfedmoap.runs.commit import (
+    commit,
+    current_manifest,
+    keep_previous,
+    layout_of,
+    previous_files,
+    show,
+    with_checksums,
 )
+from pfedmoap.runs.folder import claimed, read_object, refuse_links, sweep
+from pfedmoap.runs.layout import Layout, MARK, PRIVATE_TASK
+from pfedmoap.runs.log import Record, append_round, drop_rounds_after, read_rounds
+from pfedmoap.runs.manifest import PREVIOUS, Manifest
 from pfedmoap.runs.same_run import refuse_other_run
-from pfedmoap.runs.state_files import Owner, read_state, write_state
 from pfedmoap.storage.atomic_files import json_bytes, write_bytes
 from pfedmoap.storage.own_files import remove_files
 from pfedmoap.storage.strict_json import integer, items
 from pfedmoap.wire.messages import Arrays, ClientId
 
 __all__ = ["Checkpoint", "Record", "RunDirectory"]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The state after a complete round.
-
-    Attributes:
-        round: The last complete round; 0 before the first.
-        server: The server's state.
-        local_states: Each client's own state; clients that never took part are absent.
-        charges: How many charges each client's privacy ledger held then; a ledger that holds fewer
-            has been rolled back. Clients without a ledger are absent.
-        privacy: State of the privatizer's server side; see `ServerSide.state`.
-    """
-
-    round: int
-    server: Arrays
-    local_states: Mapping[ClientId, Arrays]
-    charges: Mapping[ClientId, int] = field(default_factory=dict)
-    privacy: Mapping[str, float] = field(default_factory=dict)
 
 
 class RunDirectory:
@@ -127,10 +107,10 @@ class RunDirectory:
             files[PRIVATE_TASK] = json_bytes(private)
         started = Manifest(sha256={name: sha256(content) for name, content in files.items()})
         run.path.mkdir(parents=True, exist_ok=True)
-        write_manifest(run.path, started.shown(_public(layout, started)) if divided else started)
-        layout.make()
         if divided:
-            write_manifest(layout.private_part, started, private=True)
+            show(layout, started)
+            layout.make()
+        commit(layout, started)
         for name, content in files.items():
             write_bytes(run.path / name, content, private=name == PRIVATE_TASK)
         return run
@@ -138,13 +118,12 @@ class RunDirectory:
     @property
     def divided(self) -> bool:
         """Whether the run has a private part."""
-        file = self.path / "task.json"
-        return file.exists() and MARK in read_object(file)
+        return self.layout.divided
 
     @property
     def layout(self) -> Layout:
         """Where its files are."""
-        return Layout(self.path, self.divided)
+        return layout_of(self.path)
 
     @property
     def config(self) -> Record:
@@ -190,32 +169,13 @@ class RunDirectory:
             private: The part of the record for the operator only; see `pfedmoap.runs.log`.
         """
         before, layout = self._manifest, self.layout
-        name = state_file(checkpoint.round)
-        server = f"server/{name}"
-        owner = Owner(None, checkpoint.round)
-        written = {server: write_state(self.path / server, checkpoint.server, owner)}
-        clients = dict(before.clients)
-        for client in trained:
-            file = clients[client] = f"clients/{client:04d}/{name}"
-            owner = Owner(client, checkpoint.round)
-            place, state = layout.where(file), checkpoint.local_states[client]
-            written[file] = write_state(place, state, owner, private=layout.divided)
+        written = write_states(layout, before, checkpoint, trained)
         lines = append_round(layout, record, private or {})
-        kept = {server, *clients.values()}
-        sums = {
-            file: found
-            for file, found in before.sha256.items()
-            if file in kept or file not in before.files
-        }
-        committed = Manifest(
-            *(checkpoint.round, server, clients, checkpoint.charges, checkpoint.privacy),
-            sha256={**sums, **written},
-            lines={**before.lines, **{log: (*before.lines.get(log, ()), lines[log]) for log in lines}},
-        )
+        logs = {log: (*before.lines.get(log, ()), line) for log, line in lines.items()}
         if before.round > 0:  # what `pfedmoap repair` falls back to
-            self._write(before, PREVIOUS)
-        self._write(committed)
-        sweep(self.path, committed.files | before.files)
+            keep_previous(layout, before)
+        commit(layout, replace(written, lines={**before.lines, **logs}))
+        sweep(self.path, written.files | before.files)
 
     def resume(self) -> Checkpoint | None:
         """Delete the files of an interrupted round and read the last complete one; see `load`.
@@ -229,11 +189,11 @@ class RunDirectory:
         saved = self.load()
         drop_rounds_after(self.layout, manifest.round, manifest.log_lines)
         if manifest.round > 0 and not manifest.sealed:
-            manifest = self._with_checksums(manifest)
-            self._write(manifest)
+            manifest = with_checksums(self.layout, manifest)
+            commit(self.layout, manifest)
         elif self.divided:  # a kill between the two manifests leaves the shown one behind
-            write_manifest(self.path, manifest.shown(_public(self.layout, manifest)))
-        sweep(self.path, manifest.files | self._previous_files())
+            show(self.layout, manifest)
+        sweep(self.path, manifest.files | previous_files(self.layout))
         return saved
 
     def finish(self, *tables: str) -> None:
@@ -245,8 +205,7 @@ class RunDirectory:
         manifest, layout = self._manifest, self.layout
         found = {name: layout.where(name) for name in tables if layout.where(name).exists()}
         sums = {name: sha256(file.read_bytes()) for name, file in found.items()}
-        manifest = replace(manifest, sha256={**manifest.sha256, **sums})
-        self._write(manifest)
+        commit(layout, replace(manifest, sha256={**manifest.sha256, **sums}))
         remove_files(layout.part, (), lambda name: name == PREVIOUS)
         sweep(self.path, manifest.files)
 
@@ -273,19 +232,7 @@ class RunDirectory:
         Raises:
             RunError: A file of it is damaged.
         """
-        manifest = self._manifest
-        if manifest.server is None:
-            return None
-        return Checkpoint(
-            round=manifest.round,
-            server=self._state(manifest, manifest.server, None),
-            local_states={
-                client: self._state(manifest, file, client)
-                for client, file in sorted(manifest.clients.items())
-            },
-            charges=manifest.charges,
-            privacy=manifest.privacy,
-        )
+        return read_checkpoint(self.layout, self._manifest)
 
     def load_server(self) -> Arrays:
         """Read only the server's state.
@@ -296,13 +243,13 @@ class RunDirectory:
         manifest = self._manifest
         if manifest.server is None:
             raise RunError(f"{self.path} has no complete round yet")
-        return self._state(manifest, manifest.server, None)
+        return read_named(self.layout, manifest, manifest.server, None)
 
     def load_client(self, client: ClientId) -> Arrays | None:
         """Read one client's state; ``None`` for a client that never took part."""
         manifest = self._manifest
         file = manifest.clients.get(client)
-        return None if file is None else self._state(manifest, file, client)
+        return None if file is None else read_named(self.layout, manifest, file, client)
 
     def metrics(self) -> list[Record]:
         """Read all complete lines of metrics, in the order of rounds; see `read_rounds`."""
@@ -326,56 +273,4 @@ class RunDirectory:
 
     @property
     def _manifest(self) -> Manifest:
-        shown = read_manifest(self.path)
-        if shown is None:
-            refuse_lost_manifest(self.path)
-        elif shown.round > 0 and shown.sealed:  # the task says whether there is a private part
-            read_object(self.path / "task.json", shown.sha256.get("task.json"))
-        part = self.layout.unchecked_private_part
-        if shown is None or not self.divided or not part.is_dir():
-            return shown or Manifest()
-        whole = read_manifest(part)
-        if whole is None and shown.round > 0:
-            raise RunError(
-                f"{part / FILE} is missing: without it nobody knows which state is whole. Nothing "
-                "was touched. Restore it from a copy, or start anew in another folder"
-            )
-        return whole or shown
-
-
-    def _state(self, manifest: Manifest, file: str, client: ClientId | None) -> Arrays:
-        if not manifest.sealed:
-            warn_without_checksums(self.path)
-        owner = Owner(client, round_of(file))
-        return read_state(self.layout.where(file), owner, manifest.sha256.get(file))
-
-    def _write(self, manifest: Manifest, name: str = FILE) -> None:
-        """Write a manifest; the whole one of a divided run is the commit, and is private."""
-        layout = self.layout
-        write_manifest(layout.part, manifest, name, private=layout.divided)
-        if layout.divided and name == FILE:
-            write_manifest(self.path, manifest.shown(_public(layout, manifest)))
-
-    def _previous_files(self) -> frozenset[str]:
-        try:
-            before = read_manifest(self.layout.part, PREVIOUS)
-        except RunError:  # of no use to a repair either
-            return frozenset()
-        return frozenset() if before is None else before.files
-
-    def _with_checksums(self, manifest: Manifest) -> Manifest:
-        """Give a run of an earlier version the checksums of what is there now."""
-        layout = self.layout
-        places = {file: layout.where(file) for file in sorted(manifest.files)}
-        places |= {name: self.path / name for name in ("config.json", "task.json", PRIVATE_TASK)}
-        return replace(
-            manifest,
-            sha256={
-                name: sha256(file.read_bytes()) for name, file in places.items() if file.exists()
-            },
-            lines=checksums_of(self.path, manifest.round),
-        )
-
-
-def _public(layout: Layout, manifest: Manifest) -> set[str]:
-    return {name for name in (*manifest.sha256, *manifest.lines) if not layout.is_private(name)}
+        return current_manifest(self.path)

@@ -1,0 +1,207 @@
+"""No damaged, swapped, dropped or renumbered file of a run is taken for the one that was written."""
+
+import json
+import random
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import save as save_tensors
+
+from pfedmoap.errors import RunError
+from pfedmoap.runs import checksums
+from pfedmoap.runs.directory import Checkpoint, RunDirectory
+from pfedmoap.wire.messages import ClientId
+
+CLIENTS = (ClientId(1), ClientId(2), ClientId(3))
+CONFIG, TASK = {"method": "x"}, {"classes": 2}
+ROUND_2 = "round-000002.safetensors"
+
+
+def state(of: float) -> dict[str, torch.Tensor]:
+    return {"context": torch.full((4, 8), of), "gate": torch.arange(6.0)}
+
+
+def make(path) -> RunDirectory:
+    """Two rounds of three clients; the third took part in the first alone."""
+    run = RunDirectory.create(path, CONFIG, TASK, resume=False)
+    run.resume()
+    for round, clients in ((1, CLIENTS), (2, CLIENTS[:2])):
+        checkpoint = Checkpoint(
+            round, state(-round), {client: state(client) for client in CLIENTS}, {CLIENTS[0]: round}
+        )
+        line = {"round": round, "cohort": list(clients), "accuracy": 0.5, "train_seconds": 1.0}
+        run.save(checkpoint, clients, line)
+    return run
+
+
+def read_all(path) -> None:
+    run = RunDirectory(path)
+    assert run.load() is not None
+    assert (run.config, run.task, len(run.metrics())) == (CONFIG, TASK, 2)
+
+
+@pytest.fixture
+def path(tmp_path):
+    make(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_every_flipped_bit_is_noticed(path):
+    """Of the whole run directory: states, manifest, configuration, task, metrics."""
+    RunDirectory(path).finish()
+    draw = random.Random(0)
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    assert len(files) == 8
+    for file in files:
+        whole = file.read_bytes()
+        for _ in range(40):
+            position, bit = draw.randrange(len(whole)), draw.randrange(8)
+            flipped = bytearray(whole)
+            flipped[position] ^= 1 << bit
+            file.write_bytes(flipped)
+            try:
+                read_all(path)
+            except RunError as error:
+                assert "damaged" in str(error), error
+            else:  # the times are of the wall clock, and nothing is decided by them
+                assert file.name == "metrics.jsonl"
+                assert b"train_seconds" in whole[max(0, position - 20) : position + 20]
+        file.write_bytes(whole)
+    read_all(path)
+
+
+@pytest.mark.parametrize("length", [0, 7, 100, -1])
+def test_truncated_state_is_named(path, length):
+    file = path / "clients/0003/round-000001.safetensors"
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(RunError, match=r"0003.* is damaged"):
+        RunDirectory(path).load()
+    assert RunDirectory(path).load_client(CLIENTS[0]) is not None
+
+
+def test_swapped_clients_are_refused(path):
+    one, two = (path / f"clients/000{client}/{ROUND_2}" for client in (1, 2))
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    with pytest.raises(
+        RunError, match="the state of client 2 after round 2, expected the state of"
+    ):
+        RunDirectory(path).load()
+
+
+def test_state_of_another_run_or_round_is_refused(path, tmp_path):
+    file = path / f"clients/0001/{ROUND_2}"
+    shutil.copy(path / "clients/0003/round-000001.safetensors", file)
+    with pytest.raises(RunError, match="client 3 after round 1"):
+        RunDirectory(path).load()
+    other = RunDirectory.create(tmp_path / "other", CONFIG, TASK, resume=False)
+    other.save(Checkpoint(2, state(0), {CLIENTS[0]: state(9)}), (CLIENTS[0],), {"round": 2})
+    shutil.copy(tmp_path / f"other/clients/0001/{ROUND_2}", file)
+    with pytest.raises(RunError, match="its checksum is not the one"):
+        RunDirectory(path).load()
+
+
+def test_a_dropped_client_is_missed(path):
+    shutil.rmtree(path / "clients/0002")
+    with pytest.raises(RunError, match="it is missing"):
+        RunDirectory(path).load()
+
+
+@pytest.mark.parametrize("change", ["drop", "renumber", "uncount"])
+def test_a_manifest_that_was_edited_is_refused(path, change):
+    record = json.loads((path / "checkpoint.json").read_text())
+    if change == "drop":
+        del record["clients"]["2"]
+    elif change == "renumber":
+        record["clients"]["4"] = record["clients"].pop("2").replace("0002", "0004")
+        (path / "clients/0002").rename(path / "clients/0004")
+    else:
+        record["charges"]["1"] -= 1
+    (path / "checkpoint.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match="its own checksum does not fit"):
+        RunDirectory(path).load()
+
+
+WRONG = {
+    "names": {"prompt": torch.zeros(4, 8)},
+    "shapes": {"context": torch.zeros(3, 8), "gate": torch.arange(6.0)},
+    "dtypes": {"context": torch.zeros(4, 8).half(), "gate": torch.arange(6.0)},
+    "nan": {"context": torch.full((4, 8), torch.nan), "gate": torch.arange(6.0)},
+}
+
+
+@pytest.mark.parametrize("arrays", WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("file", [f"server/{ROUND_2}", f"clients/0001/{ROUND_2}"])
+def test_valid_files_with_other_content_are_damaged(path, file, arrays):
+    (path / file).write_bytes(save_tensors(arrays))
+    with pytest.raises(RunError, match="is damaged"):
+        RunDirectory(path).load()
+
+
+def old_version(path) -> None:
+    """Make a run as versions without checksums left it."""
+    record = json.loads((path / "checkpoint.json").read_text())
+    for name in ("sha256", "lines", "check"):
+        del record[name]
+    (path / "checkpoint.json").write_text(json.dumps(record))
+    for file in path.rglob("*.safetensors"):
+        client = None if file.parent.name == "server" else int(file.parent.name)
+        file.write_bytes(save_tensors(state(-2 if client is None else client)))
+
+
+def test_runs_of_earlier_versions_are_read_with_one_warning_and_then_sealed(path, caplog):
+    old_version(path)
+    checksums._warned.clear()
+    read_all(path)
+    read_all(path)
+    assert [r.message for r in caplog.records if "without checksums" in r.message] == [
+        f"{path} was written by a version without checksums: damage to its files is not noticed. "
+        "Continuing it with --resume true adds them"
+    ]
+    (path / f"clients/0001/{ROUND_2}").write_bytes(save_tensors(WRONG["nan"]))
+    with pytest.raises(RunError, match="context holds values that are not finite"):
+        RunDirectory(path).load()
+    (path / f"clients/0001/{ROUND_2}").write_bytes(save_tensors(state(1)))
+    assert RunDirectory(path).resume() is not None
+    read_all(path)
+    (path / f"clients/0001/{ROUND_2}").write_bytes(save_tensors(state(7)))
+    with pytest.raises(RunError, match="its checksum is not the one"):
+        RunDirectory(path).load()
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "[" * 10**5, '"' + "x" * 100])
+@pytest.mark.parametrize("name", ["checkpoint.json", "config.json", "task.json"])
+def test_json_of_another_kind_is_one_clear_error(path, name, text):
+    (path / name).write_text(text)
+    with pytest.raises(RunError, match="damaged"):
+        read_all(path)
+
+
+def test_a_table_that_was_changed_is_not_reported(path):
+    (path / "per_client.csv").write_text("client,accuracy\n1,0.5\n")
+    RunDirectory(path).finish("per_client.csv")
+    assert not (path / "checkpoint-previous.json").exists()
+    assert RunDirectory(path).whole("per_client.csv").exists()
+    (path / "per_client.csv").write_text("client,accuracy\n1,0.9\n")
+    with pytest.raises(RunError, match=r"per_client\.csv is damaged"):
+        RunDirectory(path).whole("per_client.csv")
+
+
+def test_what_only_the_owner_may_know_has_no_checksum_in_the_public_manifest(tmp_path):
+    run = RunDirectory.create(tmp_path, CONFIG, {"clients": [3]}, resume=False, divided=True)
+    line = {"round": 1, "epsilon": {}, "accuracy": 0.5}
+    run.save(Checkpoint(1, state(0), {CLIENTS[0]: state(1)}), (CLIENTS[0],), line)
+    shown = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert set(shown["sha256"]) == {
+        "config.json",
+        "task.json",
+        "server/round-000001.safetensors",
+    }
+    assert set(shown["lines"]) == {"metrics.jsonl"}
+    assert RunDirectory(tmp_path).metrics() == [line]
+    private = (tmp_path / "private/metrics.jsonl").read_text()
+    (tmp_path / "private/metrics.jsonl").write_text(private.replace("0.5", "0.7"))
+    with pytest.raises(RunError, match="line 1 of .*private"):
+        RunDirectory(tmp_path).metrics()
