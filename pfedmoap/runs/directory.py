@@ -40,7 +40,7 @@ from pfedmoap.runs.commit import (
     with_checksums,
 )
 from pfedmoap.runs.folder import claimed, read_object, refuse_links, sweep
-from pfedmoap.runs.layout import Layout, MARK, PRIVATE_TASK
+from pfedmoap.runs.layout import MARK, PRIVATE_TASK, Layout
 from pfedmoap.runs.log import Record, append_round, drop_rounds_after, read_rounds
 from pfedmoap.runs.manifest import PREVIOUS, Manifest
 from pfedmoap.runs.same_run import refuse_other_run
@@ -197,7 +197,7 @@ class RunDirectory:
         return saved
 
     def finish(self, *tables: str) -> None:
-        """End a run: take the checksums of its tables, and give up what a repair would fall back to.
+        """End a run: take the checksums of its tables, and drop the round before the last.
 
         Args:
             tables: Names of files as in an undivided run; those that are not there are left out.

@@ -10,7 +10,9 @@ from typing import Any
 
 from pfedmoap.errors import RunError
 from pfedmoap.runs.checksums import check_content, damaged
-from pfedmoap.runs.manifest import CLIENT, FILE, Manifest, PREVIOUS, STATE, read_manifest
+from pfedmoap.runs.layout import PRIVATE
+from pfedmoap.runs.manifest import CLIENT, FILE, PREVIOUS, STATE, Manifest, read_manifest
+from pfedmoap.storage.atomic_files import read_json, target_of_temporary
 from pfedmoap.storage.own_files import (
     contents_in_words,
     holds_nothing,
@@ -18,8 +20,6 @@ from pfedmoap.storage.own_files import (
     refuse_link,
     remove_files,
 )
-from pfedmoap.runs.layout import PRIVATE
-from pfedmoap.storage.atomic_files import read_json, target_of_temporary
 
 TOP_FILES = (
     *("config.json", "task.json", "metrics.jsonl", FILE, PREVIOUS, "per_client.csv"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pfedmoap.runs.checksums import damaged, sha256_of_line
-from pfedmoap.runs.layout import Layout, PRIVATE, make_private_folder
+from pfedmoap.runs.layout import PRIVATE, Layout, make_private_folder
 from pfedmoap.storage.atomic_files import append_line, parse_json, write_bytes
 
 METRICS = "metrics.jsonl"

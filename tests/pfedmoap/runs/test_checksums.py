@@ -1,4 +1,4 @@
-"""No damaged, swapped, dropped or renumbered file of a run is taken for the one that was written."""
+"""No damaged, swapped, dropped or renumbered file of a run is taken for the right one."""
 
 import json
 import random
@@ -60,13 +60,11 @@ def test_every_flipped_bit_is_noticed(path):
             flipped = bytearray(whole)
             flipped[position] ^= 1 << bit
             file.write_bytes(flipped)
-            try:
+            before = whole[max(0, position - 20) : position + 20]
+            if file.name == "metrics.jsonl" and b"train_seconds" in before:
+                continue  # the times are of the wall clock, and nothing is decided by them
+            with pytest.raises(RunError, match="damaged"):
                 read_all(path)
-            except RunError as error:
-                assert "damaged" in str(error), error
-            else:  # the times are of the wall clock, and nothing is decided by them
-                assert file.name == "metrics.jsonl"
-                assert b"train_seconds" in whole[max(0, position - 20) : position + 20]
         file.write_bytes(whole)
     read_all(path)
 
@@ -203,5 +201,5 @@ def test_what_only_the_owner_may_know_has_no_checksum_in_the_public_manifest(tmp
     assert RunDirectory(tmp_path).metrics() == [line]
     private = (tmp_path / "private/metrics.jsonl").read_text()
     (tmp_path / "private/metrics.jsonl").write_text(private.replace("0.5", "0.7"))
-    with pytest.raises(RunError, match="line 1 of .*private"):
+    with pytest.raises(RunError, match=r"line 1 of .*private"):
         RunDirectory(tmp_path).metrics()

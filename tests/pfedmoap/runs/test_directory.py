@@ -6,9 +6,9 @@ import os
 import pytest
 import torch
 
-from pfedmoap.storage import own_files
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
+from pfedmoap.storage import own_files
 from pfedmoap.wire.messages import ClientId
 
 ONE = ClientId(1)
