@@ -1,9 +1,9 @@
-"""Accuracy client by client: the personal models and the global one, never mixed up.
+"""Accuracy by client, of the personal models and of the global one.
 
 *Personalised*: each client's own model on its own test images; the mean over **all** clients that
 may take part is unweighted. *Global*: the server's model, on each client's test images and on
 their union. *Unseen*: clients held out from every round, with what the server sends a newcomer.
-Figures are those of the last round; there is no best round here.
+Figures are those of the last round; no best round is selected.
 """
 
 from collections.abc import Sequence
@@ -94,7 +94,7 @@ def evaluate(
 
     Args:
         method: The method.
-        now: What server and clients know; nothing of it is changed.
+        now: State of server and clients; not changed.
         federation: The clients' data.
         privatizer: How a method that tunes before inference forms gradients.
         unseen: Clients that are held out from all training.
@@ -107,12 +107,12 @@ def evaluate(
 
 
 def score(predictions: Sequence[ClientPredictions]) -> tuple[ClientScore, ...]:
-    """Reduce each client's answers to its figures."""
+    """Compute each client's figures from its predictions."""
     return tuple(_score(one) for one in predictions)
 
 
 def summarise(scores: Sequence[ClientScore]) -> Summary:
-    """Reduce the clients' scores to the figures of a table.
+    """Average the clients' scores to the figures of a table.
 
     Args:
         scores: At least one score of a client that may take part.

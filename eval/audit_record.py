@@ -1,4 +1,4 @@
-"""``audit.json``: everything that an audit claims, measured and concluded, for machines."""
+"""``audit.json``: an audit's claims, measurements and conclusions, machine-readable."""
 
 import math
 import platform
@@ -31,7 +31,7 @@ CHECKS = {
 def record(
     trial: Trial, verdicts: Sequence[Verdict], ideal: tuple[float, float] | None
 ) -> dict[str, Any]:  # JSON of any shape
-    """Write an audit down.
+    """Make the JSON record of an audit.
 
     Args:
         trial: What was audited.
@@ -78,7 +78,7 @@ def record(
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[str]:
-    """Names of sound mechanisms that were accused, and of broken ones that were not."""
+    """List sound mechanisms that were flagged, and broken ones that were not."""
     return [verdict.name for verdict in verdicts if verdict.flagged == verdict.sound]
 
 

@@ -1,4 +1,4 @@
-"""From a configuration to an audit of its claim: data, canaries and how many rounds."""
+"""Make the audit of a configuration's privacy claim: data, canaries and number of rounds."""
 
 import logging
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ class Trial:
     options: AuditOptions
 
     def verdicts(self) -> Iterator[Verdict]:
-        """Put every mechanism on trial; see `audit_all`."""
+        """Audit every mechanism; see `audit_all`."""
         return audit_all(self.audit, self.claim, self.planned)
 
     def ideal(self) -> tuple[float, float] | None:
@@ -86,8 +86,8 @@ class Trial:
 def prepare(config: Config, options: AuditOptions, loader: ExperimentLoader) -> Trial:
     """Load what a configuration names and make an audit of its claim.
 
-    Where its data cannot be loaded, the bundled digits stand in for them: what is audited is the
-    mechanism, whose guarantee may not depend on the data.
+    If its data cannot be loaded, the bundled digits are used instead: what is audited is the
+    mechanism, whose guarantee must not depend on the data.
 
     Args:
         config: The configuration.
@@ -131,7 +131,7 @@ def prepare(config: Config, options: AuditOptions, loader: ExperimentLoader) -> 
     groups = {client: torch.arange(size) for client, size in audit.sizes.items()}
     planned = replace(experiment.planned, groups=groups if people else None)
     return Trial(
-        *(config, experiment.federation.dataset.name, stand_in, claim, audit, planned, options)
+        config, experiment.federation.dataset.name, stand_in, claim, audit, planned, options
     )
 
 

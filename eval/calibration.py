@@ -1,4 +1,4 @@
-"""Whether confidence means what it says: reliability bins and expected calibration error."""
+"""Calibration: reliability bins and expected calibration error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

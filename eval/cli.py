@@ -1,4 +1,4 @@
-"""The ``pfedmoap`` console command: one word chooses the command, the rest are its options."""
+"""The ``pfedmoap`` console command: the first word selects the command."""
 
 import sys
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """What ``pfedmoap --help`` says."""
+    """Make the text of ``pfedmoap --help``."""
     width = max(len(name) for name in COMMANDS)
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(

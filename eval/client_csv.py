@@ -1,4 +1,4 @@
-"""The table of clients as a file: one line a client."""
+"""Write the table of clients as CSV, one line a client."""
 
 import csv
 import io

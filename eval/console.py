@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: progress bars and tables."""
+"""Progress bars and tables in the terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +57,7 @@ def percent(value: float | None) -> str:
 
 
 def client_table(scores: Sequence[ClientScore], title: str) -> Table:
-    """Lay out one row a client."""
+    """Make the table with one row a client."""
     table = Table(title=title, title_justify="left")
     domains = any(score.domain is not None for score in scores)
     for heading in ("client", *(("domain",) if domains else ()), "train", "test"):
@@ -78,7 +78,7 @@ def client_table(scores: Sequence[ClientScore], title: str) -> Table:
 
 
 def summary_table(summary: Summary, title: str) -> Table:
-    """Lay out the figures over all clients."""
+    """Make the table of figures over all clients."""
     table = Table(title=title, title_justify="left", show_header=False)
     rows = (
         ("personalised accuracy, mean over clients", summary.mean),
@@ -102,7 +102,7 @@ def summary_table(summary: Summary, title: str) -> Table:
 
 
 def figures_table(figures: Mapping[str, float], title: str) -> Table:
-    """Lay out named accuracies."""
+    """Make a table of named accuracies."""
     table = Table(title=title, title_justify="left", show_header=False)
     for name, value in figures.items():
         table.add_row(name, f"{percent(value)} %")

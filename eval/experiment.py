@@ -1,4 +1,4 @@
-"""From a configuration to a finished run: the one place where all parts are put together."""
+"""From a configuration to a finished run: constructs all parts and runs them."""
 
 import json
 from collections.abc import Callable, Hashable
@@ -35,13 +35,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Experiment:
-    """A configuration with everything that it names in hand.
+    """A configuration with its loaded data, method and privacy options.
 
     Attributes:
         config: The configuration.
         federation: The clients and their data.
         method: The method.
-        privacy: How gradients are formed and what of an update leaves.
+        privacy: Makes the privatizer.
         unseen: Clients that are held out from all training.
     """
 
@@ -52,9 +52,9 @@ class Experiment:
     unseen: frozenset[ClientId] = frozenset()
 
     def test(self, now: FederationState[Any]) -> tuple[ClientScore, ...]:
-        """Test every client after some round; see `evaluate`.
+        """Test every client after a round; see `evaluate`.
 
-        What a method tunes for inference is tuned without noise: it never leaves the client.
+        Tuning for inference has no noise, since its result never leaves the client.
         """
         return evaluate(self.method, now, self.federation, unseen=self.unseen)
 
@@ -77,11 +77,13 @@ class Experiment:
 
     @property
     def planned(self) -> PlannedTraining:
-        """What a privacy budget has to last for."""
+        """The training that a privacy budget has to cover."""
         training, rounds = self.config.build("training"), self.config.build("rounds")
         clients, seed = tuple(sorted(self.trainers)), self.config.build("seeds").training
         return PlannedTraining(
-            *(rounds.rounds, training.epochs, training.batch_size),
+            rounds.rounds,
+            training.epochs,
+            training.batch_size,
             groups=self.federation.groups,
             rounds_of_a_client=rounds.most_of_one_client(clients, seed),
             clients=clients,
@@ -94,7 +96,7 @@ class Outcome:
     """A finished run.
 
     Attributes:
-        federated: What server and clients know after the last round.
+        federated: State of server and clients after the last round.
         scores: One score for each client, of the last round.
     """
 
@@ -104,9 +106,9 @@ class Outcome:
 
 @dataclass
 class ExperimentLoader:
-    """Makes experiments, and loads what one shares with the last only once.
+    """Prepares experiments; what one shares with the previous one is loaded once.
 
-    Of each part only the latest is kept, so that memory does not grow with the experiments.
+    Only the latest of each part is kept, so that memory does not grow with their number.
 
     Attributes:
         progress: Show progress bars.
@@ -116,7 +118,7 @@ class ExperimentLoader:
     _kept: dict[Hashable, tuple[str, Any]] = field(default_factory=dict)  # objects of any kind
 
     def prepare(self, config: Config) -> Experiment:
-        """Load the backbone, read the data, share them out, and make the method.
+        """Load the backbone, read and partition the data, and make the method.
 
         Args:
             config: The resolved configuration.
@@ -164,12 +166,12 @@ class ExperimentLoader:
         return Experiment(config, federation, method, config.build("privacy"), unseen)
 
     def backbone(self, config: Config) -> FrozenCLIP | FrozenLM:
-        """Load the backbone, or give the one at hand."""
+        """Load the backbone, or return the one that is loaded."""
         options: BackboneOptions = config.build("backbone")
         return self._once(config, ("backbone",), options.load_any)
 
     def dataset(self, config: Config) -> ImageDataset:
-        """Read the part of the data set that is trained and tested on, or give the one at hand."""
+        """Read the classes of the data set that are used, or return the one that is loaded."""
         part = config.build("sampling").classes
         return self._once(
             config, ("data", "sampling"), lambda: class_part(config.build("data").read(), part)
@@ -181,7 +183,7 @@ class ExperimentLoader:
         options = json.dumps([config.sections[name] for name in sections], sort_keys=True)
         key = (sections, more)
         if key not in self._kept or self._kept[key][0] != options:
-            self._kept.pop(key, None)  # let the old one go before the new one is made
+            self._kept.pop(key, None)  # release the old one before the new one is made
             self._kept[key] = (options, make())
         found: T = self._kept[key][1]
         return found
@@ -219,7 +221,7 @@ def run_experiment(
     if out is not None:
         task = federation.describe() | {"backbone": method.setting.backbone.fingerprint}
         run = RunDirectory.create(
-            *(out, dict(config.sections), task), resume=resume, divided=is_private(config.sections)
+            out, dict(config.sections), task, resume=resume, divided=is_private(config.sections)
         )
         write_json(run.path / "privacy.json", privatizer.describe())
     announce(privatizer.describe())
@@ -252,7 +254,7 @@ def run_experiment(
 def load_outcome(
     run: RunDirectory, loader: ExperimentLoader
 ) -> tuple[Experiment, FederationState[Any]]:
-    """Read a run back: its experiment and the state of its last complete round.
+    """Load a run: its experiment and the state of its last complete round.
 
     Args:
         run: The run.

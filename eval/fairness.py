@@ -1,4 +1,4 @@
-"""How evenly a figure is spread over clients."""
+"""Measures of how evenly a figure is distributed over clients."""
 
 from collections.abc import Sequence
 

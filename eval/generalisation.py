@@ -1,4 +1,4 @@
-"""From base to new classes: what prompts learned on half of the classes do for the other half."""
+"""Base-to-new generalisation: test prompts trained on half of the classes on the other half."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class BaseToNew:
 
     Attributes:
         own: On the client's own test images of base classes.
-        base: On the test images of all base classes, whoever holds them.
+        base: On the test images of all base classes, of all clients.
         new: On the test images of all new classes, with the encoder over the new names.
         by_client: (own, base, new) of each client.
     """
@@ -54,7 +54,7 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
     """Test a federation that was trained on the base classes alone.
 
     The trained state is plain arrays without a class axis, so the same method over other class
-    names reads it as it is; a method whose state has a class axis cannot do this and says so.
+    names can use it; a method whose state has a class axis raises an error.
 
     Args:
         experiment: Trained with ``sampling.classes`` set to ``base``.
@@ -111,7 +111,7 @@ def over_classes(method: AnyMethod, class_names: tuple[str, ...]) -> AnyMethod:
 
 
 def _everybody_tests(experiment: Experiment, dataset: ImageDataset) -> Federation:
-    """The same clients, each with all test images of a data set."""
+    """Return the same clients, each with all test images of a data set."""
     options: Features = experiment.config.build("features")
     anything: Any = experiment.method  # as above
     kinds = tuple(experiment.method.features)

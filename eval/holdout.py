@@ -1,4 +1,4 @@
-"""What is kept from training on purpose: half of the classes, or some of the clients."""
+"""Hold out half of the classes, or some of the clients, from training."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ def class_part(dataset: ImageDataset, part: Part) -> ImageDataset:
         A data set with labels counted from 0 again.
 
     Raises:
-        ConfigError: There are fewer than four classes, so that a half would be no task.
+        ConfigError: There are fewer than four classes.
     """
     if part == "all":
         return dataset
@@ -65,7 +65,7 @@ def unseen_clients(clients: Iterable[ClientId], count: int, seed: int) -> frozen
         The held-out clients.
 
     Raises:
-        ConfigError: Nobody would be left to train.
+        ConfigError: No client would be left to train.
     """
     everybody = sorted(clients)
     if not 0 <= count < len(everybody):

@@ -1,4 +1,4 @@
-"""What clients have spent of their privacy budgets, run by run and together."""
+"""Read what clients have spent of their privacy budgets, by run and in total."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from privacy.ledgers.ledger_file import NAME, THIS_RUN, Account, read_accounts
 
 @dataclass(frozen=True)
 class Place:
-    """Where ledgers are.
+    """A folder of ledgers.
 
     Attributes:
         folder: The folder with one file a client.
@@ -34,7 +34,7 @@ class Statement:
         accounts: What each run has charged.
         spent: Epsilon of each run alone, each at its own delta.
         total: Epsilon of all runs together at ``delta``.
-        epsilon: The budget that the total is held against.
+        epsilon: The budget that the total is compared with.
         delta: Delta of the total.
     """
 
@@ -47,7 +47,7 @@ class Statement:
 
     @property
     def left(self) -> float:
-        """Epsilon that is not spent, a difference of two totals and no budget of its own."""
+        """Budget minus total; not itself a budget that a further run could spend."""
         return max(self.epsilon - self.total, 0.0)
 
 
@@ -77,7 +77,7 @@ def find_ledgers(path: Path) -> Place:
 def read_statements(
     folder: Path, epsilon: float | None = None, delta: float | None = None
 ) -> tuple[Statement, ...]:
-    """Read and add up every client's ledger in a folder.
+    """Read every client's ledger in a folder and compute totals.
 
     Args:
         folder: The folder.

@@ -1,4 +1,4 @@
-"""What every client's models answer on its test images, kept so that each metric reads it again."""
+"""Predictions of every client's models on its test images, from which metrics are computed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ NOBODY: frozenset[ClientId] = frozenset()
 
 @dataclass(frozen=True)
 class Answers:
-    """One model's answers for n images.
+    """One model's predictions for n images.
 
     Attributes:
         predicted: The most probable class, (n,).
@@ -40,7 +40,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class GateUse:
-    """How one client's gate weighed the prompts, seen at each image's true class.
+    """One client's gate weights of the prompts, for each image's true class.
 
     Attributes:
         weights: Attention, (n, E); expert 0 is the client's own prompt.
@@ -53,7 +53,7 @@ class GateUse:
 
 @dataclass(frozen=True)
 class ClientPredictions:
-    """One client's test images with what its models make of them.
+    """One client's test labels with its models' predictions.
 
     Attributes:
         client: The client.
@@ -61,9 +61,9 @@ class ClientPredictions:
         train_images: Size of its training set.
         unseen: Whether it was held out and never took part.
         labels: True classes of its n test images, (n,).
-        personal: Answers of its own model.
-        shared: Answers of the global model; ``None`` without one.
-        gate: What its gate did; ``None`` where no gate is in use.
+        personal: Predictions of its own model.
+        shared: Predictions of the global model; ``None`` without one.
+        gate: Its gate's weights; ``None`` if no gate is in use.
     """
 
     client: ClientId
@@ -113,9 +113,9 @@ def predict_clients(
     federation: Federation,
     unseen: frozenset[ClientId] = NOBODY,
 ) -> tuple[ClientPredictions, ...]:
-    """Let every client's models classify its test images.
+    """Classify every client's test images with its models.
 
-    A method that is `Impersonal` is asked once, as the global model, for both answers.
+    If a method is `HasOnlyGlobalModel`, the global model's predictions serve as both.
 
     Args:
         method: The method.
@@ -164,7 +164,7 @@ def _train(federation: Federation, client: ClientId) -> ClientData:
 def _personal(
     method: Method[S], download: Download, local: Arrays | None, test: ClientData
 ) -> tuple[Answers, GateUse | None]:
-    """Answers of one client's own model, and what its gate did."""
+    """Predict with one client's own model; returns the predictions and the gate's weights."""
     parts = [method.predict(download, local, part) for part in _chunks(test)]
     logits = torch.cat([part.logits for part in parts])
     answers = _answers(logits, f"the model of client {download.client}")
@@ -172,7 +172,7 @@ def _personal(
 
 
 def _shared(method: Method[S], state: S, tests: Sequence[ClientData]) -> list[Answers] | None:
-    """Answers of the global model, for several clients in one call: it encodes its prompt once."""
+    """Predict with the global model for several clients at once: its prompt is encoded once."""
     logits: list[list[torch.Tensor]] = [[] for _ in tests]
     for group in _groups([(row, part) for row, test in enumerate(tests) for part in _chunks(test)]):
         features = {kind: torch.cat([part[kind] for _, part in group]) for kind in group[0][1]}
@@ -186,7 +186,7 @@ def _shared(method: Method[S], state: S, tests: Sequence[ClientData]) -> list[An
 
 
 def _groups(pieces: Sequence[tuple[int, Arrays]]) -> Iterator[list[tuple[int, Arrays]]]:
-    """Collect pieces of test sets until about `CHUNK` images are together."""
+    """Group pieces of test sets into batches of about `CHUNK` images."""
     group: list[tuple[int, Arrays]] = []
     size = 0
     for piece in pieces:

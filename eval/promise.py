@@ -1,4 +1,4 @@
-"""Which runs promise privacy, and what the terminal says of it: the promise, and what is spent."""
+"""Which runs are private, and the terminal's lines about their guarantee and what is spent."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from pfedmoap.wire.messages import ClientId
 
 
 def is_private(config: Mapping[str, Any]) -> bool:
-    """Whether a run of a configuration, given by section, promises differential privacy."""
+    """Whether a run of a configuration, given by section, is differentially private."""
     return bool(config.get("privacy", {}).get("name", "none") != "none")
 
 
@@ -34,14 +34,14 @@ def spent_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
 
 
 def promised(statement: Record, file: Path | None) -> str | None:
-    """Say what a run promises before it starts.
+    """Make the line that states a run's guarantee before it starts.
 
     Args:
         statement: What its privatizer states; see `pfedmoap.client.privatizer.Privatizer.describe`.
         file: Where the statement is written; ``None`` where it is not.
 
     Returns:
-        A line, or ``None`` for a run that promises nothing.
+        A line, or ``None`` for a run without a guarantee.
     """
     if not statement:
         return None
@@ -56,14 +56,14 @@ def promised(statement: Record, file: Path | None) -> str | None:
 
 
 def spent(statement: Record, epsilon: Mapping[ClientId, float]) -> str | None:
-    """Say what a run has spent so far.
+    """Make the line that states what a run has spent so far.
 
     Args:
         statement: What its privatizer states.
         epsilon: Privacy loss of each client; see `spent_epsilon`.
 
     Returns:
-        A line, or ``None`` for a run that promises nothing.
+        A line, or ``None`` for a run without a guarantee.
     """
     if not statement:
         return None

@@ -1,4 +1,4 @@
-"""What a finished run says for itself, read from its directory without loading any model."""
+"""Results of a finished run, read from its directory without loading any model."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ class RoundFigures:
             first one, without evaluation.
         down_bytes: Sent to clients in this and all rounds before it.
         up_bytes: The same from clients.
-        queries: Asked of a closed model in this and all rounds before it; 0 where there is none.
+        queries: To a black-box model in this and all rounds before it; 0 without one.
     """
 
     round: int
@@ -73,7 +73,7 @@ class RunResult:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has come to its end: the table of clients is written last."""
+    """Whether a run is finished: the table of clients is written last."""
     return RunDirectory(folder).layout.where("per_client.csv").exists()
 
 

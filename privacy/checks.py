@@ -36,7 +36,9 @@ def warn_of_delta(delta: float, units: float, what: str) -> None:
         logger.warning(
             "privacy.delta %g is large: a mechanism that publishes one in %.0f of what it protects "
             "would pass. Choose one well below one over the number of %s, such as 1e-5",
-            *(delta, 1 / delta, what),
+            delta,
+            1 / delta,
+            what,
         )
 
 
@@ -57,5 +59,6 @@ def warn_where_short(budget: Budget, rounds: int) -> None:
         logger.warning(
             "the noise multiplier comes to epsilon %.3g over all planned rounds, but the budget is "
             "%.3g: clients will sit out once it is spent",
-            *(planned, budget.epsilon),
+            planned,
+            budget.epsilon,
         )

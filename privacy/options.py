@@ -111,7 +111,10 @@ class DPSGD:
         rounds = client_rounds(planned, self.max_rounds_per_client)
         if self.noise_multiplier is None:
             noise = sampled_gaussian_noise(
-                *(accountant, self.epsilon, self.delta, self.sample_rate),
+                accountant,
+                self.epsilon,
+                self.delta,
+                self.sample_rate,
                 steps * rounds.count,
             )
         else:
@@ -137,7 +140,10 @@ class DPSGD:
         tally = Tally()
         return StepPrivacy(
             mechanism=SampledGaussian(
-                *(noise, self.max_grad_norm, planned.batch_size, self.memory_bytes),
+                noise,
+                self.max_grad_norm,
+                planned.batch_size,
+                self.memory_bytes,
                 tally,
                 adaptive,
             ),

@@ -1,7 +1,7 @@
-"""Many classes: seconds a step and largest memory of training a prompt for 1,000 classes.
+"""Measure seconds a step and peak memory of training a prompt for 1,000 classes.
 
 Runs in a process of its own, whose largest resident size is the figure, and compares a step for
-fewer classes with the plain way in the same run: same features and gradients, and the ratio.
+fewer classes with the plain encoder in the same run: features, gradients and time.
 """
 
 import resource

@@ -1,4 +1,4 @@
-"""Seconds per private training step, against the plain step and against one backward per example.
+"""Measure seconds per private training step, plain step, and one backward pass per example.
 
 The share of a private step that goes to random numbers (its noise, and drawing its batch) is
 measured beside them. All ways run in this process on the same weights and data, and the private
@@ -104,10 +104,15 @@ def main(
             if gap > 1e-4:
                 raise SystemExit(f"the two private ways disagree by {gap:.2e}")
             table.add_row(
-                *(str(count), trained),
-                *(f"{plain_seconds:.3f}", f"{seconds:.3f}", f"{slow:.3f}"),
-                *(f"{seconds / plain_seconds:.1f}x", f"{slow / seconds:.1f}x"),
-                *(f"{drawn * 1e3:.2f} ms, {drawn / seconds:.2%}", f"{gap:.0e}"),
+                str(count),
+                trained,
+                f"{plain_seconds:.3f}",
+                f"{seconds:.3f}",
+                f"{slow:.3f}",
+                f"{seconds / plain_seconds:.1f}x",
+                f"{slow / seconds:.1f}x",
+                f"{drawn * 1e3:.2f} ms, {drawn / seconds:.2%}",
+                f"{gap:.0e}",
             )
     Console(width=130).print(table)
 
@@ -174,7 +179,7 @@ def _one_by_one(
 
 
 def _random_numbers(params: Arrays, batch: Batch) -> None:
-    """Draw all that one step draws: each client's Poisson sample, and noise for all it trains."""
+    """Draw the random numbers of one step: each client's Poisson sample, and all noise."""
     randomness = Randomness()
     sizes = [4 * batch.labels.shape[1]] * len(batch.labels)  # at a sampling rate of a quarter
     poisson_batches(

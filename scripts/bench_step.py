@@ -1,9 +1,9 @@
-"""Seconds per training step and per round: this package's way against the plain way.
+"""Measure seconds per training step and round, of this package and of a plain implementation.
 
-The plain way is what the released research code of the field does: every prompt as a full-length
-sequence for every class, images through the image tower in every step, experts encoded by every
-client for itself, one client after the other. Both ways run in this process on the same weights
-and data, and their trained prompts are compared.
+The plain implementation works like the released research code of the field: every prompt as a
+full-length sequence for every class, images through the image tower in every step, experts encoded
+by every client separately, one client after the other. Both run in this process on the same
+weights and data, and their trained prompts are compared.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""``audit``: try to refute the privacy of a method, and of mechanisms broken on purpose."""
+"""``audit``: try to refute the privacy of a method, and of deliberately broken mechanisms."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""``check-method``: hold a method, of this package or not, to the contract of all methods."""
+"""``check-method``: run the contract checks on a method, of this package or not."""
 
 import sys
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def prepare(name: str, options: dict[str, Any], backbone: FrozenCLIP) -> SmallFederation:
-    """Put a method on the small federation.
+    """Make a small federation that trains a method.
 
     Args:
         name: A file that exports ``METHOD``, or a method's name.

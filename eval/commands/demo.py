@@ -1,4 +1,4 @@
-"""``demo``: the main job in one go, offline: zero-shot, the gate alone, and pFedMoAP on digits."""
+"""``demo``: compare zero-shot, the gate alone, and pFedMoAP on digits, offline."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""Distil FedSP's auxiliary, and say how good it is and how much of the protected model it shows.
+"""Distil FedSP's auxiliary model, and measure its quality and what it discloses of the full model.
 
 Takes the options of ``train``, e.g. ``--config FILE --method fedsp --sampling.server_shots 2``.
 """

@@ -1,4 +1,4 @@
-"""Errors as a person wants to read them: one message and an exit code, no traceback."""
+"""Report known errors as one message and an exit code, without a traceback."""
 
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""``ledger``: what each client has spent of its privacy budget, run by run and in all."""
+"""``ledger``: show what each client has spent of its privacy budget, by run and in total."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -37,5 +37,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _place(first: Path, owner: Path | None) -> Path:
-    """Beside the first run, or in the private part of the one that has private results."""
+    """Return the default file: beside the first run, or in the private part of a private run."""
     return (first if owner is None else make_private_folder(owner)) / "report.html"

@@ -1,4 +1,4 @@
-"""``reproduce``: the published tables, ours beside the paper's figures."""
+"""``reproduce``: run the published tables and compare with the paper's figures."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def print_plan(name: str, plan: Comparison, gflops: float) -> None:
-    """Print what a table takes on a machine that sustains so many GFLOP/s."""
+    """Print a table's cost on a machine that sustains so many GFLOP/s."""
     runs, encodings = plan_runs(plan, 1e9 * gflops), plan_encoding(plan, 1e9 * gflops)
     lines = [f"Table {name}: {TABLES[name].title}"]
     headings = ("cells", "rounds", "clients", "cohort", "down", "up", "a cell")

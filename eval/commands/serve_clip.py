@@ -1,4 +1,4 @@
-"""Serve a CLIP model over HTTP to clients that may only ask: images and texts in, logits out."""
+"""Serve a CLIP model over HTTP as a black box: images and texts in, logits out."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Print the table of ``docs/backbones.md``: build each architecture, try it, say what works."""
+"""Print the table of ``docs/backbones.md``: build and try each architecture."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,13 @@ from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import BackboneError
 from pfedmoap.models.clip.survey import Finding, survey, weight_tags
 
-ARCHITECTURES = (
-    *("RN50", "RN50-quickgelu", "RN101-quickgelu", "ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16"),
-    *("ViT-B-16-quickgelu", "ViT-L-14", "ViT-L-14-quickgelu", "ViT-H-14", "convnext_base_w"),
-    *("EVA02-B-16", "EVA02-L-14", "PE-Core-B-16", "ViTamin-S", "MobileCLIP-B", "MobileCLIP2-B"),
-    *("MobileCLIP-S1", "MobileCLIP-S2", "MobileCLIP2-S0", "MobileCLIP2-S2", "coca_ViT-B-32"),
-    *("coca_ViT-L-14", "ViT-B-16-SigLIP", "ViT-B-16-SigLIP2", "ViT-H-14-CLIPA"),
-    "roberta-ViT-B-32",
-)
+_NAMES = """
+RN50 RN50-quickgelu RN101-quickgelu ViT-B-32 ViT-B-32-quickgelu ViT-B-16 ViT-B-16-quickgelu
+ViT-L-14 ViT-L-14-quickgelu ViT-H-14 convnext_base_w EVA02-B-16 EVA02-L-14 PE-Core-B-16 ViTamin-S
+MobileCLIP-B MobileCLIP2-B MobileCLIP-S1 MobileCLIP-S2 MobileCLIP2-S0 MobileCLIP2-S2 coca_ViT-B-32
+coca_ViT-L-14 ViT-B-16-SigLIP ViT-B-16-SigLIP2 ViT-H-14-CLIPA roberta-ViT-B-32
+"""
+ARCHITECTURES = tuple(_NAMES.split())
 FAMILIES = ("openai", "laion2b", "datacomp", "webli", "merged2b", "dfn", "meta")
 
 

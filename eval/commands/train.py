@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(promised(promise, out / "privacy.json"))
 
     outcome = run_experiment(
-        *(experiment, out),
+        experiment,
+        out,
         resume=options["resume"],
         progress=not options["quiet"],
         announce=announce,

@@ -1,1 +1,1 @@
-"""Methods x tasks x seeds: what is run, and what is read off it."""
+"""Comparisons of methods x tasks x seeds: running them, and their tables."""

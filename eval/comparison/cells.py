@@ -1,4 +1,4 @@
-"""Running a comparison: cell after cell in one process, resumable inside and between cells."""
+"""Run a comparison cell by cell in one process, resumable within and between cells."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -62,7 +62,7 @@ def run_comparison(
         plan: What to run.
         out: Folder of the comparison.
         resume: Continue the comparison that is there; it may have grown by methods or seeds.
-        advance: Shows how far it is.
+        advance: Called with the progress.
         finished: Called with the results so far after the cells of each task and seed.
 
     Returns:
@@ -92,7 +92,7 @@ def run_comparison(
 
 
 def claimed(out: Path) -> bool:
-    """Find whose a folder is, before anything is written into it.
+    """Check that a comparison may use a folder, before anything is written into it.
 
     Returns:
         Whether a comparison is there already; otherwise the folder is absent or empty.
@@ -116,7 +116,7 @@ def claimed(out: Path) -> bool:
 
 
 def _check_all(plan: Comparison, out: Path, loader: ExperimentLoader, advance: Advance) -> None:
-    """Put every task and method together once, so that no mistake waits until its cell's turn."""
+    """Prepare every pair of task and method once, so that errors show before the first run."""
     for cell in plan.cells:
         first = cell.seed == plan.cells[0].seed
         if first and not is_finished(out / cell.folder):
@@ -133,7 +133,7 @@ def run_cell(
     loader: ExperimentLoader,
     watch: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
-    """Run one cell to its end, or find that it is there already.
+    """Run one cell to its end, unless it is finished already.
 
     Raises:
         RunError: It was run with another configuration.
@@ -159,7 +159,7 @@ def run_cell(
 
 
 def promises_privacy(plan: Comparison) -> bool:
-    """Whether a cell is private, so that tables of all cells are for their owner alone."""
+    """Whether any cell is private, in which case all tables are private."""
     return any(is_private(cell.config.sections) for cell in plan.cells)
 
 

@@ -1,4 +1,4 @@
-"""Is one method better than another? Differences paired by seed and client, with an interval.
+"""Differences between two methods, paired by seed and client, with a confidence interval.
 
 Clients of one seed share a server, a partition and few-shot draws, so they are no independent
 repetitions; seeds are. The interval is therefore Student's t over the seeds' mean differences.

@@ -1,4 +1,4 @@
-"""A comparison's table for a terminal, a spreadsheet, a README and a paper."""
+"""A comparison's table for the terminal, and as CSV, Markdown and LaTeX."""
 
 import csv
 import io
@@ -80,7 +80,7 @@ def in_bytes(size: float) -> str:
 
 
 def terminal_tables(results: Results) -> list[Table]:
-    """Lay the table out for a terminal: figures and costs of each task, in 80 columns."""
+    """Format the table for a terminal: figures and costs of each task, in 80 columns."""
     tables = []
     for task, rows in _by_task(results):
         tables.append(_terminal_table(*row_texts(rows, FIGURES), task, None))
@@ -140,9 +140,16 @@ def table_csv(results: Results) -> str:
     costs = ("down_bytes", "up_bytes", "queries", "train_seconds")
     rows: list[list[object]] = [
         [
-            *("task", "method", "seeds"),
+            "task",
+            "method",
+            "seeds",
             *(f"{name}{part}" for name in (*names, *costs) for part in ("", "_std")),
-            *("difference", "difference_low", "difference_high", "interval_over", "wins", "losses"),
+            "difference",
+            "difference_low",
+            "difference_high",
+            "interval_over",
+            "wins",
+            "losses",
         ]
     ]
     for row in table_rows(results):
@@ -162,8 +169,16 @@ def curves_csv(results: Results) -> str:
     """Write every evaluated round of every run."""
     rows: list[list[object]] = [
         [
-            *("task", "method", "seed", "round", "mean", "worst_decile", "global_union"),
-            *("down_bytes", "up_bytes", "train_seconds"),
+            "task",
+            "method",
+            "seed",
+            "round",
+            "mean",
+            "worst_decile",
+            "global_union",
+            "down_bytes",
+            "up_bytes",
+            "train_seconds",
         ]
     ]
     for (task, method, seed), run in results.by_cell.items():
@@ -232,7 +247,7 @@ def _by_task(results: Results) -> list[tuple[str, list[Row]]]:
 
 
 def table_note(results: Results, rows: Sequence[Row]) -> str:
-    """What a reader has to know about one task's table."""
+    """Make the note below one task's table."""
     seeds = sorted({row.seeds for row in rows})
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     note = (

@@ -1,1 +1,1 @@
-"""What every method must do, as checks that need no test framework."""
+"""The contract of methods, as checks that need no test framework."""

@@ -1,4 +1,4 @@
-"""What a method claims that lets the server noise its average alone (``--privacy central``)."""
+"""Checks of methods that allow ``--privacy central``, which adds noise to the average only."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ _TOLERANCE = 1e-4  # of float32 sums in another order
 
 
 def a_method_for_central_privacy_sees_uploads_through_their_mean(world: SmallFederation) -> None:
-    """One upload, the mean of all and from anybody, has to do for the server as all of them do."""
+    """One upload that equals the mean, from any client, gives the same state as all uploads."""
     method = world.method
     if not isinstance(method, HasPrivacyAnalysis) or method.privacy_gap("central") is not None:
         return

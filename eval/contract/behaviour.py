@@ -44,7 +44,7 @@ def declares_what_it_needs(world: SmallFederation) -> None:
 
 
 def uploads_are_exactly_the_declared_arrays(world: SmallFederation) -> None:
-    """The server's own checks let every update in."""
+    """Every update passes the server's own checks."""
     for rounds in (1, 2):
         _, _, results = world.rounds(rounds)
         for result in results:
@@ -52,7 +52,7 @@ def uploads_are_exactly_the_declared_arrays(world: SmallFederation) -> None:
 
 
 def what_a_client_keeps_to_itself_reaches_nobody(world: SmallFederation) -> None:
-    """What is in the local state and neither uploaded nor downloaded is nowhere else, by value."""
+    """Values of the local state that are not exchanged occur in no message and no server state."""
     method = world.method
     state, local_states, results = world.rounds(2)
     messages = [result.update.arrays for result in results]
@@ -77,7 +77,7 @@ def metrics_are_a_finite_training_loss(world: SmallFederation) -> None:
 
 
 def predicting_reads_and_never_writes(world: SmallFederation) -> None:
-    """The same question has the same answer, and no state changes."""
+    """The same input has the same prediction, and no state changes."""
     arrays = world.method.to_arrays
     state, local_states, _ = world.rounds(2)
     frozen = snapshot(arrays(state))
@@ -145,7 +145,7 @@ def a_client_that_never_took_part_can_predict_and_join(world: SmallFederation) -
 
 
 def personal_copies_do_not_touch_the_federation(world: SmallFederation) -> None:
-    """What `Personalises.personalise` tunes is for inference alone."""
+    """What `CanPersonalise.personalise` tunes is used for inference only."""
     method = world.method
     state, local_states, _ = world.rounds(1)
     frozen = snapshot(method.to_arrays(state))

@@ -1,4 +1,4 @@
-"""A method's results depend on its inputs and its seed, and on nothing else."""
+"""Checks that a method's results depend only on its inputs and its seed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -122,7 +122,7 @@ def a_client_does_not_depend_on_who_ran_before(world: SmallFederation) -> None:
 
 
 def inputs_are_left_alone(world: SmallFederation) -> None:
-    """Training and planning return new tensors and write into none that they were given."""
+    """Training and planning return new tensors and do not write into their inputs."""
     arrays = world.method.to_arrays
     state, local_states, results = world.rounds(2)
     frozen = snapshot(arrays(state))

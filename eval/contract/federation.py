@@ -23,7 +23,7 @@ Locals = dict[ClientId, Arrays]
 
 @dataclass(frozen=True)
 class SmallFederation:
-    """Runs rounds of one method by hand, so that a check can look between the steps.
+    """Runs rounds of one method step by step, so that checks can inspect what is exchanged.
 
     Attributes:
         method: The method.
@@ -39,8 +39,8 @@ class SmallFederation:
         return sorted(self.data)
 
     def again(self, **setting: Any) -> "SmallFederation":  # fields of a Setting
-        """The same with a method object that has computed nothing yet, and another setting."""
-        method: Any = self.method  # the protocol does not speak of fields
+        """Return a copy with a new method object, whose setting may differ."""
+        method: Any = self.method  # a dataclass by convention, which the protocol cannot express
         return replace(self, method=replace(method, setting=replace(method.setting, **setting)))
 
     def tasks(
@@ -50,7 +50,7 @@ class SmallFederation:
         round: int,
         local_states: Mapping[ClientId, Arrays],
     ) -> list[ClientTask]:
-        """What the clients of a cohort have in hand."""
+        """Make the tasks of a cohort."""
         return [
             ClientTask(download, local_states.get(download.client), self.data[download.client])
             for download in self.method.plan(state, cohort, round)
@@ -63,7 +63,7 @@ class SmallFederation:
         cohort: Sequence[ClientId],
         round: int,
     ) -> tuple[Any, Locals, list[ClientResult]]:
-        """One round; returns the new state, all local states, and what the cohort made."""
+        """Run one round; returns the new state, all local states, and the cohort's results."""
         results = self.method.train(self.tasks(state, cohort, round, local_states), NoPrivacy())
         new = {result.update.client: result.local for result in results}
         updates: list[Update] = [result.update for result in results]
@@ -72,7 +72,7 @@ class SmallFederation:
     def rounds(
         self, count: int, cohort: Sequence[ClientId] | None = None
     ) -> tuple[Any, Locals, list[ClientResult]]:
-        """The first rounds with one cohort."""
+        """Run the first rounds with one cohort."""
         state: Any = self.method.init()
         local_states: Locals = {}
         results: list[ClientResult] = []
@@ -85,7 +85,7 @@ class SmallFederation:
     def predict(
         self, state: Any, local_states: Mapping[ClientId, Arrays]
     ) -> dict[ClientId, Prediction]:
-        """Every client's answers for its own training images."""
+        """Predict every client's own training images."""
         return {
             download.client: self.method.predict(
                 download, local_states.get(download.client), self.data[download.client].view()
@@ -95,7 +95,7 @@ class SmallFederation:
 
 
 def small_setting(backbone: FrozenCLIP, server: ClientData | None) -> Setting:
-    """Short training with a step that is large enough to tell methods apart."""
+    """Make a setting with short training and a step size at which methods differ clearly."""
     training = Training(epochs=1, batch_size=3, learning_rate=0.02)
     return Setting(backbone, CLASSES, training, seed=11, server_data=server)
 

@@ -1,4 +1,4 @@
-"""What checks are made of: comparing what methods computed, and saying what is wrong."""
+"""Assertions for the checks: compare arrays and results, and report differences."""
 
 from collections.abc import Callable, Sequence
 
@@ -45,7 +45,7 @@ def require_same(first: Arrays, second: Arrays, otherwise: str, tolerance: float
 def require_same_results(
     first: Sequence[ClientResult], second: Sequence[ClientResult], otherwise: str
 ) -> None:
-    """Fail a check where clients uploaded or kept something else, whatever their order."""
+    """Fail a check if clients' uploads or local states differ; their order does not matter."""
     others = {result.update.client: result for result in second}
     require(len(first) == len(others), otherwise)
     for result in first:

@@ -1,1 +1,1 @@
-"""Published tables, and running them again."""
+"""Published tables, and their reproduction."""

@@ -1,4 +1,4 @@
-"""Holding our figures of a published table against the paper's."""
+"""Compare our figures of a published table with the paper's."""
 
 import csv
 import io
@@ -15,8 +15,14 @@ from pfedmoap.storage.atomic_files import write_bytes
 
 AVERAGE = "average"
 _HEADINGS = (
-    *("column", "method", "ours", "ours_std", "seeds"),
-    *("published", "published_std", "verdict"),
+    "column",
+    "method",
+    "ours",
+    "ours_std",
+    "seeds",
+    "published",
+    "published_std",
+    "verdict",
 )
 
 
@@ -57,7 +63,7 @@ class Reproduction:
 def hold_against(
     table: PublishedTable, plan: Comparison, out: Path, missing: Mapping[Path, str]
 ) -> Reproduction:
-    """Put our figures beside the published ones.
+    """Compare our figures with the published ones.
 
     Ours lies inside where the two means differ by no more than the two spreads together.
 

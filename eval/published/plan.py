@@ -1,4 +1,4 @@
-"""What reproducing a published table takes, told before anything is downloaded or run.
+"""Estimate the cost of reproducing a published table, before anything is downloaded or run.
 
 Sizes of data sets are the published ones. Time is arithmetic over a rate of sustained computation:
 an image costs its tower's operations once; a training step costs three passes of ``1 + L`` prefix

@@ -1,4 +1,4 @@
-"""Running a published table as far as this machine's data and weights go."""
+"""Run the cells of a published table whose data and weights are available."""
 
 import json
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Adjustments:
         data_root: Folder in place of ``data``, with the data sets.
         download: Fetch missing data where torchvision can.
         official_divisions: Use the data sets' own divisions in place of CoOp's files.
-        base: Options laid over those that all cells share, e.g. the device.
+        base: Options that override those of all cells, e.g. the device.
         seeds: How many of the seeds to run; ``None`` runs all.
     """
 
@@ -58,7 +58,7 @@ def adjusted(source: Section, changes: Adjustments) -> Comparison:
 def run_available(
     plan: Comparison, out: Path, advance: Advance = lambda *_: None
 ) -> dict[Path, str]:
-    """Run every cell whose data and backbone are here; finished cells are kept.
+    """Run every cell whose data and backbone are available; finished cells are kept.
 
     Args:
         plan: The comparison.
@@ -96,7 +96,7 @@ def run_available(
 def _obstacles(
     cell: Cell, loader: ExperimentLoader, known: dict[str, str | None]
 ) -> tuple[str | None, str | None]:
-    """Why its data and its backbone cannot be had; each is tried once and noted in ``known``."""
+    """Why its data and its backbone are unavailable; each is tried once and cached in ``known``."""
     config = cell.config
 
     def tried(section: str, attempt: Callable[[], object]) -> str | None:

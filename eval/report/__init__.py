@@ -1,1 +1,1 @@
-"""One self-contained HTML page about runs: what happened, drawn so that a glance is enough."""
+"""One self-contained HTML page about runs, with figures and tables."""

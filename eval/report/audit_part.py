@@ -1,4 +1,4 @@
-"""The page of an audit: who was accused, by what, and how close the bounds come."""
+"""The page of an audit: flagged mechanisms, by which check, and the bounds."""
 
 import math
 from collections.abc import Sequence
@@ -70,8 +70,16 @@ def judgement(verdict: Verdict) -> str:
 def summary_rows(verdicts: Sequence[Verdict]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The table of verdicts, one row a mechanism; for the terminal and the page."""
     headings = (
-        *("mechanism", "claimed epsilon", "image canaries, uploads", "gradient canaries, uploads"),
-        *("gradient canaries, steps", "canary AUC", "member AUC", "pull", "noise", "verdict"),
+        "mechanism",
+        "claimed epsilon",
+        "image canaries, uploads",
+        "gradient canaries, uploads",
+        "gradient canaries, steps",
+        "canary AUC",
+        "member AUC",
+        "pull",
+        "noise",
+        "verdict",
     )
     rows = []
     for verdict in verdicts:
@@ -155,7 +163,7 @@ def _bounds_picture(verdicts: Sequence[Verdict]) -> Picture:
         ]
         x, y = zip(*points, strict=True)
         axes.scatter(
-            *(x, y), s=30, color=PALETTE[index], marker=MARKERS[index], label=f"{name}, {sees}"
+            x, y, s=30, color=PALETTE[index], marker=MARKERS[index], label=f"{name}, {sees}"
         )
     for verdict, height in zip(verdicts, heights, strict=True):
         if not math.isinf(verdict.claimed):

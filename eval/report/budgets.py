@@ -8,7 +8,7 @@ from eval.report.style import INK, PALETTE, Picture, grid, new_figure, picture, 
 
 @styled
 def spent_budgets(run: Evidence) -> Picture | None:
-    """Draw epsilon by client; ``None`` where nobody spent any."""
+    """Draw epsilon by client; ``None`` if none was spent."""
     if not run.epsilon:
         return None
     clients = sorted(run.epsilon, key=lambda client: (run.epsilon[client], client))

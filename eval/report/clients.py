@@ -39,7 +39,8 @@ def accuracy_by_client(run: Evidence) -> Picture:
     for values, name, colour, marker, filled in reversed(series):
         face = colour if filled else "none"
         axes.scatter(
-            *(x, values),
+            x,
+            values,
             s=size * (0.6 if marker == "D" else 1.0),
             marker=marker,
             facecolors=colour if marker == "_" else face,
@@ -62,7 +63,8 @@ def accuracy_by_client(run: Evidence) -> Picture:
     grid(axes)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(
-        *(handles[::-1], names[::-1]),
+        handles[::-1],
+        names[::-1],
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
         ncols=3,

@@ -25,7 +25,7 @@ from pfedmoap.runs.directory import RunDirectory
 
 
 def comparison_parts(results: Results, folder: Path) -> list[Part]:
-    """Tell a comparison task by task."""
+    """Make the parts of a comparison, one a task."""
     plan = results.comparison
     parts = []
     for task in plan.tasks:
@@ -75,7 +75,7 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
 
 
 def runs_part(runs: Sequence[Evidence]) -> Part:
-    """Set several single runs side by side, without claims about differences."""
+    """Make the part that shows several single runs together, without paired differences."""
     contenders = [_contender(run) for run in runs]
     headings = ("run", "accuracy %", "worst decile %", "spread, points", "global %", "ECE %")
     rows = [_figures(run.name, summarise(run.scores)) for run in runs]

@@ -83,7 +83,8 @@ def traffic(run: Evidence) -> Picture | None:
             height = sign * values[array] / unit
             label = array if sign > 0 or array not in down else None
             axes.bar(
-                *(rounds, height),
+                rounds,
+                height,
                 bottom=floor,
                 width=0.82,
                 color=colours[array],

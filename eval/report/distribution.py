@@ -21,7 +21,7 @@ ANNOTATED = 14  # at most so many clients and classes have their counts written 
 
 @styled
 def label_distribution(run: Evidence, division: str = "train") -> Picture:
-    """Draw images by client and class as a heat map, related clients side by side."""
+    """Draw images by client and class as a heat map, with related clients adjacent."""
     order = run.ordered()
     counts = run.counts(division)[order].T  # (C, N)
     classes, clients = counts.shape
@@ -36,7 +36,7 @@ def label_distribution(run: Evidence, division: str = "train") -> Picture:
             if count:
                 colour = PAPER if shares[row, column] > 0.6 else INK
                 axes.text(
-                    *(column, row, str(count)), ha="center", va="center", color=colour, fontsize=7.5
+                    column, row, str(count), ha="center", va="center", color=colour, fontsize=7.5
                 )
     cell_edges(axes, classes, clients)
     ticks = list(range(clients)) if clients <= 40 else thin(clients, 25)
@@ -73,7 +73,9 @@ def group_strip(run: Evidence, axes: matplotlib.axes.Axes, order: list[int]) -> 
             clip_on=False,
         )
         axes.text(
-            *((at[0] + at[-1]) / 2, 1.06, name),
+            (at[0] + at[-1]) / 2,
+            1.06,
+            name,
             transform=axes.get_xaxis_transform(),
             ha="center",
             va="bottom",
@@ -83,7 +85,7 @@ def group_strip(run: Evidence, axes: matplotlib.axes.Axes, order: list[int]) -> 
 
 
 def cell_edges(axes: matplotlib.axes.Axes, rows: int, columns: int) -> None:
-    """Separate cells by hairlines in the page's colour where they are large enough."""
+    """Separate cells by thin lines in the page's colour if they are large enough."""
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -1,4 +1,4 @@
-"""Pictures of what pFedMoAP's mixture does: who is served whose prompt, and what gates heed."""
+"""Plots of pFedMoAP's mixture: which prompts clients are served, and the gates' attention."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +48,7 @@ def served_matrix(run: Evidence, rounds: Sequence[int] | None = None) -> Matrix:
 
 
 def related_share(run: Evidence) -> tuple[float, float] | None:
-    """How often an expert came from a client of the same group, and how often by chance.
+    """Compute how often an expert came from the same group, and how often by chance.
 
     Returns:
         The share of served experts, and the share that a random choice would have had for the same
@@ -66,7 +66,7 @@ def related_share(run: Evidence) -> tuple[float, float] | None:
 
 @styled
 def served_experts(run: Evidence) -> Picture | None:
-    """Draw who was served whose prompt, over all rounds and in three of them."""
+    """Draw which clients' prompts each client was served, over all rounds and in three of them."""
     serving = [record["round"] for record in run.records if any(record["served"].values())]
     if not serving:
         return None
@@ -81,7 +81,7 @@ def served_experts(run: Evidence) -> Picture | None:
     for index, (axes, (matrix, title)) in enumerate(zip(panels, views, strict=True)):
         shown = matrix[np.ix_(order, order)]
         axes.imshow(
-            *(shown,), cmap=fading(PALETTE[0]), norm=PowerNorm(0.5, 0, max(1.0, float(shown.max())))
+            shown, cmap=fading(PALETTE[0]), norm=PowerNorm(0.5, 0, max(1.0, float(shown.max())))
         ).set_interpolation("none")
         axes.set_title(title, color=INK, pad=34 if index == 0 and run.task["domains"] else 8)
         ticks = thin(len(order), 25 if index == 0 else 4)
@@ -112,7 +112,7 @@ def own_weights(run: Evidence) -> Matrix:
 
 @styled
 def gate_attention(run: Evidence) -> Picture | None:
-    """Draw by client and class whether the gate heeds the own prompt or the experts."""
+    """Draw the gate's attention to the own prompt against the experts, by client and class."""
     sizes = [one.gate.weights.shape[1] for one in run.predictions if one.gate is not None]
     if not sizes or max(sizes) < 2:
         return None
@@ -156,7 +156,7 @@ def gate_attention(run: Evidence) -> Picture | None:
         figure,
         "Attention to the client's own prompt at the true class, in per cent: blue means more "
         f"than the even share of {100 * even:.0f}% that {max(sizes)} prompts would have, orange "
-        "that the gate heeds the experts instead, and grey that it has no such image.",
+        "that its attention is on the experts, and grey that it has no such image.",
     )
 
 
@@ -182,7 +182,7 @@ def attention_by_rank(run: Evidence) -> Picture | None:
         }
         if len(shown) <= 60:
             axes.bar(np.arange(len(shown)), height, 0.86, floor, **look)
-        else:  # one area without hairlines between columns
+        else:  # one area without thin lines between columns
             edges = np.arange(len(shown) + 1) - 0.5
             low, high = (np.append(v, v[-1]) for v in (floor, floor + height))
             axes.fill_between(edges, low, high, step="post", **look)

@@ -1,4 +1,4 @@
-"""Pictures that set several methods side by side on one task."""
+"""Plots that compare several methods on one task."""
 
 import re
 from collections.abc import Sequence
@@ -143,7 +143,8 @@ def _differences(
         if gap.low is not None and gap.high is not None:
             axes.plot([100 * gap.low, 100 * gap.high], [row, row], color=colour, linewidth=1.6)
         axes.scatter(
-            *(100 * gap.mean, row),
+            100 * gap.mean,
+            row,
             s=34,
             facecolors=colour if gap.clear else "none",
             edgecolors=colour,

@@ -1,4 +1,4 @@
-"""The page: parts made of sections made of pictures and tables, and its HTML."""
+"""The page's structure (parts, sections, pictures, tables) and its HTML."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def render(title: str, parts: Sequence[Part], warning: str = "") -> str:
     Args:
         title: The page's title.
         parts: Its parts.
-        warning: What must be read before anything else; empty for nothing.
+        warning: Text shown above everything else; empty for none.
 
     Returns:
         HTML that loads nothing from anywhere.

@@ -1,4 +1,4 @@
-"""Pictures of calibration: is a model right as often as it says?"""
+"""Plots of calibration: confidence against accuracy."""
 
 import matplotlib
 import numpy as np
@@ -40,8 +40,10 @@ def reliability_diagrams(run: Evidence) -> Picture:
         axes.bar(
             middle[known], diagram.accuracy[known], width * 0.86, color=colour, alpha=0.85, zorder=2
         )
-        axes.bar(  # how many images, along the bottom
-            *(middle, -0.16 * diagram.counts / diagram.counts.max(), width * 0.86),
+        axes.bar(  # number of images, along the bottom
+            middle,
+            -0.16 * diagram.counts / diagram.counts.max(),
+            width * 0.86,
             color=MUTED,
             alpha=0.45,
         )

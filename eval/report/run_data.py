@@ -1,4 +1,4 @@
-"""Everything that the report knows of one run, read or computed once."""
+"""The data that the report needs of one run, read or computed once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Evidence:
         config: Its configuration.
         task: Class names and the clients' class counts.
         records: Its metrics, one a round.
-        predictions: What every client's models answer after the last round.
+        predictions: Predictions of every client's models after the last round.
         scores: The same as figures.
         zero_shot: Accuracy of hand-written prompts by client; ``None`` where it is not known.
         prompts: Every trained client's own prompt, flattened.
@@ -86,7 +86,7 @@ class Evidence:
 
 
 def read_evidence(folder: Path, loader: ExperimentLoader, name: str | None = None) -> Evidence:
-    """Read a run and let its models answer once more.
+    """Read a run and predict its clients' test images again.
 
     Args:
         folder: Its directory.
@@ -131,7 +131,7 @@ def _zero_shot(experiment: Experiment, loader: ExperimentLoader) -> dict[ClientI
     try:
         reference = loader.prepare(schema().resolve(sections))
     except PFedMoAPError:
-        return None  # a reference is welcome, but no report fails for want of it
+        return None  # optional: a report does without this reference
     nobody: FederationState[Any] = FederationState(0, reference.method.init(), {})
     scores = reference.test(nobody)
     return {one.client: one.accuracy for one in scores}

@@ -27,7 +27,7 @@ from pfedmoap.methods.pfedmoap.served_experts import EXPERTS, OWNERS
 
 
 def run_part(run: Evidence) -> Part:
-    """Tell one run from its figures to its prompts."""
+    """Make the part about one run."""
     made = [
         _accuracy(run),
         _section("Learning curves", learning_curves(run)),
@@ -111,7 +111,7 @@ def _accuracy(run: Evidence) -> Section:
 
 
 def _changed(run: Evidence) -> list[str]:
-    """Warn where the models no longer answer as they did when the run was made."""
+    """Make a warning if predictions differ from those of the run's last round."""
     logged = [record["evaluation"]["mean"] for record in run.records if "evaluation" in record]
     now = summarise(run.scores).mean
     if not logged or abs(logged[-1] - now) < 1e-3:
@@ -185,7 +185,7 @@ def _traffic(run: Evidence) -> Section | None:
 
 
 def _formula(run: Evidence, name: str, size: int) -> str:
-    """Spell out the size of the arrays whose form is known."""
+    """Return the formula of the size of arrays whose form is known."""
     length = run.config["method"].get("context_length")
     width = 2 if run.config["rounds"].get("wire") == "float16" else 4
     prompt = next(iter(run.prompts.values()), None)

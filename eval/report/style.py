@@ -1,4 +1,4 @@
-"""The look of every picture: neutral on light and dark pages, safe for colour-blind readers.
+"""The style of every picture: readable on light and dark pages and by colour-blind readers.
 
 Pictures are inline SVG whose colours become CSS variables of the page, so that they follow its
 light or dark theme. Heat maps fade into the page instead of into white.
@@ -101,19 +101,19 @@ def picture(figure: Figure, caption: str) -> Picture:
 
 
 def grid(axes: Axes, axis: str = "y") -> None:
-    """Draw light rules along one axis, and no tick marks."""
+    """Draw light grid lines along one axis, without tick marks."""
     axes.grid(visible=True, axis="x" if axis == "x" else "y")
     axes.tick_params(length=0)
 
 
 def fading(colour: str) -> LinearSegmentedColormap:
-    """Make a colour map from nothing at all to a colour."""
+    """Make a colour map from transparent to a colour."""
     rgb = matplotlib.colors.to_rgb(colour)
     return LinearSegmentedColormap.from_list("fading", [(*rgb, 0.0), (*rgb, 1.0)])
 
 
 def diverging(low: str = PALETTE[1], high: str = PALETTE[0]) -> LinearSegmentedColormap:
-    """Make a colour map from one colour through nothing to another."""
+    """Make a colour map from one colour through transparent to another."""
     below, above = matplotlib.colors.to_rgb(low), matplotlib.colors.to_rgb(high)
     stops = [(0.0, (*below, 1.0)), (0.5, (*below, 0.0)), (0.5, (*above, 0.0)), (1.0, (*above, 1.0))]
     return LinearSegmentedColormap.from_list("diverging", stops)

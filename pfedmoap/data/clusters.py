@@ -177,5 +177,8 @@ def _check_group(
         logger.warning(
             "group %d of %r: %d classes have fewer training images than the group has clients "
             "(%d), so some of its clients miss a class",
-            *(group, dataset.name, scarce, members),
+            group,
+            dataset.name,
+            scarce,
+            members,
         )

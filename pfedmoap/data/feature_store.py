@@ -62,7 +62,9 @@ def read_entry(folder: Path, key: str, rows: int) -> FloatArray | None:
         changed = [name for name in actual if actual[name] != expected[name]] or ["rows"]
         logger.warning(
             "stored features %s are damaged and computed again: %s differ from %s",
-            *(folder, ", ".join(changed), DESCRIPTION),
+            folder,
+            ", ".join(changed),
+            DESCRIPTION,
         )
         return None
     return array

@@ -79,6 +79,9 @@ def draw_images(
         logger.warning(
             "data set %r: %d of %d classes (per domain) have fewer than %d training images; "
             "all of theirs are taken",
-            *(dataset.name, short, len(clients) - 1, shots),
+            dataset.name,
+            short,
+            len(clients) - 1,
+            shots,
         )
     return np.sort(np.concatenate(clients)), np.sort(np.concatenate(server))

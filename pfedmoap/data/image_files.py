@@ -187,7 +187,9 @@ def _report_duplicates(root: Path, checks: Sequence[CheckedFile], is_test: BoolA
     if count := sum(one.digest in seen for one, test in pairs if test):
         logger.warning(
             "%s: %d of %d test images are byte for byte the same as a training image",
-            *(printable(root), count, int(is_test.sum())),
+            printable(root),
+            count,
+            int(is_test.sum()),
         )
 
 

@@ -57,7 +57,9 @@ def report_divided(name: str, groups: IntArray, is_test: BoolArray) -> None:
         logger.warning(
             "%s: %d of %d groups have images for training and for testing: clients are tested on "
             "people that they have trained on",
-            *(name, len(both), len(np.unique(groups))),
+            name,
+            len(both),
+            len(np.unique(groups)),
         )
 
 
@@ -88,7 +90,8 @@ def together(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> tuple[Clie
         logger.warning(
             "%d of %d training images were moved, so that nobody's images lie with two clients; "
             "`--sampling.groups split` leaves them where the partition put them",
-            *(moved, len(used)),
+            moved,
+            len(used),
         )
     return tuple(
         ClientSplit(np.flatnonzero(owner == client), split.test)
@@ -105,7 +108,8 @@ def report_shared(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> None:
         logger.warning(
             "%d of %d groups have training images with several clients: each client protects its "
             "own part of them, and the budgets of these clients add up",
-            *(shared, len(clients)),
+            shared,
+            len(clients),
         )
 
 

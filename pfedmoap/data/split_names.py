@@ -18,14 +18,36 @@ _ROLES: Mapping[Role, tuple[str, ...]] = {
     "train": ("train", "training", "trn", "trainval"),
     "test": ("test", "testing", "tst"),
     "validation": (
-        *("val", "valid", "validation", "validate", "dev", "development"),
-        *("eval", "evaluation", "holdout", "heldout"),
+        "val",
+        "valid",
+        "validation",
+        "validate",
+        "dev",
+        "development",
+        "eval",
+        "evaluation",
+        "holdout",
+        "heldout",
     ),
 }
 _FILLERS = frozenset(
     (
-        *("set", "sets", "data", "dataset", "split", "part", "fold", "folder", "seg"),
-        *("images", "image", "imgs", "img", "pictures", "photos", "samples"),
+        "set",
+        "sets",
+        "data",
+        "dataset",
+        "split",
+        "part",
+        "fold",
+        "folder",
+        "seg",
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "pictures",
+        "photos",
+        "samples",
     )
 )
 

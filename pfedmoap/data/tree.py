@@ -119,7 +119,8 @@ def _undivided(
     if named := roles_of({file.domain for file in files if file.domain}):
         logger.warning(
             "%s: %s are taken for domains, as the layout asks: images of each are trained on",
-            *(printable(root), _listed(named)),
+            printable(root),
+            _listed(named),
         )
     return files
 
@@ -146,7 +147,9 @@ def _divided(
         logger.warning(
             "%s: %d images lie right in a part of the division, without a class, and are not "
             "used, such as %s",
-            *(printable(root), len(unlabelled), printable(min(unlabelled))),
+            printable(root),
+            len(unlabelled),
+            printable(min(unlabelled)),
         )
     drawn = bool(unlabelled) and set(uses.values()) == {"train"}  # what to test on has no classes
     if not drawn:
@@ -196,5 +199,7 @@ def _report_misplaced(root: Path, paths: Paths) -> None:
     if paths:
         logger.warning(
             "%s: %d images lie at another depth of the tree and are not used, such as %s",
-            *(printable(root), len(paths), printable(paths[0])),
+            printable(root),
+            len(paths),
+            printable(paths[0]),
         )

@@ -52,12 +52,16 @@ def _report(root: Path, others: Counter[str], empty: list[str]) -> None:
         more = ", ..." if len(others) > MOST_NAMED else ""
         logger.warning(
             "%s: %d files that are no images are passed over (%s)",
-            *(printable(root), others.total(), printable(kinds) + more),
+            printable(root),
+            others.total(),
+            printable(kinds) + more,
         )
     if empty:
         shown = ", ".join(map(printable, empty[:MOST_NAMED]))
         more = ", ..." if len(empty) > MOST_NAMED else ""
         logger.warning(
             "%s: %d folders hold no image, so that no class comes of them: %s",
-            *(printable(root), len(empty), shown + more),
+            printable(root),
+            len(empty),
+            shown + more,
         )

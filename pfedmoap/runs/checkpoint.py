@@ -61,7 +61,11 @@ def write_states(
         if file in kept or file not in before.files
     }
     return Manifest(
-        *(checkpoint.round, server, clients, checkpoint.charges, checkpoint.privacy),
+        checkpoint.round,
+        server,
+        clients,
+        checkpoint.charges,
+        checkpoint.privacy,
         sha256={**sums, **written},
         lines=before.lines,
     )

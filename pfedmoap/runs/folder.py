@@ -22,8 +22,14 @@ from pfedmoap.storage.own_files import (
 )
 
 TOP_FILES = (
-    *("config.json", "task.json", "metrics.jsonl", FILE, PREVIOUS, "per_client.csv"),
-    *("privacy.json", "generalisation.json"),
+    "config.json",
+    "task.json",
+    "metrics.jsonl",
+    FILE,
+    PREVIOUS,
+    "per_client.csv",
+    "privacy.json",
+    "generalisation.json",
 )
 FOLDERS = ("server", "clients", "ledgers", PRIVATE)
 

@@ -68,7 +68,10 @@ def prv_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
     logger.warning(
         "the PRV accountant cannot handle noise multiplier %.3g, sample rate %g, %d steps and "
         "delta %g; accounting with RDP instead, which is looser but holds",
-        *(noise_multiplier, sample_rate, steps, delta),
+        noise_multiplier,
+        sample_rate,
+        steps,
+        delta,
     )
     return rdp_epsilon(noise_multiplier, sample_rate, steps, delta)
 

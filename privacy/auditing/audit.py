@@ -131,7 +131,11 @@ class Audit:
         """The canaries, the same for every audited mechanism."""
         backbone, draws = self.method.setting.backbone, Randomness(self.seed)
         images = craft_canaries(
-            *(self._encoder, backbone.logit_scale, self._start, backbone.embed_dim, self.canaries),
+            self._encoder,
+            backbone.logit_scale,
+            self._start,
+            backbone.embed_dim,
+            self.canaries,
             draws.stream("canaries"),
         )
         rows = directions(self.gradient_canaries, self._start.numel(), draws.stream("directions"))
@@ -212,7 +216,9 @@ class Audit:
         return Evidence(
             views=(
                 _scores(
-                    *("image canaries", "uploads", [images[c] for c in clients]),
+                    "image canaries",
+                    "uploads",
+                    [images[c] for c in clients],
                     [hidden.images_in[c] for c in clients],
                 ),
                 _scores("gradient canaries", "uploads", [rows[c] for c in clients], coins),

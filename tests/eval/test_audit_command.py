@@ -9,9 +9,22 @@ from eval.choices import schema
 from eval.commands import audit, train
 
 SMALL = [
-    *("--method", "promptfl", "--method.context_length", "4"),
-    *("--audit_clients", "2", "--audit_rounds", "2", "--canaries", "4"),
-    *("--gradient_canaries", "40", "--members", "3", "--backbone.device", "cpu"),
+    "--method",
+    "promptfl",
+    "--method.context_length",
+    "4",
+    "--audit_clients",
+    "2",
+    "--audit_rounds",
+    "2",
+    "--canaries",
+    "4",
+    "--gradient_canaries",
+    "40",
+    "--members",
+    "3",
+    "--backbone.device",
+    "cpu",
 ]
 
 
@@ -63,10 +76,29 @@ def test_a_runs_own_options_are_audited_and_the_record_lies_in_it(tmp_path, cach
     run = tmp_path / "run"
     train.main(
         [
-            *("--method", "promptfl", "--method.context_length", "4", "--partition", "iid"),
-            *("--partition.clients", "3", "--rounds.rounds", "2", "--training.epochs", "1"),
-            *("--privacy", "release", "--privacy.epsilon", "5", "--quiet", "true"),
-            *("--backbone.device", "cpu", *cache, "--out", str(run)),
+            "--method",
+            "promptfl",
+            "--method.context_length",
+            "4",
+            "--partition",
+            "iid",
+            "--partition.clients",
+            "3",
+            "--rounds.rounds",
+            "2",
+            "--training.epochs",
+            "1",
+            "--privacy",
+            "release",
+            "--privacy.epsilon",
+            "5",
+            "--quiet",
+            "true",
+            "--backbone.device",
+            "cpu",
+            *cache,
+            "--out",
+            str(run),
         ]
     )
     audit.main([str(run), "--audit_clients", "2", "--canaries", "4", "--members", "3"])

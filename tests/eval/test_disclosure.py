@@ -8,8 +8,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = (
-    *("--data", "digits", "--partition", "iid", "--partition.clients", "2"),
-    *("--sampling.shots", "2", "--sampling.server_shots", "2"),
+    "--data",
+    "digits",
+    "--partition",
+    "iid",
+    "--partition.clients",
+    "2",
+    "--sampling.shots",
+    "2",
+    "--sampling.server_shots",
+    "2",
 )
 
 

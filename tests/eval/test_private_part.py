@@ -21,9 +21,24 @@ from pfedmoap.wire.messages import ClientId
 from privacy.ledgers.ledger import LOCK
 
 SMALL = (
-    *("--partition", "dirichlet", "--partition.clients", "3", "--partition.alpha", "0.5"),
-    *("--sampling.shots", "4", "--training.epochs", "1", "--quiet", "true"),
-    *("--rounds.rounds", "2", "--rounds.evaluate_every", "2", "--backbone.device", "cpu"),
+    "--partition",
+    "dirichlet",
+    "--partition.clients",
+    "3",
+    "--partition.alpha",
+    "0.5",
+    "--sampling.shots",
+    "4",
+    "--training.epochs",
+    "1",
+    "--quiet",
+    "true",
+    "--rounds.rounds",
+    "2",
+    "--rounds.evaluate_every",
+    "2",
+    "--backbone.device",
+    "cpu",
 )
 FAMILIES = {
     "pfedmoap": ("dpsgd", ("--method.context_length", "2", "--method.experts", "1")),
@@ -148,9 +163,21 @@ def test_a_secret_cohort_is_in_no_public_file(cache, tmp_path):
 @pytest.mark.parametrize("mode", ["dpsgd", "release", "central", "none"])
 def test_clients_without_images_stop_no_private_run(mode, cache, tmp_path, capsys):
     options = (
-        *(*SMALL[SMALL.index("--training.epochs") :], "--sampling.shots", "1"),  # ten images
-        *("--partition", "iid", "--partition.clients", "12", "--method", "promptfl"),
-        *("--method.context_length", "2", "--privacy", mode, "--features.cache", cache),
+        *SMALL[SMALL.index("--training.epochs") :],
+        "--sampling.shots",
+        "1",  # ten images
+        "--partition",
+        "iid",
+        "--partition.clients",
+        "12",
+        "--method",
+        "promptfl",
+        "--method.context_length",
+        "2",
+        "--privacy",
+        mode,
+        "--features.cache",
+        cache,
     )
     if mode == "none":
         with pytest.raises(SystemExit):

@@ -10,10 +10,26 @@ from eval.promise import promised, spent, spent_epsilon
 from pfedmoap.errors import RunError
 
 SMALL = (
-    *("--partition", "iid", "--partition.clients", "2", "--sampling.shots", "4"),
-    *("--method.context_length", "2", "--method.experts", "1"),
-    *("--training.epochs", "1", "--rounds.rounds", "2", "--rounds.evaluate_every", "2"),
-    *("--quiet", "true", "--backbone.device", "cpu"),
+    "--partition",
+    "iid",
+    "--partition.clients",
+    "2",
+    "--sampling.shots",
+    "4",
+    "--method.context_length",
+    "2",
+    "--method.experts",
+    "1",
+    "--training.epochs",
+    "1",
+    "--rounds.rounds",
+    "2",
+    "--rounds.evaluate_every",
+    "2",
+    "--quiet",
+    "true",
+    "--backbone.device",
+    "cpu",
 )
 
 

@@ -27,8 +27,13 @@ from pfedmoap.wire.messages import ClientId
 from tests.helpers.runs import small
 
 SECTIONS = (
-    *("Accuracy by client", "Learning curves", "Who holds what", "What the mixture does"),
-    *("Map of prompts", "Calibration", "Traffic"),
+    "Accuracy by client",
+    "Learning curves",
+    "Who holds what",
+    "What the mixture does",
+    "Map of prompts",
+    "Calibration",
+    "Traffic",
 )
 
 

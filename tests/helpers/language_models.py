@@ -11,10 +11,8 @@ import torch
 from pfedmoap.models.language.model import FrozenLM
 from pfedmoap.seeding import generator
 
-WORDS = (
-    *("Question", "Answer", ":", "?", ".", "the", "a", "is", "of", "colour", "what", "yes", "no"),
-    *("red", "green", "blue", "grass", "sky", "fire"),
-)
+_SENTENCES = "Question Answer : ? . the a is of colour what yes no red green blue grass sky fire"
+WORDS = tuple(_SENTENCES.split())
 FAMILIES = ("gpt2", "opt", "llama")
 SIZES: dict[str, Any] = {"vocab_size": 32, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 

@@ -76,8 +76,14 @@ def test_a_round_of_any_mode_keeps_no_memory(tower, form):
 
         def play(round, run=run, privatizer=privatizer):
             result = run_round(
-                *(method, run["state"], sorted(data), round, data, run["local_states"]),
-                *(InProcess(), privatizer),
+                method,
+                run["state"],
+                sorted(data),
+                round,
+                data,
+                run["local_states"],
+                InProcess(),
+                privatizer,
             )
             run.update(
                 state=result.state, local_states={**run["local_states"], **result.local_states}

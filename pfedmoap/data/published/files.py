@@ -170,7 +170,10 @@ def _report_doubles(folder: Path, images: Sequence[ListedImage], ends: Sequence[
     if doubles:
         logger.warning(
             "%s: %d of %d test images are byte for byte the same as a training image, such as %s",
-            *(folder, len(doubles), sum(image.is_test for image in images), doubles[0]),
+            folder,
+            len(doubles),
+            sum(image.is_test for image in images),
+            doubles[0],
         )
 
 

@@ -65,8 +65,17 @@ COUNTS = ("one", "two", "three", "four")
 SIZES = ("small", "large")
 
 SEEN_STYLES = (
-    *("photo", "sketch", "negative", "blurry", "pixelated", "noisy"),
-    *("dark", "faded", "gray", "swapped", "flipped"),
+    "photo",
+    "sketch",
+    "negative",
+    "blurry",
+    "pixelated",
+    "noisy",
+    "dark",
+    "faded",
+    "gray",
+    "swapped",
+    "flipped",
 )
 """The styles that pretraining draws and names in captions."""
 

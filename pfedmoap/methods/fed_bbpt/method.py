@@ -218,7 +218,10 @@ class FedBBPT:
         if trained.steps < self.steps and len(task.data):
             logger.warning(
                 "client %d stopped after %d of %d steps in round %d: its query budget is spent",
-                *(client, trained.steps, self.steps, round),
+                client,
+                trained.steps,
+                self.steps,
+                round,
             )
         bill = self._budget.bill(task.local, usage.queries, steps * self._price)
         costs = {"steps": trained.steps, **asdict(usage)}

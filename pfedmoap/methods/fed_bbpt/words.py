@@ -23,12 +23,13 @@ from pfedmoap.models.blackbox.interface import (
 )
 
 FIRST_WORDS = "a photo of a"
-VOCABULARY = (
-    *("a", "an", "the", "of", "in", "on", "with", "one", "this", "my"),
-    *("photo", "picture", "image", "drawing", "sketch", "painting", "rendering", "scan"),
-    *("bright", "dark", "blurry", "noisy", "clean", "grey", "colourful", "negative"),
-    *("small", "large", "simple", "strange"),
-)
+_WORDS = """
+a an the of in on with one this my
+photo picture image drawing sketch painting rendering scan
+bright dark blurry noisy clean grey colourful negative
+small large simple strange
+"""
+VOCABULARY = tuple(_WORDS.split())
 START_LOGIT = 2.0  # of the initial words; that of the others is 0
 
 

@@ -16,9 +16,22 @@ from pfedmoap.models.language.question import Question
 from pfedmoap.models.language.scoring import ANSWER, KINDS, TOKENS
 
 UNTELLING = (
-    *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"),
-    *("id2label", "label2id", "pad_token_id", "task_specific_params", "use_cache"),
-    *("attention_dropout", "attn_pdrop", "dropout", "embd_pdrop", "hidden_dropout", "resid_pdrop"),
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "id2label",
+    "label2id",
+    "pad_token_id",
+    "task_specific_params",
+    "use_cache",
+    "attention_dropout",
+    "attn_pdrop",
+    "dropout",
+    "embd_pdrop",
+    "hidden_dropout",
+    "resid_pdrop",
 )
 """Entries of a configuration that change no answer, or whose effect the weights show."""
 

@@ -179,7 +179,11 @@ def test_differences_of_global_models_are_paired_by_seed(cache: Path, tmp_path: 
 def test_every_form_of_the_table(whole: Results, tmp_path: Path):
     write_tables(whole, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {
-        *("table.csv", "table.md", "table.tex", "curves.csv", "clients.csv")
+        "table.csv",
+        "table.md",
+        "table.tex",
+        "curves.csv",
+        "clients.csv",
     }
     text = markdown(whole)
     rows = [line for line in text.splitlines() if line.startswith("|")]

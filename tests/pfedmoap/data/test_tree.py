@@ -95,7 +95,9 @@ def test_what_is_ambiguous_is_refused_and_the_layout_says_what_is_meant(tmp_path
         ImageFolder(str(tmp_path)).read()
     assert parts_of(tmp_path, layout="splits") == {"train": {"train"}, "test": {"test"}}
     assert ImageFolder(str(tmp_path), layout="domains").read().domain_names == (
-        *("sketch", "test", "train"),
+        "sketch",
+        "test",
+        "train",
     )
     assert "test/, train/ are taken for domains" in caplog.text
     put(tmp_path / "b", *(f"{part}/{name}" for part in ("val", "test") for name in CLASSES))

@@ -121,8 +121,14 @@ def test_less_noise_more_sampling_and_more_steps_all_cost_more():
     costs = [
         sampled_gaussian_epsilon("pld", noise, rate, steps, 1e-5)
         for noise, rate, steps in (
-            *((4.0, 0.1, 50), (2.0, 0.1, 50), (2.0, 0.2, 50), (2.0, 0.2, 100)),
-            *((0.5, 0.2, 100), (0.5, 1.0, 100), (0.01, 1.0, 100), (0.01, 1.0, 101)),
+            (4.0, 0.1, 50),
+            (2.0, 0.1, 50),
+            (2.0, 0.2, 50),
+            (2.0, 0.2, 100),
+            (0.5, 0.2, 100),
+            (0.5, 1.0, 100),
+            (0.01, 1.0, 100),
+            (0.01, 1.0, 101),
         )
     ]
     assert sorted(set(costs)) == costs

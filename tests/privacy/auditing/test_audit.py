@@ -52,7 +52,9 @@ def audit(setting):
     }
     members, others = ({c: part[i] for c, part in parts.items()} for i in (0, 1))
     return Audit(
-        *(method, members, others),
+        method,
+        members,
+        others,
         rounds=2,
         canaries=16,
         gradient_canaries=20,
@@ -84,7 +86,7 @@ def test_noise_that_shrinks_with_the_batch_drifts(step):
     fewer = broken_variants(REAL, {client: size - 1 for client, size in SIZES.items()}, 1.0)
     name = "divided by the data set's size"
     found = pull_of_one(
-        *(broken[name], REAL.noise_multiplier, REAL.normaliser, step), beside=fewer[name]
+        broken[name], REAL.noise_multiplier, REAL.normaliser, step, beside=fewer[name]
     )
     assert found.drift == pytest.approx(3 / 2 - 1, rel=1e-3)  # of the client with 3 examples
 
@@ -172,7 +174,10 @@ def test_the_table_flags_the_broken_and_only_them(audit):
     assert min(small.sizes.values()) > 22  # above the normaliser: divided by it, noise is weak
     verdicts = list(audit_all(small, options, PlannedTraining(2, 1, 16)))
     assert [verdict.name for verdict in verdicts if verdict.sound] == [
-        *("no privacy", "release", "joint", "decoupled")
+        "no privacy",
+        "release",
+        "joint",
+        "decoupled",
     ]
     assert len(verdicts) == 16
     wrong = [(v.name, v.seen_in) for v in verdicts if v.flagged == v.sound and v.claimed < math.inf]

@@ -31,8 +31,16 @@ CLIENTS = tuple(SIZES)
 PLAN = PlannedTraining(3, 1, 3, clients=CLIENTS, participation=0.5)
 EVERYBODY = replace(PLAN, participation=1.0)
 AVERAGING = {
-    *("promptfl", "promptfl_ft", "fedprox", "fedper", "fedpgp", "fedotp"),
-    *("fedavg_pt", "fedprox_pt", "fedopt_pt", "fed_bbpt"),
+    "promptfl",
+    "promptfl_ft",
+    "fedprox",
+    "fedper",
+    "fedpgp",
+    "fedotp",
+    "fedavg_pt",
+    "fedprox_pt",
+    "fedopt_pt",
+    "fed_bbpt",
 }
 
 

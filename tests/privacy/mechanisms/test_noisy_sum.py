@@ -126,7 +126,10 @@ def upload(randomness):
     """A client's upload under `release`, and the clipped move that the noise hides in it."""
     privacy = UploadPrivacy(
         Ledgers(Budget(1.0, {}, lambda units: units / 100, 1), None),
-        *(NOISE, RADIUS, "withheld", randomness),
+        NOISE,
+        RADIUS,
+        "withheld",
+        randomness,
         statement={},
     )
     move = torch.linspace(-1, 2, 16).view(4, 4)

@@ -35,7 +35,9 @@ def write(tree, root, each=3, between="") -> None:
             for image in range(each):
                 photograph(
                     root / folders[0] / between / folder / f"frame_{image:04d}.jpg",
-                    *(number, label, image),
+                    number,
+                    label,
+                    image,
                 )
 
 

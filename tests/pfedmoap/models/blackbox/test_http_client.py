@@ -250,8 +250,13 @@ def test_a_slow_sender_gives_its_place_back(question):
 @pytest.mark.parametrize(
     "url",
     [
-        *("127.0.0.1:80", "ftp://host", "http://", "http://host?key=1"),
-        *("http://127.0.0.1:99999", "http://127.0.0.1:http", "http://[::1"),
+        "127.0.0.1:80",
+        "ftp://host",
+        "http://",
+        "http://host?key=1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:http",
+        "http://[::1",
     ],
 )
 def test_addresses_are_checked(url):
