@@ -1,15 +1,15 @@
 """Read what clients have spent of their privacy budgets, by run and in total."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import ClientId
-from privacy.ledgers.composition import total_epsilon
+from privacy.ledgers.composition import refuse_different_units, total_epsilon
 from privacy.ledgers.ledger import read_run_id
-from privacy.ledgers.ledger_file import NAME, THIS_RUN, Account, read_accounts
+from privacy.ledgers.ledger_file import THIS_RUN, Account, read_folder
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def find_ledgers(path: Path) -> Place:
         shared = RunDirectory(path).config.get("privacy", {}).get("ledgers")
         folder = own if shared is None else Path(shared).expanduser()
         run = THIS_RUN if shared is None else read_run_id(own)
-    if not folder.is_dir() or not _clients(folder):
+    if not any(read_folder(folder).values()):
         raise RunError(
             f"{path} has no ledgers ({folder} holds none); expected the folder of a private run "
             "that has begun, or one that was given as --privacy.ledgers"
@@ -85,11 +85,14 @@ def read_statements(
         delta: Delta of the totals; ``None`` takes that of each client's last run.
 
     Raises:
-        PrivacyError: A ledger is damaged, or its runs have no common total.
+        PrivacyError: A ledger is damaged, or the runs of the folder have no common total.
     """
+    ledgers = read_folder(folder)
+    refuse_different_units(chain.from_iterable(ledgers.values()))
     return tuple(
-        _statement(client, read_accounts(folder / f"{client:04d}.json", client), epsilon, delta)
-        for client in _clients(folder)
+        _statement(client, accounts, epsilon, delta)
+        for client, accounts in ledgers.items()
+        if accounts
     )
 
 
@@ -106,8 +109,3 @@ def _statement(
         accounts[-1].epsilon if epsilon is None else epsilon,
         at,
     )
-
-
-def _clients(folder: Path) -> Sequence[ClientId]:
-    found = (NAME.fullmatch(file.name) for file in folder.iterdir())
-    return sorted(ClientId(int(match[1])) for match in found if match)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pfedmoap.client.privatizer import HasPrivacyAnalysis, Mode, PlannedTraining
+from pfedmoap.client.privatizer import Mode, PlannedTraining
 from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.errors import PrivacyError
 from privacy import statements
 from privacy.accounting.epsilon import (
@@ -170,7 +171,9 @@ class DPSGD:
     def _mode(self, method: AnyMethod) -> Mode:
         if self.mode is None:
             return (
-                "decoupled" if refusal(method, "decoupled") is None else permitted(method, "joint")
+                "decoupled"
+                if gap_in_analysis(method, "decoupled") is None
+                else permitted(method, "joint")
             )
         return permitted(method, self.mode)
 
@@ -243,20 +246,13 @@ class Release:
         )
 
 
-def refusal(method: AnyMethod, mode: Mode) -> str | None:
-    """Say why a method cannot be trained under a mode; ``None`` where the guarantee holds."""
-    if not isinstance(method, HasPrivacyAnalysis):
-        return "nobody has analysed this method under differential privacy"
-    return method.privacy_gap(mode)
-
-
 def permitted(method: AnyMethod, mode: Mode) -> Mode:
     """Return the mode.
 
     Raises:
         PrivacyError: The guarantee would be void; the message says why.
     """
-    reason = refusal(method, mode)
+    reason = gap_in_analysis(method, mode)
     if reason is not None:
         raise PrivacyError(f"{type(method).__name__} cannot be trained in mode {mode!r}: {reason}")
     return mode

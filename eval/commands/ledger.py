@@ -38,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(_table(statements, place.run, f"ledgers in {place.folder}"))
     totals = [statement.total for statement in statements]
     shown = ", ".join(sorted({f"{statement.delta:g}" for statement in statements}))
+    everybody = all(statement.client < 0 for statement in statements)
+    who = "one account for all clients" if everybody else f"{len(statements)} clients"
     console.print(
-        f"{len(statements)} clients; together they cost at most epsilon {max(totals):.4g} for any "
-        f"of them, at delta {shown}"
+        f"{who}; together the runs cost at most epsilon {max(totals):.4g} for any of them, at "
+        f"delta {shown}"
     )
 
 

@@ -6,7 +6,7 @@ import torch
 
 from eval.contract.federation import SmallFederation
 from eval.contract.requirements import require, require_same
-from pfedmoap.client.privatizer import HasPrivacyAnalysis
+from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.wire.messages import ClientId, Update
 
 _TOLERANCE = 1e-4  # of float32 sums in another order
@@ -15,7 +15,7 @@ _TOLERANCE = 1e-4  # of float32 sums in another order
 def a_method_for_central_privacy_sees_uploads_through_their_mean(world: SmallFederation) -> None:
     """One upload that equals the mean, from any client, gives the same state as all uploads."""
     method = world.method
-    if not isinstance(method, HasPrivacyAnalysis) or method.privacy_gap("central") is not None:
+    if gap_in_analysis(method, "central") is not None:
         return
     state, _, results = world.rounds(2)
     downloads = method.plan(state, world.clients, 3)

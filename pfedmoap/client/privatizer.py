@@ -137,7 +137,11 @@ class Privatizer(Protocol):
 
 @runtime_checkable
 class HasPrivacyAnalysis(Protocol):
-    """A method that states which privacy modes cover its uploads."""
+    """A method that states which privacy modes cover its uploads.
+
+    Call `pfedmoap.contract.privacy_analysis.gap_in_analysis`, which also refuses an analysis that
+    is inherited and does not cover what a subclass replaces.
+    """
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Return why a mode would void the guarantee; ``None`` if it holds."""
@@ -172,14 +176,6 @@ def gap_of_averaging(mode: Mode) -> str | None:
     on the aggregate: noise on the mean covers everything that is sent.
     """
     return None if mode == "central" else gap_of_one_phase(mode)
-
-
-def gap_of_the_unknown(base: type) -> str:
-    """Implement `HasPrivacyAnalysis.privacy_gap` if a method replaces `train` of its base."""
-    return (
-        f"it replaces `train` of {base.__name__}, whose analysis does not cover what it does "
-        "instead: give the method a privacy_gap of its own"
-    )
 
 
 class NoPrivacy:

@@ -16,7 +16,6 @@ from pfedmoap.client.privatizer import (
     Privatizer,
     gap_of_averaging,
     gap_of_one_phase,
-    gap_of_the_unknown,
 )
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
@@ -59,8 +58,6 @@ class AveragedPrompt:
     def privacy_gap(self, mode: Mode) -> str | None:
         """See `HasPrivacyAnalysis`: private steps train all parameters, and the server averages."""
         kind = type(self)
-        if kind.train is not AveragedPrompt.train:
-            return gap_of_the_unknown(AveragedPrompt)
         ours = (kind.plan, kind.aggregate) == (AveragedPrompt.plan, AveragedPrompt.aggregate)
         return gap_of_averaging(mode) if ours else gap_of_one_phase(mode)
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ClientResult, Prediction
 from pfedmoap.errors import ConfigError
@@ -57,6 +58,10 @@ class FedAMP(AveragedPrompt):
                 f"fedamp needs sigma > 0, 0 < step <= 1 and proximal >= 0, got sigma {self.sigma}, "
                 f"step {self.step} and proximal {self.proximal}"
             )
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """The pull to the cloud sees no data; the server pairs uploads, and does not average."""
+        return super().privacy_gap(mode)
 
     def init(self) -> Arrays:
         """Start from one initial prompt and no clients' prompts."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.contract.tasks import ArraySpec
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -39,6 +40,10 @@ class FedPer(AveragedPrompt):
                 f"{self.context_length}, got {self.local_vectors}; `promptfl` shares all vectors "
                 "and `local_coop` none"
             )
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Both parts of the prompt are in the private step; one is uploaded."""
+        return super().privacy_gap(mode)
 
     @property
     def uploads(self) -> dict[str, ArraySpec]:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.contract.tasks import Prediction
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -84,6 +85,10 @@ class FedPGP(AveragedPrompt):
             raise ConfigError(
                 f"fedpgp needs mu >= 0 and temperature > 0, got {self.mu} and {self.temperature}"
             )
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """All parts are in the private step; the contrast is a term of each example's loss."""
+        return super().privacy_gap(mode)
 
     @cached_property
     def own(self) -> Arrays:

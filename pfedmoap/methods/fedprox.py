@@ -11,6 +11,7 @@ that code's 0.5.
 
 from dataclasses import dataclass, replace
 
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.prompts.tuning import PromptProblem
@@ -30,6 +31,10 @@ class FedProx(AveragedPrompt):
     def __post_init__(self) -> None:
         if self.mu < 0:
             raise ConfigError(f"mu must be 0 or more, got {self.mu}")
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """The pull to the global prompt sees no data."""
+        return super().privacy_gap(mode)
 
     def problem(self, start: Arrays) -> PromptProblem:
         """Add a proximal term around the prompt that was sent."""

@@ -13,6 +13,7 @@ moves no prompt that is where it was sent, so that prompts without use stay exac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.prompt_set import PromptSet
@@ -35,6 +36,10 @@ class FedProxPT(PromptSet):
         if self.mu < 0:
             raise ConfigError(f"mu must be 0 or more, got {self.mu}")
         super().__post_init__()
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """The pull to the global set sees no data."""
+        return super().privacy_gap(mode)
 
     def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:
         """Add a proximal term around the set that was sent."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_the_unknown
+from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompts.set_elements import Initial, Modality
@@ -68,8 +68,6 @@ class PromptSet:
     def privacy_gap(self, mode: Mode) -> str | None:
         """See `HasPrivacyAnalysis`: votes have no per-example gradient; most servers average."""
         kind = type(self)
-        if kind.train is not PromptSet.train:
-            return gap_of_the_unknown(PromptSet)
         ours = (kind.plan, kind.aggregate) == (PromptSet.plan, PromptSet.aggregate)
         return None if mode == "central" and ours else self.sets.privacy_gap(mode)
 

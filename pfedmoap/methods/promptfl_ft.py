@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pfedmoap.client.privatizer import Privatizer
+from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.contract.tasks import ClientTask, Prediction
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -42,6 +42,10 @@ class PromptFLFineTuned(AveragedPrompt):
                 f"fine_tune_epochs must be at least 1, got {self.fine_tune_epochs}; "
                 "without fine-tuning use the method `promptfl`"
             )
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Rounds are those of the base; the tuned copy is never uploaded."""
+        return super().privacy_gap(mode)
 
     def personalise(
         self, tasks: Sequence[ClientTask], privatizer: Privatizer

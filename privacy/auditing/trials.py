@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining, Privatizer
+from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.errors import PrivacyError
 from privacy.auditing.audit import Audit, Evidence
 from privacy.auditing.audit_table import Verdict
@@ -20,7 +21,7 @@ from privacy.ledgers.ledger import Ledgers
 from privacy.mechanisms.mechanism import Mechanism, SampledGaussian
 from privacy.mechanisms.sgd import StepPrivacy
 from privacy.mechanisms.upload import UploadPrivacy
-from privacy.options import DPSGD, Release, refusal
+from privacy.options import DPSGD, Release
 
 P = TypeVar("P", StepPrivacy, UploadPrivacy)
 
@@ -41,7 +42,7 @@ def audit_all(
     """
     yield _judge(audit, "no privacy", NoPrivacy(), options.delta, sound=True)
     release = Release(options.epsilon, options.delta) if isinstance(options, DPSGD) else options
-    if isinstance(options, Release) or refusal(audit.method, "release") is None:
+    if isinstance(options, Release) or gap_in_analysis(audit.method, "release") is None:
         yield from _uploads(audit, release, planned)
     if isinstance(options, DPSGD):
         yield from _steps(audit, options, planned)
@@ -79,7 +80,7 @@ def _steps(audit: Audit, options: DPSGD, planned: PlannedTraining) -> Iterator[V
         return replace(verdict, pull=_pull(tap, real, beside))
 
     known: tuple[Literal["joint", "decoupled"], ...] = ("joint", "decoupled")
-    modes = [mode for mode in known if refusal(method, mode) is None]
+    modes = [mode for mode in known if gap_in_analysis(method, mode) is None]
     if not modes:
         options.privatizer(method, planned, None)  # raises, and says why
     reals = {mode: replace(options, mode=mode).privatizer(method, planned, None) for mode in modes}

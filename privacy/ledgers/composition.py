@@ -1,6 +1,6 @@
 """What runs with different mechanisms on the same people cost together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple, get_args
 
@@ -55,14 +55,29 @@ def composed_accounts(accounts: Sequence[Account], delta: float) -> float:
     Raises:
         PrivacyError: They do not protect the same unit, so that they have no common total.
     """
+    refuse_different_units(accounts)
+    return composed_epsilon(tuple(_steps(account) for account in accounts), delta)
+
+
+def refuse_different_units(accounts: Iterable[Account]) -> None:
+    """Refuse to add up runs that protect different units.
+
+    That they are in ledgers of different clients does not make them apart: a mean that the server
+    noises is in one ledger that stands for all clients.
+
+    Args:
+        accounts: What each run has charged, to one client or to all that share a folder.
+
+    Raises:
+        PrivacyError: They have no common total.
+    """
     units = sorted({unit_of(account.mechanism) for account in accounts})
     if len(units) > 1:
         raise PrivacyError(
-            f"a ledger holds runs that protect different units ({', '.join(units)}): they have no "
-            "common total. Keep their ledgers in different folders (privacy.ledgers), and report "
-            "both budgets"
+            "the ledgers hold runs that protect different units "
+            f"({'; '.join(units)}): they have no common total. Keep their ledgers in different "
+            "folders (privacy.ledgers), and report both budgets"
         )
-    return composed_epsilon(tuple(_steps(account) for account in accounts), delta)
 
 
 @lru_cache(maxsize=4096)

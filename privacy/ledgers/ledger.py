@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from pfedmoap.storage.locks import locked
 from pfedmoap.storage.own_files import remove_files
 from pfedmoap.storage.strict_json import fields, read_strict, text
 from pfedmoap.wire.messages import ClientId
-from privacy.ledgers.composition import composed_accounts
+from privacy.ledgers.composition import composed_accounts, refuse_different_units
 from privacy.ledgers.ledger_file import (
     NAME,
     THIS_RUN,
     Account,
     Charge,
+    file_of,
     read_accounts,
+    read_folder,
     write_accounts,
 )
 
@@ -57,7 +60,7 @@ class Ledgers:
 
     Several runs on the same people keep their ledgers in one shared folder. **The folder is the
     identity**: client 3 of every run that names it is taken for the same person. All their runs
-    together then stay within the budget of each.
+    together then stay within the budget of each, and all protect the same unit.
 
     **Not covered**: runs on the same data that keep their ledgers elsewhere. They add up, too, and
     only the data's owner can keep that account.
@@ -75,6 +78,7 @@ class Ledgers:
     _memory: dict[ClientId, tuple[Account, ...]] = field(default_factory=dict)
     _id: str | None = None
     _checked: bool = False
+    _has_charged: bool = False
     _holds: int = 0
 
     @property
@@ -113,10 +117,12 @@ class Ledgers:
             suffice; then nothing is charged.
 
         Raises:
-            PrivacyError: The ledger is damaged, or another client's or mechanism's.
+            PrivacyError: The ledger is damaged, or another client's or mechanism's; or the folder
+                holds any client's charges by runs that protect another unit.
         """
         with self.locked():
             accounts = self.accounts(client)
+            self._refuse_other_units()
             run = self._run_id()
             mine = next((a for a in accounts if a.run == run), self._new_account(run))
             others = tuple(account for account in accounts if account.run != run)
@@ -126,6 +132,7 @@ class Ledgers:
             if not spent <= self.budget.epsilon:
                 return None
             self._write(client, (*others, mine.charged(Charge(round, units, spent))))
+            self._has_charged = True
             return spent
 
     def spent(self, client: ClientId) -> float:
@@ -193,6 +200,16 @@ class Ledgers:
                 )
         return found
 
+    def _refuse_other_units(self) -> None:
+        """Look at every ledger of a shared folder, whoever it is kept for.
+
+        Once is enough: after the first charge others see ours, under the same lock, and refuse.
+        """
+        if self.shared is None or self._has_charged:
+            return
+        others = chain.from_iterable(read_folder(self.shared).values())
+        refuse_different_units((*others, self._new_account("")))
+
     def _total(self, accounts: tuple[Account, ...]) -> float:
         mechanism = dict(self.budget.mechanism)
         if all(account.mechanism == mechanism for account in accounts):
@@ -226,7 +243,7 @@ class Ledgers:
 
     def _file(self, client: ClientId) -> Path:
         assert self.place is not None  # in memory there are no files
-        return self.place / f"{client:04d}.json"
+        return file_of(self.place, client)
 
 
 def read_run_id(folder: Path) -> str | None:

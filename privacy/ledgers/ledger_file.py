@@ -93,6 +93,23 @@ def read_accounts(file: Path, client: ClientId) -> tuple[Account, ...]:
     return accounts
 
 
+def read_folder(folder: Path) -> dict[ClientId, tuple[Account, ...]]:
+    """Read all ledgers of a folder, by client; empty where there is no folder.
+
+    Raises:
+        PrivacyError: One is damaged, or another client's than its name says.
+    """
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = (NAME.fullmatch(file.name) for file in files)
+    clients = sorted({ClientId(int(match[1])) for match in found if match})
+    return {client: read_accounts(file_of(folder, client), client) for client in clients}
+
+
+def file_of(folder: Path, client: ClientId) -> Path:
+    """A client's ledger."""
+    return folder / f"{client:04d}.json"
+
+
 def write_accounts(file: Path, client: ClientId, accounts: tuple[Account, ...]) -> None:
     """Write a ledger; it is on the disk when this returns."""
     runs = [

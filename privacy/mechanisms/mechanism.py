@@ -90,7 +90,8 @@ class SampledGaussian:
                 people.add(start, kept)
             start += each.shape[1]
         if people is not None:
-            self._add(batch.streams, sums, people.means(), people.present)
+            # Finite gradients can have a mean that is none: their sum may exceed float32.
+            self._add(batch.streams, sums, *_contributing(people.means(), people.present))
         rows = []
         for who, client in zip(batch.streams, sums, strict=True):
             noisy, norm = client.finish()

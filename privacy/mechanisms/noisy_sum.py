@@ -81,9 +81,14 @@ class NoisySum:
         )
 
     def add(self, vectors: Arrays) -> None:
-        """Clip and add n vectors, given as named tensors, each (n, ...)."""
+        """Clip and add n vectors, given as named tensors, each (n, ...).
+
+        A vector with a number that is not finite adds zero: scaled by a clipping factor of zero it
+        would be no number, and neither would the whole sum.
+        """
+        kept = finite({name: vectors[name] for name in self._params})
         for name, parameter in self._params.items():
-            parameter.grad_sample = vectors[name].double()  # type: ignore[attr-defined]  # Opacus'
+            parameter.grad_sample = kept[name].double()  # type: ignore[attr-defined]  # Opacus'
         self._optimiser.clip_and_accumulate()
         self._empty = False
 
@@ -109,6 +114,16 @@ class NoisySum:
             for name, value in self._params.items()
             if value.grad is not None
         }
+
+
+def finite(vectors: Arrays) -> dict[str, Tensor]:
+    """Set vectors, named tensors (n, ...), to zero as a whole where any part is not finite."""
+    parts = [value[..., None].flatten(1).isfinite().all(1) for value in vectors.values()]
+    keep = torch.stack(parts).all(0)  # (n,)
+    return {
+        name: torch.where(keep.view(-1, *[1] * (value.dim() - 1)), value, 0.0)
+        for name, value in vectors.items()
+    }
 
 
 def add_noise(sums: Arrays, std: float, stream: SecureStream) -> dict[str, Tensor]:

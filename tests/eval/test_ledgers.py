@@ -13,6 +13,7 @@ from pfedmoap.wire.messages import ClientId
 from privacy.accounting.epsilon import gaussian_epsilon, sampled_gaussian_epsilon
 from privacy.ledgers.composition import Steps, composed_epsilon
 from privacy.ledgers.ledger import Budget, Ledgers
+from privacy.ledgers.ledger_file import Account, Charge, write_accounts
 
 ONE, TWO = ClientId(1), ClientId(2)
 
@@ -61,7 +62,7 @@ def test_the_command_shows_a_folder_and_a_run(people: Path, capsys, monkeypatch)
     main([str(people.parent / "a")])
     shown = capsys.readouterr().out
     assert sum(" * " in line for line in shown.splitlines()) == 2  # the run that was asked about
-    assert "2 clients; together they cost at most epsilon" in " ".join(shown.split())
+    assert "2 clients; together the runs cost at most epsilon" in " ".join(shown.split())
     assert {file.name: file.read_bytes() for file in people.iterdir()} == before
 
 
@@ -97,3 +98,21 @@ def test_impossible_options_and_damaged_ledgers_end_the_command(people: Path, ca
             main([str(people), *arguments])
         assert ended.value.code == 1
         assert message in capsys.readouterr().err
+
+
+def test_no_total_is_printed_for_runs_that_have_none(people: Path, capsys):
+    """A folder that an earlier version let two kinds of runs charge, each in files of its own."""
+    server = {"name": "central", "unit": "client, added or removed", "delta": 1e-5}
+    account = Account("x", 4.0, server | {"noise_multiplier": 3.0}, (Charge(1, 1, 1.0),))
+    write_accounts(people / "-001.json", ClientId(-1), (account,))
+    with pytest.raises(SystemExit):
+        main([str(people)])
+    shown = capsys.readouterr()
+    assert "no common total" in " ".join(shown.err.split())
+    assert "at most epsilon" not in shown.out
+
+
+def test_the_account_of_all_clients_is_no_client(tmp_path: Path, capsys):
+    release(3.0, tmp_path / "a", tmp_path / "people").charge(ClientId(-1), 1)
+    main([str(tmp_path / "people")])
+    assert "one account for all clients" in " ".join(capsys.readouterr().out.split())

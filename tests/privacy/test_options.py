@@ -7,10 +7,11 @@ import pytest
 
 from eval.choices import schema
 from pfedmoap.client.privatizer import HasPrivacyAnalysis, NoPrivacy, PlannedTraining
+from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.errors import PrivacyError
 from pfedmoap.methods.registry import Methods, method_class
 from pfedmoap.wire.messages import ClientId
-from privacy.options import DPSGD, Release, refusal
+from privacy.options import DPSGD, Release
 
 PLAN = PlannedTraining(rounds=5, epochs=2, batch_size=8)
 NAMES = sorted(Methods())
@@ -28,8 +29,9 @@ def test_every_method_says_what_holds(name, setting):
             DPSGD().privatizer(method, PLAN, None)
         return
     for mode in ("joint", "decoupled", "release"):
-        reason = refusal(method, mode)
+        reason = gap_in_analysis(method, mode)
         assert reason is None or len(reason) > 20
+        assert "of its own" not in str(reason)  # each states what it changes
 
 
 def test_decoupled_needs_a_part_that_stays_home(setting):

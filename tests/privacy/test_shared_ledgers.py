@@ -11,9 +11,11 @@ from pfedmoap.errors import PrivacyError
 from pfedmoap.methods.registry import method_class
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import ClientId
+from privacy.central_options import Central
 from privacy.ledgers.authorisation import charge_cohort
 from privacy.ledgers.composition import Steps, composed_epsilon
 from privacy.ledgers.ledger import Budget, Ledgers
+from privacy.mechanisms.central import EVERYBODY
 from privacy.options import DPSGD, Release
 
 PLAN = PlannedTraining(rounds=2, epochs=1, batch_size=3)
@@ -99,6 +101,36 @@ def test_different_units_are_not_added_up(tmp_path, shared):
     with pytest.raises(PrivacyError, match="different units"):
         ledgers(3.0, tmp_path / "b", shared, unit="example").charge(ONE, 1)
     assert len(ledgers(3.0, tmp_path / "a", shared).charges(ONE)) == 1
+
+
+@pytest.mark.parametrize("other", [ClientId(2), EVERYBODY])
+def test_different_units_are_not_kept_in_one_folder_under_different_names(tmp_path, shared, other):
+    ledgers(3.0, tmp_path / "a", shared).charge(ONE, 1)
+    second = ledgers(3.0, tmp_path / "b", shared, unit="example")
+    with pytest.raises(PrivacyError, match="different units"):
+        second.charge(other, 1)
+    assert sorted(file.name for file in shared.glob("*.json")) == ["0001.json"]
+    assert ledgers(3.0, tmp_path / "c", shared).charge(other, 1) is not None
+
+
+@pytest.mark.parametrize("private", [DPSGD(), Release()])
+@pytest.mark.parametrize("server_first", [True, False])
+def test_the_server_and_its_clients_do_not_charge_one_folder(
+    tmp_path, setting, private, shared, server_first
+):
+    method, plan = (
+        method_class("promptfl")(setting, context_length=4),
+        replace(PLAN, clients=(ONE,)),
+    )
+    runs = [
+        replace(options, ledgers=str(shared)).privatizer(method, plan, tmp_path / str(number))
+        for number, options in enumerate((Central(), private))
+    ]
+    first, second = runs if server_first else reversed(runs)
+    assert first.authorise([ONE], 1, {}).allowed == (ONE,)
+    with pytest.raises(PrivacyError, match="different units"):
+        second.authorise([ONE], 1, {})
+    assert first.authorise([ONE], 2, {}).allowed == (ONE,)
 
 
 def test_what_another_run_charged_is_missed_when_it_is_gone(tmp_path, shared):

@@ -20,6 +20,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedotp.optimal_transport import transport_plan
 from pfedmoap.prompts.initial import initial_context
@@ -95,6 +96,10 @@ class FedOTP(AveragedPrompt):
     def __post_init__(self) -> None:
         self.setting.backbone.require_features(self.features)
         transport_plan(torch.zeros(1, 1), self.mass, self.entropy, self.iterations)
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Both prompts are in the private step, and the plan couples one image with the classes."""
+        return super().privacy_gap(mode)
 
     @property
     def features(self) -> tuple[str, ...]:

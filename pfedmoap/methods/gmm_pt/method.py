@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pfedmoap.client.privatizer import Mode
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.gmm_pt.gaussian_mixture import mixture_means
 from pfedmoap.methods.prompt_set import PromptSet
@@ -43,6 +44,10 @@ class GMMPT(PromptSet):
                 f"{self.concentration} and {self.iterations}"
             )
         super().__post_init__()
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """Clients train as their base says; the server does not average."""
+        return super().privacy_gap(mode)
 
     def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Fit a mixture to all prompts; its means are the new set."""

@@ -10,7 +10,6 @@ from pfedmoap.client.batches import Stream, shuffled_epochs
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.contract.capabilities import personal_states
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.fedavg_pt import FedAvgPT
 from pfedmoap.methods.fedper import FedPer
 from pfedmoap.methods.fedprox import FedProx
 from pfedmoap.methods.local_coop import LocalCoOp
@@ -196,14 +195,3 @@ def test_nonsense_options_are_refused(setting):
         FedProx(setting, mu=-1)
     with pytest.raises(ConfigError, match="fine_tune_epochs"):
         PromptFLFineTuned(setting, fine_tune_epochs=0)
-
-
-@pytest.mark.parametrize("method", [PromptFL, FedAvgPT])
-@pytest.mark.parametrize("mode", ["joint", "release", "central"])
-def test_a_method_that_trains_otherwise_inherits_no_analysis(method, mode, setting):
-    class Twice(method):
-        def train(self, tasks, privatizer):
-            return super().train(tasks, privatizer)
-
-    assert method(setting).privacy_gap(mode) is None
-    assert "privacy_gap of its own" in Twice(setting).privacy_gap(mode)

@@ -72,7 +72,7 @@ def test_accounts_are_composed_by_what_they_say_of_themselves():
 
 
 def test_different_units_have_no_total():
-    with pytest.raises(PrivacyError, match=r"different units \(client, example\)"):
+    with pytest.raises(PrivacyError, match=r"different units \(client; example\)"):
         composed_accounts(
             (
                 account(unit="example", noise_multiplier=3),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining
+from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.engine.round import run_round
 from pfedmoap.engine.simulation import Rounds, run_federation
@@ -22,10 +23,10 @@ from pfedmoap.wire.messages import ClientId, Download, Update
 from pfedmoap.wire.transport import InProcess
 from privacy.accounting.epsilon import gaussian_noise, sampled_gaussian_epsilon
 from privacy.central_options import Central
-from privacy.options import Release, refusal
+from privacy.options import Release
 from tests.helpers.training_steps import SIZES, run_rounds
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUICK = {"fedsp": {"distillation_steps": 2}}
 CLIENTS = tuple(SIZES)
 PLAN = PlannedTraining(3, 1, 3, clients=CLIENTS, participation=0.5)
@@ -91,25 +92,35 @@ def made_up_updates(method, state, counts):
 
 
 def test_the_methods_that_average_are_known_and_the_docs_list_them(setting):
-    declared = {name for name in Methods() if refusal(made(name, setting), "central") is None}
+    declared = {
+        name for name in Methods() if gap_in_analysis(made(name, setting), "central") is None
+    }
     assert declared == AVERAGING
     table = (ROOT / "docs" / "methods" / "README.md").read_text()
     assert set(re.findall(r"^\| \[`(\w+)`\].* c \|$", table, re.MULTILINE)) == declared
 
 
 def test_a_method_that_overrides_the_average_is_no_longer_for_central(setting):
-    """What a base says of its own average does not pass to a subclass with another one."""
+    """A base that is asked by a subclass with another average does not speak of its own."""
 
     class Median(method_class("promptfl")):
         def aggregate(self, state, updates):
             return state
 
+        def privacy_gap(self, mode):
+            return super().privacy_gap(mode)
+
     class Apart(method_class("fedavg_pt")):
         def plan(self, state, cohort, round):
             return super().plan(state, cohort, round)
 
+        def privacy_gap(self, mode):
+            return super().privacy_gap(mode)
+
     for kind in (Median, Apart):
-        assert "otherwise than through their plain average" in refusal(kind(setting), "central")
+        assert "otherwise than through their plain average" in gap_in_analysis(
+            kind(setting), "central"
+        )
 
 
 @pytest.mark.parametrize("name", sorted(AVERAGING))

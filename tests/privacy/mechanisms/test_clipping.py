@@ -193,3 +193,19 @@ def test_the_tally_counts_each_vector_once_and_begins_anew():
     tally.note(ClientId(4), torch.tensor([True]), torch.tensor([False]))
     assert tally.take() == {ClientId(3): pytest.approx(2 / 3)}
     assert tally.take() == {}
+
+
+@pytest.mark.parametrize("clipping", [FixedClipping(0.8, NORMALISER), adaptive()])
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_a_vector_that_is_not_finite_adds_nothing_to_any_sum(clipping, bad):
+    """Whoever forms the vectors: infinity clipped to nothing would be no number."""
+    good = vectors(3)
+    hurt = {name: torch.cat([value, torch.ones_like(value[:1])]) for name, value in good.items()}
+    hurt["gate"][3, 2] = bad
+    for found, expected in zip(
+        finished(clipping, 1.0, hurt)[0].items(),
+        finished(clipping, 1.0, good)[0].items(),
+        strict=True,
+    ):
+        assert torch.equal(found[1], expected[1])
+    assert finished(clipping, 1.0, hurt)[1] == finished(clipping, 1.0, good)[1]

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from eval.commands import train
-from pfedmoap.client.batches import Stream
+from pfedmoap.client.batches import Batch, Stream
 from pfedmoap.client.privatizer import PlannedTraining
 from pfedmoap.errors import PrivacyError
 from pfedmoap.methods.registry import method_class
 from pfedmoap.wire.messages import ClientId
+from privacy.mechanisms.clipping import AdaptiveClipping
 from privacy.mechanisms.groups import Examples, GroupMeans, Groups
 from privacy.mechanisms.mechanism import SampledGaussian, with_penalty
 from privacy.mechanisms.randomness import Randomness
@@ -239,3 +240,42 @@ def test_people_are_protected_from_files_to_statement(reader, tmp_path, capsys):
     statement = json.loads((tmp_path / "run" / "privacy.json").read_text())
     assert statement["mechanism"]["unit"] == "group"
     assert statement["mechanism"]["max_per_group"] == 2
+
+
+class Linear:
+    """A problem in which the gradient of an example is its image."""
+
+    def represent(self, params):
+        return {"prompt": params["prompt"] * 1.0}
+
+    def losses(self, params, shared, features, labels):
+        return (shared["prompt"].unsqueeze(1) * features["image"]).sum(-1)
+
+    def penalty(self, params):
+        return params["prompt"].new_zeros(len(params["prompt"]))
+
+
+@pytest.mark.parametrize("adaptive", [None, AdaptiveClipping(0.5, 0.2, 1.0, 1.0)])
+def test_finite_gradients_whose_mean_is_not_do_not_show_in_the_step(adaptive):
+    """One person's two images, whose gradients together exceed float32."""
+
+    def step(images, owner):
+        batch = Batch(
+            features={"image": torch.tensor([images])},
+            labels=torch.zeros(1, len(images), dtype=torch.long),
+            weight=torch.ones(1, len(images)),
+            streams=(Stream(0, ME, 1),),
+            owner=torch.tensor([owner]),
+        )
+        mechanism = SampledGaussian(1.0, 1.0, 1.0, adaptive=adaptive)
+        noise = [Randomness(0).stream("noise")]
+        params = {"prompt": torch.zeros(1, 2)}
+        found, _ = mechanism.gradients(Linear(), params, batch, noise)
+        return found["prompt"], float(mechanism._norms[ME][1]), mechanism.tally.take()
+
+    alone, norm, _ = step([[1.0, 0.0]], [0])
+    together, following, shares = step([[1.0, 0.0], [3e38, 0.0], [3e38, 0.0]], [0, 1, 1])
+    assert alone.isfinite().all()
+    assert torch.equal(together, alone)
+    assert following == norm
+    assert shares == {ME: 0.0}
