@@ -112,10 +112,11 @@ class ExperimentLoader:
 
     Attributes:
         progress: Show progress bars.
+        kept: The latest of each part, beside the options that it was made with.
     """
 
     progress: bool = True
-    _kept: dict[Hashable, tuple[str, Any]] = field(default_factory=dict)  # objects of any kind
+    kept: dict[Hashable, tuple[str, Any]] = field(default_factory=dict)  # objects of any kind
 
     def prepare(self, config: Config) -> Experiment:
         """Load the backbone, read and partition the data, and make the method.
@@ -182,10 +183,10 @@ class ExperimentLoader:
     ) -> T:
         options = json.dumps([config.sections[name] for name in sections], sort_keys=True)
         key = (sections, more)
-        if key not in self._kept or self._kept[key][0] != options:
-            self._kept.pop(key, None)  # release the old one before the new one is made
-            self._kept[key] = (options, make())
-        found: T = self._kept[key][1]
+        if key not in self.kept or self.kept[key][0] != options:
+            self.kept.pop(key, None)  # release the old one before the new one is made
+            self.kept[key] = (options, make())
+        found: T = self.kept[key][1]
         return found
 
 

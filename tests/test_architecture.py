@@ -2,11 +2,13 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.places import ROOT
+
 LAYERS = ("pfedmoap", "privacy", "eval", "scripts")
 OWNERS = {
     "open_clip": ("pfedmoap/models/", "pfedmoap/pretraining/"),
@@ -14,7 +16,8 @@ OWNERS = {
     "opacus": ("privacy/",),
     "transformers": ("pfedmoap/models/language/",),
 }
-FILES = [file for layer in LAYERS for file in sorted((ROOT / layer).rglob("*.py"))]
+FILES_OF = {layer: sorted((ROOT / layer).rglob("*.py")) for layer in LAYERS}
+FILES = [file for files in FILES_OF.values() for file in files]
 
 
 def imported(file: Path) -> set[str]:
@@ -94,3 +97,16 @@ def test_the_module_map_names_the_folders_within(room):
     within = {name.removeprefix(room) for name in folders(ROOT / room)}
     named = set(re.findall(r"\b\w+/", text))
     assert named == (set() if room == "pfedmoap/methods/" else within)
+
+
+def test_every_folder_of_code_is_a_package_and_in_the_wheel():
+    """A rule of .gitignore, or a forgotten line of pyproject.toml, can hide a room."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {file.parent for layer in ("pfedmoap", "privacy", "eval") for file in FILES_OF[layer]}
+    for folder in folders:
+        assert (folder / "__init__.py").exists(), folder
+    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == {
+        name
+        for name in declared["packages"]
+        if name.split(".")[0] in ("pfedmoap", "privacy", "eval")
+    }

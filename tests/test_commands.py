@@ -14,7 +14,6 @@ from pfedmoap.data.digits import Digits
 from pfedmoap.errors import DataError, RunError
 from pfedmoap.runs.directory import RunDirectory
 
-ROOT = Path(__file__).parent.parent
 SMALL = [
     "--partition",
     "dirichlet",

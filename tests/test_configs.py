@@ -1,15 +1,13 @@
 """Every configuration in the repository is loaded, resolved and built."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from eval.choices import schema
 from eval.comparison.spec import read_comparison
 from pfedmoap.config.schema import Config
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("scripts/configs/**/*.yaml"), *ROOT.glob("eval/configs/**/*.yaml")])
 COMPARISON_KEYS = {"tasks", "methods"}
 

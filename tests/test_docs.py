@@ -8,8 +8,8 @@ import pytest
 
 from eval.contract.suite import CHECKS
 from pfedmoap.methods.registry import Methods, method_class
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     ROOT / ".github" / "pull_request_template.md",

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.places import ROOT
 
 
 def suite(folder: Path, test: str, *options: str) -> str:

@@ -101,7 +101,7 @@ class Schema:
         """
         tidy = self._merge({}, config)
         refuse_misplaced(self.choices, self._names(tidy), options_of(tidy))
-        return self._config(_checked(self._parser(self._names(tidy)), tidy))
+        return self._config(_checked(self.parser_for(self._names(tidy)), tidy))
 
     def merge(self, *layers: Mapping[str, Any]) -> Section:
         """Merge configurations; a new choice drops the options of the old one.
@@ -156,7 +156,7 @@ class Schema:
                 merged = self._merge(merged, {section: {"name": chosen[-1]}})
         names = self._names(merged)
         refuse_misplaced(self.choices, names, [*options_of(merged), *options_on(argv)])
-        parser = self._parser(names, description)
+        parser = self.parser_for(names, description)
         asks = any(word in ("-h", "--help") for word in argv)
         base = None if asks else _checked(parser, self._with_required(merged, argv))
         parser.add_argument("--config", help="a YAML file of options; may be given several times")
@@ -213,7 +213,16 @@ class Schema:
             raise ConfigError(f"choose a name for: {', '.join(missing)}")
         return {section: str(name) for section, name in names.items()}
 
-    def _parser(self, names: Mapping[str, str], description: str = "") -> ArgumentParser:
+    def parser_for(self, names: Mapping[str, str], description: str = "") -> ArgumentParser:
+        """Make the parser of one choice in each section.
+
+        Args:
+            names: The name that each section of `choices` has, e.g. ``{"method": "promptfl"}``.
+            description: What its help begins with.
+
+        Raises:
+            ConfigError: There is no such name.
+        """
         parser = command_parser(description)
         parser.epilog = (
             f"Short options: {_short(self.aliases)}. Options of `data`, `partition`, "

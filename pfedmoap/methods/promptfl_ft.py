@@ -51,7 +51,7 @@ class PromptFLFineTuned(AveragedPrompt):
         self, tasks: Sequence[ClientTask], privatizer: Privatizer
     ) -> dict[ClientId, Arrays]:
         """Tune a copy of the global prompt for each client; it is not private and stays there."""
-        results = self._fine_tuning.train([task for task in tasks if len(task.data)], privatizer)
+        results = self.fine_tuning.train([task for task in tasks if len(task.data)], privatizer)
         return {
             result.update.client: {TUNED: result.update.arrays["context"]} for result in results
         }
@@ -62,7 +62,8 @@ class PromptFLFineTuned(AveragedPrompt):
         return self.classify({"context": tuned}, features)
 
     @cached_property
-    def _fine_tuning(self) -> "PromptFLFineTuned":
+    def fine_tuning(self) -> "PromptFLFineTuned":
+        """The method with the epochs and the random stream of the stage before inference."""
         training = replace(self.setting.training, epochs=self.fine_tune_epochs)
         seed = derive_seed(self.setting.seed, "fine-tuning")
         return replace(self, setting=replace(self.setting, training=training, seed=seed))

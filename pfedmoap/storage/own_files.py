@@ -10,7 +10,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import target_of_temporary
 
 _OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_BY_HANDLE = {os.open, os.unlink, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
+BY_HANDLE = {os.open, os.unlink, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 _SHOWN = 5
 
 
@@ -108,7 +108,7 @@ def refuse_foreign_file(path: Path, beginning: bytes, what: str) -> None:
 @contextmanager
 def _real_folder(root: Path, below: tuple[str, ...]) -> Iterator[int | Path | None]:
     """Open a folder below another without following links; ``None`` where there is no such."""
-    if not _BY_HANDLE:
+    if not BY_HANDLE:
         path = root
         for name in below:
             path = path / name

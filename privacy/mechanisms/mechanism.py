@@ -57,6 +57,7 @@ class SampledGaussian:
         tally: Counts what is clipped, for the client's own eyes.
         adaptive: How a client's clipping norm moves from step to step within a round, in which
             it starts from ``max_grad_norm``; ``None`` keeps it.
+        norms: For each client the round of its last step, and the norm that this step has left.
     """
 
     noise_multiplier: float
@@ -65,7 +66,7 @@ class SampledGaussian:
     memory_bytes: int = 2**30
     tally: Tally = field(default_factory=Tally)
     adaptive: AdaptiveClipping | None = None
-    _norms: dict[ClientId, tuple[int, Tensor | float]] = field(init=False, default_factory=dict)
+    norms: dict[ClientId, tuple[int, Tensor | float]] = field(init=False, default_factory=dict)
 
     def gradients(
         self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
@@ -95,7 +96,7 @@ class SampledGaussian:
         rows = []
         for who, client in zip(batch.streams, sums, strict=True):
             noisy, norm = client.finish()
-            self._norms[who.client] = (who.round, norm)
+            self.norms[who.client] = (who.round, norm)
             rows.append(noisy)
         found = {name: torch.stack([row[name] for row in rows]) for name in params}
         present = batch.weight > 0
@@ -112,7 +113,7 @@ class SampledGaussian:
 
     def _norm(self, who: Stream) -> Tensor | float:
         """The clipping norm that a client's last step in this round has left."""
-        round, norm = self._norms.get(who.client, (who.round, self.max_grad_norm))
+        round, norm = self.norms.get(who.client, (who.round, self.max_grad_norm))
         return norm if round == who.round else self.max_grad_norm
 
     @property

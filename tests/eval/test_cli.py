@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import pfedmoap
 from eval.cli import COMMANDS, main, usage
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = {file.stem for file in (ROOT / "scripts").glob("*.py")}
 MODULES = {
     file.stem for file in (ROOT / "eval/commands").glob("*.py") if "\ndef main(" in file.read_text()

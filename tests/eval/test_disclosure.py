@@ -2,11 +2,11 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.helpers.places import ROOT
+
 OPTIONS = (
     "--data",
     "digits",

@@ -51,7 +51,7 @@ def test_each_run_alone_and_all_together(people: Path):
 
 
 def test_the_command_shows_a_folder_and_a_run(people: Path, capsys, monkeypatch):
-    monkeypatch.setattr(console, "_width", 200)
+    monkeypatch.setattr(console, "width", 200)
     before = {file.name: file.read_bytes() for file in people.iterdir()}
     main([str(people)])
     rows = [line for line in capsys.readouterr().out.splitlines() if "release" in line]

@@ -29,7 +29,7 @@ def random_data(
 
 
 @pytest.fixture(autouse=True)
-def _same_random_numbers_in_every_run() -> None:
+def same_random_numbers_in_every_run() -> None:
     torch.manual_seed(0)
 
 

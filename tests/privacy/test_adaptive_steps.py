@@ -67,13 +67,13 @@ def test_three_steps_are_those_computed_one_example_at_a_time(step):
                     total += samples[row, place] * min(1.0, norm / length)
                     above += (length <= norm) - target
             # The same noise on nothing, from the norm that this client has now.
-            bare._norms[batch.streams[row].client] = (batch.streams[row].round, norm)
+            bare.norms[batch.streams[row].client] = (batch.streams[row].round, norm)
             silent = bare.gradients(problem, params, empty(batch), streams(batch, turn))
             gap = (found[row] - silent[0]["context"][row]).double()
             assert torch.allclose(gap, total / 3, atol=2**-8 * norm)
-            quiet = float(bare._norms[batch.streams[row].client][1])
+            quiet = float(bare.norms[batch.streams[row].client][1])
             noisy_norms[row] = quiet * math.exp(-RATE * above / 3)
-            kept = float(real._norms[batch.streams[row].client][1])
+            kept = float(real.norms[batch.streams[row].client][1])
             assert kept == pytest.approx(noisy_norms[row], rel=0.01)
 
 
@@ -100,8 +100,8 @@ def test_clients_adapt_apart(step):
         alike.gradients(problem, params, batch, streams(batch, turn))
         other.gradients(problem, params, with_weights(batch, weight), streams(batch, turn))
     first, *rest = [one.client for one in batch.streams]
-    assert float(alike._norms[first][1]) != float(other._norms[first][1])
-    assert all(float(alike._norms[c][1]) == float(other._norms[c][1]) for c in rest)
+    assert float(alike.norms[first][1]) != float(other.norms[first][1])
+    assert all(float(alike.norms[c][1]) == float(other.norms[c][1]) for c in rest)
 
 
 def test_the_norm_of_real_steps_goes_to_the_quantile(step):
@@ -118,7 +118,7 @@ def test_the_norm_of_real_steps_goes_to_the_quantile(step):
             own = samples[row][batch.weight[row] > 0].flatten(1).norm(dim=1)
             if not len(own):
                 continue  # there is nothing to follow but noise
-            reached = float(real._norms[one.client][1])
+            reached = float(real.norms[one.client][1])
             assert float(own.min()) / 2 < reached < 2 * float(own.max())
 
 

@@ -141,7 +141,7 @@ class FedBBPT:
     @property
     def uploads(self) -> Mapping[str, ArraySpec]:
         """The generator, or the context, as one flat vector."""
-        return {self._prompting.name: ArraySpec((self._prompting.parameters,))}
+        return {self.prompting.name: ArraySpec((self.prompting.parameters,))}
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Noise on the upload is sound whatever the client computed; nothing else is.
@@ -159,11 +159,11 @@ class FedBBPT:
 
     def init(self) -> Tensor:
         """Start from one vector of parameters (G,)."""
-        return self._prompting.initial()
+        return self.prompting.initial()
 
     def plan(self, state: Tensor, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the parameters."""
-        return broadcast({self._prompting.name: state}, cohort, round)
+        return broadcast({self.prompting.name: state}, cohort, round)
 
     def declines(self, local: Arrays | None) -> str | None:
         """Decline if the budget does not suffice for one more step on a full batch."""
@@ -180,34 +180,34 @@ class FedBBPT:
 
     def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
         """Average the parameters."""
-        return average_or_keep(state, updates, self._prompting.name, self.weighting)
+        return average_or_keep(state, updates, self.prompting.name, self.weighting)
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Query with the server's parameters, the same for every client; one query an image."""
-        return self.predict_global(download.arrays[self._prompting.name], features)
+        return self.predict_global(download.arrays[self.prompting.name], features)
 
     @torch.no_grad()
     def predict_global(self, state: Tensor, features: Arrays) -> Prediction:
         """Query with the server's parameters."""
         device = self.setting.backbone.device
         state, parts = state.to(device), features["pixels"].split(self.images_per_call)
-        answers = [self._model.ask(self._prompting.about(part.to(device))(state)) for part in parts]
+        answers = [self.model.ask(self.prompting.about(part.to(device))(state)) for part in parts]
         return Prediction(torch.cat([answer.logits for answer in answers]))
 
     def to_arrays(self, state: Tensor) -> Arrays:
         """The parameters."""
-        return {self._prompting.name: state}
+        return {self.prompting.name: state}
 
     def from_arrays(self, arrays: Arrays) -> Tensor:
         """Inverse of `to_arrays`."""
-        return arrays[self._prompting.name]
+        return arrays[self.prompting.name]
 
     def _train(self, task: ClientTask, privatizer: Privatizer) -> ClientResult:
         client, round = task.download.client, task.download.round
         steps = self._budget.steps(task.local, self._price, self.steps)
         first = (round - 1) * self.steps + 1
         trained, usage = run_steps(
-            Descent(self._prompting, self._estimator, self._gains, self.momentum),
+            Descent(self.prompting, self.estimator, self._gains, self.momentum),
             task,
             self._plan_batches(task, privatizer),
             range(first, first + steps),
@@ -238,14 +238,15 @@ class FedBBPT:
     @property
     def _price(self) -> int:
         """Queries of a step on a full batch, which is public."""
-        return self._estimator.queries(self.setting.training.batch_size)
+        return self.estimator.queries(self.setting.training.batch_size)
 
     @property
     def _budget(self) -> QueryBudget:
         return QueryBudget(self.query_budget)
 
     @cached_property
-    def _prompting(self) -> Prompting:
+    def prompting(self) -> Prompting:
+        """What is learned, and how it is put into a question, by `variant`."""
         setting = self.setting
         if self.variant == "text":
             start = initial_context(
@@ -275,19 +276,21 @@ class FedBBPT:
         )
 
     @cached_property
-    def _model(self) -> BlackBoxModel:
+    def model(self) -> BlackBoxModel:
+        """What is asked: the endpoint, or the backbone in this process."""
         if self.endpoint is not None:
             return HTTPModel(self.endpoint, timeout_seconds=self.timeout_seconds)
         return InProcessModel(self.setting.backbone)
 
     @cached_property
-    def _estimator(self) -> Estimator:
+    def estimator(self) -> Estimator:
+        """How a gradient comes from answers, by `gradient` and `variant`."""
         if self.gradient == "white-box":
             return WhiteBox(WhiteBoxModel(self.setting.backbone))
         if self.variant == "words":
             positions = len(self._first_words)
-            return PolicyGradient(self._model, positions, self.draws, self.images_per_call)
-        return ZerothOrder(self._model, self._gains, self.draws, self.images_per_call)
+            return PolicyGradient(self.model, positions, self.draws, self.images_per_call)
+        return ZerothOrder(self.model, self._gains, self.draws, self.images_per_call)
 
 
 METHOD = FedBBPT

@@ -79,7 +79,7 @@ def distil(
     losses = []
     for step in range(options.steps):
         stream = generator(options.seed, "distillation", step)
-        loss = model.distillation_loss(weights, _batch(data, options, stream, device), step)
+        loss = model.distillation_loss(weights, draw_batch(data, options, stream, device), step)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -124,9 +124,20 @@ def _random_like(weights: Arrays, seed: int) -> Arrays:
     }
 
 
-def _batch(
+def draw_batch(
     data: ClientData | None, options: Distillation, stream: torch.Generator, device: torch.device
 ) -> Arrays:
+    """Draw the next images of the server's own for a step; none where it has none.
+
+    Args:
+        data: What the server holds, N examples.
+        options: Among them the batch size B.
+        stream: Decides which.
+        device: Where the model is.
+
+    Returns:
+        Features by kind, each (min(B, N), ...).
+    """
     if data is None:
         return {}
     rows = torch.randperm(len(data), generator=stream)[: options.batch_size]

@@ -180,22 +180,22 @@ class PFedMoAP:
         A privatizer can ask for the two to be decoupled: the prompt is then trained on its own
         logits, and the gate on the finished prompt.
         """
-        features = encode_experts(tasks, self._encoder, self.setting)
+        features = encode_experts(tasks, self.encoder, self.setting)
 
         def begin(batch: list[ClientTask]) -> tuple[Problem, Arrays]:
             context = self._starting_contexts(batch)
             if privatizer.decoupled or expert_count(batch[0]) is None:
-                problem = PromptProblem(self._encoder, self.setting.backbone.logit_scale)
+                problem = PromptProblem(self.encoder, self.setting.backbone.logit_scale)
                 return problem, {"context": context}
             experts = stack_experts(batch, features, self.setting)
-            mixture = MixtureProblem(self._encoder, self._mixture, experts)
+            mixture = MixtureProblem(self.encoder, self._mixture, experts)
             return mixture, {"context": context, **self._gates(batch)}
 
-        rates = dict.fromkeys(self._initial_gate, self.gate_learning_rate)
+        rates = dict.fromkeys(self.initial_gate, self.gate_learning_rate)
         tuned = tune(tasks, self.setting, privatizer, begin, key=expert_count, learning_rates=rates)
         if privatizer.decoupled:
             tuned = with_gates(
-                tuned, features, self._encoder, self._mixture, self._gates, self.setting, rates
+                tuned, features, self.encoder, self._mixture, self._gates, self.setting, rates
             )
         return [self._result(client) for client in tuned]
 
@@ -214,19 +214,19 @@ class PFedMoAP:
         """Classify with the client's prompt, gate and experts; a newcomer uses what it is sent."""
         image = features["image"]
         if local is None:
-            return newcomers_vote(self._encoder, download.arrays, self.setting, image)
+            return newcomers_vote(self.encoder, download.arrays, self.setting, image)
         if EXPERTS not in local:
-            return classify(self._encoder, local["context"], self.setting, image)
+            return classify(self.encoder, local["context"], self.setting, image)
         device = self.setting.backbone.device
-        text = self._encoder(torch.cat([local["context"][None], local[EXPERTS]]).to(device))
+        text = self.encoder(torch.cat([local["context"][None], local[EXPERTS]]).to(device))
         sources = download.arrays if self._shared_gate else local
-        gate = {n.removeprefix(GATE): sources[n].to(device) for n in self._initial_gate}
+        gate = {n.removeprefix(GATE): sources[n].to(device) for n in self.initial_gate}
         logits, attention = self._mixture.logits(gate, image.to(device), text)
         return Prediction(logits, attention, expert_owners(local))
 
     def predict_global(self, state: ServerState, features: Arrays) -> Prediction:
         """Classify with the averaged prompt alone."""
-        return classify(self._encoder, state.context, self.setting, features["image"])
+        return classify(self.encoder, state.context, self.setting, features["image"])
 
     def to_arrays(self, state: ServerState) -> Arrays:
         """The averaged prompt, the pool, and the gate where it is averaged."""
@@ -259,7 +259,7 @@ class PFedMoAP:
         sources = [task.download.arrays if self._shared_gate else task.local for task in tasks]
         return {
             name: torch.stack([(source or {}).get(name, value).to(device) for source in sources])
-            for name, value in self._initial_gate.items()
+            for name, value in self.initial_gate.items()
         }
 
     def _result(self, client: TrainedClient) -> ClientResult:
@@ -272,7 +272,8 @@ class PFedMoAP:
         return client.result(uploads, keeps={**(task.local or {}), **held_experts(sent), **trained})
 
     @cached_property
-    def _encoder(self) -> PromptEncoder:
+    def encoder(self) -> PromptEncoder:
+        """From contexts (E, L, W) to class features (E, C, D)."""
         return self.setting.backbone.prompt_encoder(self.setting.class_names, self.context_length)
 
     @cached_property
@@ -288,14 +289,14 @@ class PFedMoAP:
         return Mixture(gates[self.gate](), self.setting.backbone.logit_scale, self.own_weight)
 
     @cached_property
-    def _initial_gate(self) -> Arrays:
+    def initial_gate(self) -> Arrays:
         """The gate that all clients start from, under the names it has beside the prompt."""
         return {GATE + name: value for name, value in self._mixture.gate.state_dict().items()}
 
     @property
     def _shared_gate(self) -> Arrays:
         """The same where the server averages gates; else nothing."""
-        return self._initial_gate if self.gate_sharing == "averaged" else {}
+        return self.initial_gate if self.gate_sharing == "averaged" else {}
 
 
 METHOD = PFedMoAP

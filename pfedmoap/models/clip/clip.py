@@ -39,6 +39,10 @@ class FrozenCLIP:
         preprocessing: How the model wants its images.
         name: What messages and tables call it.
 
+    Attributes:
+        model: The model, frozen.
+        tokenizer: As given.
+
     Example:
         >>> clip = FrozenCLIP.embedded()
         >>> encode = clip.prompt_encoder(["cat", "dog"], context_length=4)
@@ -56,8 +60,8 @@ class FrozenCLIP:
         self.name = name
         self.preprocessing = preprocessing
         frozen: Any = model.eval().requires_grad_(False)
-        self._model = frozen
-        self._tokenizer = tokenizer
+        self.model = frozen
+        self.tokenizer = tokenizer
         self._shareable = shareable_tower(model)
         self._patches = find_patches(frozen.visual)
         self._tokens = find_tokens(frozen.visual)
@@ -74,7 +78,7 @@ class FrozenCLIP:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return torch.device(next(iter(self._model.parameters())).device)
+        return torch.device(next(iter(self.model.parameters())).device)
 
     @property
     def text_width(self) -> int:
@@ -132,7 +136,7 @@ class FrozenCLIP:
     def fingerprint(self) -> str:
         """SHA-256 over both towers and the tokeniser; in run directories and the cache's key."""
         tokens = self.tokenise(PROBE).tolist()
-        return fingerprint(self._model, repr(tokens), repr(self.preprocessing))
+        return fingerprint(self.model, repr(tokens), repr(self.preprocessing))
 
     @torch.no_grad()
     def features(self, images: Tensor, kinds: Sequence[str] = ("image",)) -> dict[str, Tensor]:
@@ -184,22 +188,22 @@ class FrozenCLIP:
         return F.normalize(self._encode(images, ["image"])["image"].float(), dim=-1)
 
     def _encode(self, images: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
-        images = images.to(self.device, next(iter(self._model.visual.parameters())).dtype)
+        images = images.to(self.device, next(iter(self.model.visual.parameters())).dtype)
         recording: AbstractContextManager[dict[str, Tensor]] = nullcontext({})
         if {"tokens", "class_token"} & set(kinds) and isinstance(self._tokens, TokenTower):
             recording = self._tokens.recording()
         with recording as tokens:
             if "patches" in kinds and isinstance(self._patches, PatchTower):
                 with self._patches.recording() as recorded:
-                    image = self._model.encode_image(images)
+                    image = self.model.encode_image(images)
                 return {"image": image, "patches": self._patches.project(recorded[0]), **tokens}
-            return {"image": self._model.encode_image(images), **tokens}
+            return {"image": self.model.encode_image(images), **tokens}
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Encode whole sentences to unit-norm float32 features, (N, D)."""
-        tokens = self._tokenizer(list(texts)).to(self.device)
-        return F.normalize(self._model.encode_text(tokens).float(), dim=-1)
+        tokens = self.tokenizer(list(texts)).to(self.device)
+        return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
     @torch.no_grad()
     def embed_words(self, text: str) -> Tensor:
@@ -211,7 +215,7 @@ class FrozenCLIP:
         Returns:
             One float32 vector a token, (L, W).
         """
-        tokens = prompt_tokens(self._tokenizer, [text], context_length=1)
+        tokens = prompt_tokens(self.tokenizer, [text], context_length=1)
         start = tokens.start + 1  # behind the one placeholder
         ids = tokens.ids[0, start : int(tokens.lengths[0]) - 2]  # without the stop and end tokens
         return self._embedding(ids.to(self.device)).float()  # type: ignore[no-any-return]
@@ -238,10 +242,10 @@ class FrozenCLIP:
         Returns:
             A differentiable function from (E, L, W) to unit-norm (E, C, D).
         """
-        tokens = prompt_tokens(self._tokenizer, class_names, context_length, class_position)
+        tokens = prompt_tokens(self.tokenizer, class_names, context_length, class_position)
         if shared_prefix and class_position == "end" and isinstance(self._shareable, TextTower):
             return SharedPrefixEncoder(self._shareable, tokens, memory_bytes)
-        return PlainPromptEncoder(self._model, tokens, memory_bytes)
+        return PlainPromptEncoder(self.model, tokens, memory_bytes)
 
     def prompted_vision(self) -> PromptedVision:
         """Make the function from cached tokens and visual prompts to image features.
@@ -253,11 +257,11 @@ class FrozenCLIP:
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:
         """Turn N texts into token ids, (N, T)."""
-        return self._tokenizer(list(texts))
+        return self.tokenizer(list(texts))
 
     def text_ends(self, texts: Sequence[str]) -> Tensor:
         """Find the position of each of N texts' end token, (N,)."""
-        return end_positions(self._tokenizer, texts)
+        return end_positions(self.tokenizer, texts)
 
     @property
     def text_tower(self) -> TextTower:
@@ -285,4 +289,4 @@ class FrozenCLIP:
 
     @cached_property
     def _embedding(self) -> Any:
-        return token_embedding(self._model)
+        return token_embedding(self.model)

@@ -154,7 +154,7 @@ class SharedPrefixEncoder(nn.Module):
                     flat = [tensor for pair in cache for tensor in pair]
                     part = checkpoint(self._encode_flat, suffix, *flat, use_reentrant=False)
                 else:
-                    part = self._encode_suffix(suffix, cache)
+                    part = self.encode_suffix(suffix, cache)
                 features.append(part)
         return torch.cat(features, dim=1)[:, self._to_label_order]
 
@@ -176,9 +176,9 @@ class SharedPrefixEncoder(nn.Module):
         return cache
 
     def _encode_flat(self, suffix: Tensor, *flat: Tensor) -> Tensor:
-        return self._encode_suffix(suffix, list(zip(flat[::2], flat[1::2], strict=True)))
+        return self.encode_suffix(suffix, list(zip(flat[::2], flat[1::2], strict=True)))
 
-    def _encode_suffix(self, suffix: Tensor, cache: list[KeysValues]) -> Tensor:
+    def encode_suffix(self, suffix: Tensor, cache: list[KeysValues]) -> Tensor:
         """Run some classes' own tokens on top of the cached prefix.
 
         Args:

@@ -114,9 +114,9 @@ class FrozenLM:
         """
         tokens, answers = [], []
         for question in questions:
-            prompt = self._start + self._ids(question.prompt)
+            prompt = self._start + self.token_ids(question.prompt)
             for choice in question.choices:
-                whole = self._start + self._ids(f"{question.prompt} {choice}")
+                whole = self._start + self.token_ids(f"{question.prompt} {choice}")
                 self._check_length(question, len(prompt), len(whole))
                 tokens.append(torch.tensor(whole))
                 answers.append(torch.arange(len(whole)) >= len(prompt))
@@ -128,7 +128,8 @@ class FrozenLM:
             ANSWER: pad_sequence(answers, batch_first=True).view(shape),
         }
 
-    def _ids(self, text: str) -> list[int]:
+    def token_ids(self, text: str) -> list[int]:
+        """Cut a text into token ids, without special tokens."""
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     @cached_property

@@ -26,7 +26,7 @@ from pfedmoap.models.protected.towers import (
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import Arrays
 
-_IMAGES_AT_ONCE = 256
+IMAGES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class ProtectedCLIP:
         """The form of the clients' dual encoder."""
         tower, cut = self.backbone.text_tower, self._text_cut
         inner = range(len(cut.layers))
-        text = text_form(tower, cut, self._rows[0], self._ends[0], inner)
+        text = text_form(tower, cut, self.rows[0], self.ends[0], inner)
         image = None
         if self.options.protects == "both":
             cut = self._image_cut
@@ -156,7 +156,7 @@ class ProtectedCLIP:
 
         Of the token embedding it takes the rows that the classes' prompts need and no more.
         """
-        length = self._rows.shape[-1]
+        length = self.rows.shape[-1]
         found = text_weights(
             self.backbone.text_tower, self._text_cut.kept, self._vocabulary, length
         )
@@ -177,7 +177,7 @@ class ProtectedCLIP:
             len(self._targets), generator=generator(self.seed, "sentences", step)
         )[: self.options.batch_size]
         form = self.auxiliary.text
-        ids, ends = self._rows.flatten(0, 1)[rows], self._ends.flatten()[rows]
+        ids, ends = self.rows.flatten(0, 1)[rows], self.ends.flatten()[rows]
         some = TextForm(ids, ends, form.block, form.layers, form.prefixed)
         found = some.encode(part_of("text", weights))[0]
         loss = (found - self._targets[rows.to(found.device)]).pow(2).sum(-1).mean()
@@ -226,7 +226,7 @@ class ProtectedCLIP:
     @cached_property
     def _text(self) -> TextForm:
         tower = self.backbone.text_tower
-        ids, ends = self._tokens[0], self._ends[0]
+        ids, ends = self._tokens[0], self.ends[0]
         return text_form(tower, whole(len(tower.blocks)), ids, ends, self._text_cut.prefixed)
 
     @cached_property
@@ -252,10 +252,10 @@ class ProtectedCLIP:
     def _tokens(self) -> Tensor:
         """Token ids of every template and class, cut behind the longest, (P, C, S)."""
         ids = torch.stack([self.backbone.tokenise(texts) for texts in self._sentences])
-        return ids[..., : int(self._ends.max()) + 1]
+        return ids[..., : int(self.ends.max()) + 1]
 
     @cached_property
-    def _ends(self) -> Tensor:
+    def ends(self) -> Tensor:
         """Position of each text's end token, (P, C)."""
         return torch.stack([self.backbone.text_ends(texts) for texts in self._sentences])
 
@@ -265,7 +265,7 @@ class ProtectedCLIP:
         return used
 
     @cached_property
-    def _rows(self) -> Tensor:
+    def rows(self) -> Tensor:
         """The tokens as rows of the auxiliary's embedding, (P, C, S)."""
         return torch.searchsorted(self._vocabulary, self._tokens.contiguous())
 
@@ -288,5 +288,5 @@ def in_parts(encode: Callable[[Tensor], Tensor], images: Tensor, clients: int) -
     """
     if torch.is_grad_enabled():
         return encode(images)
-    parts = images.split(max(1, _IMAGES_AT_ONCE // clients), dim=1)
+    parts = images.split(max(1, IMAGES_AT_ONCE // clients), dim=1)
     return torch.cat([encode(part) for part in parts], dim=1)

@@ -197,4 +197,4 @@ def test_memory_is_bounded_by_one_federation(cache: Path):
     loader = ExperimentLoader(progress=False)
     for cell in plan(cache, seeds=[0, 1, 2]).cells:
         loader.prepare(cell.config)
-    assert len(loader._kept) == 3  # backbone, data set, federation
+    assert len(loader.kept) == 3  # backbone, data set, federation

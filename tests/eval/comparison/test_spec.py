@@ -7,6 +7,7 @@ import pytest
 
 from eval.comparison.spec import comparison, read_comparison
 from pfedmoap.errors import ConfigError
+from tests.helpers.places import ROOT
 
 GOOD: dict[str, Any] = {
     "base": {"rounds": {"rounds": 3}, "method": {"name": "promptfl", "context_length": 4}},
@@ -75,5 +76,5 @@ def test_files_that_are_no_comparison(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["compare.yaml", "compare-clusters.yaml", "compare-smoke.yaml"])
 def test_committed_comparisons_resolve(name: str):
-    folder = Path(__file__).parents[2] / "scripts" / "configs"
+    folder = ROOT / "scripts" / "configs"
     assert read_comparison(folder / name).cells

@@ -16,8 +16,9 @@ from eval.published.figures import TABLES, Figure, PublishedTable
 from eval.published.plan import plan_encoding, plan_runs
 from eval.published.reproduction import Adjustments, adjusted, run_available
 from pfedmoap.data.published.domain_trees import OFFICE_CALTECH10
+from tests.helpers.places import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "eval" / "configs" / "paper"
+CONFIGS = ROOT / "eval" / "configs" / "paper"
 NOT_IMPLEMENTED = {"pFedPrompt"}
 
 

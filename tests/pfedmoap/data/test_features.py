@@ -21,6 +21,7 @@ from pfedmoap.data.features import cached_features
 from pfedmoap.errors import BackboneError, DataError
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.seeding import generator, numpy_generator
+from tests.helpers.places import ROOT
 
 SMALL = Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
 
@@ -270,7 +271,7 @@ def test_two_processes_write_at_the_same_time(tmp_path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     while not two.exists() and process.poll() is None:
         time.sleep(0.01)

@@ -144,7 +144,7 @@ def test_fine_tuning_starts_at_the_final_global_prompt_of_everybody(small, setti
     state, local_states, _ = world.rounds(2, [ClientId(0), ClientId(1)])
     tasks = world.tasks(state, list(data), 3, local_states)
     personal = personal_states(method, tasks, NoPrivacy())
-    fine = method._fine_tuning.setting
+    fine = method.fine_tuning.setting
     for client, own in data.items():
         truth = hand_loop(fine, state["context"], own, client, rounds=[3])
         assert torch.allclose(personal[client]["tuned"], truth, atol=1e-5)

@@ -123,7 +123,7 @@ def test_only_what_a_killed_round_left_is_swept(tmp_path):
     ["server", "clients", "ledgers", "private", "clients/0001", "clients/0007", "metrics.jsonl"],
 )
 def test_nothing_happens_through_a_link(tmp_path, monkeypatch, name, by_handle):
-    monkeypatch.setattr(own_files, "_BY_HANDLE", by_handle and own_files._BY_HANDLE)
+    monkeypatch.setattr(own_files, "BY_HANDLE", by_handle and own_files.BY_HANDLE)
     home, run = tmp_path / "home", tmp_path / "run"
     for file in ("0001/round-000009.safetensors", "round-000009.safetensors", "thesis.tex"):
         write(home / file)

@@ -6,7 +6,6 @@ import logging
 import re
 import stat
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,9 +23,9 @@ from pfedmoap.wire.transport import InProcess
 from privacy.accounting.epsilon import gaussian_noise, sampled_gaussian_epsilon
 from privacy.central_options import Central
 from privacy.options import Release
+from tests.helpers.places import ROOT
 from tests.helpers.training_steps import SIZES, run_rounds
 
-ROOT = Path(__file__).parents[3]
 QUICK = {"fedsp": {"distillation_steps": 2}}
 CLIENTS = tuple(SIZES)
 PLAN = PlannedTraining(3, 1, 3, clients=CLIENTS, participation=0.5)

@@ -1,9 +1,9 @@
 """Fixtures that the tests of this folder share; they are made in `tests.helpers`."""
 
-from tests.helpers.miniatures import _accept_our_flowers, complete_root, copied_root
+from tests.helpers.miniatures import accept_our_flowers, complete_root, copied_root
 
 __all__ = [
-    "_accept_our_flowers",
+    "accept_our_flowers",
     "complete_root",
     "copied_root",
 ]

@@ -193,7 +193,7 @@ def test_evaluation_asks_about_an_image_once(method, data):
     generator = torch.Generator().manual_seed(3)
     state = method.init() + 0.1 * torch.randn(method.init().shape, generator=generator)
     now = FederationState(1, state, {ClientId(0): {"queries": torch.tensor(5)}})
-    method.__dict__["_model"] = model = Counting(method._model)
+    method.__dict__["model"] = model = Counting(method.model)
     once = predict_clients(method, now, {}, everybody, unseen)
     assert model.queries == sum(len(own) for own in data.values())
     for one, two in zip(
@@ -212,16 +212,16 @@ def test_velocity_starts_at_zero_in_each_round(method, small):
     state, local_states, _ = small(single).rounds(1, me)
     _, _, (result,) = small(single).round(state, local_states, me, 2)
     images, labels = data_of(small(single), me[0])
-    estimate, _ = single._estimator.estimate(
+    estimate, _ = single.estimator.estimate(
         state,
-        single._prompting.about(images),
+        single.prompting.about(images),
         Examples(images, labels, torch.ones(1)),
         2,
         generator(single.setting.seed, "client", 7, "round", 2, "perturbations"),
     )
     expected = state - Gains().step_size(2) * 1.9 * estimate.gradient
     assert estimate.gradient.norm() > 0
-    assert torch.allclose(result.update.arrays[single._prompting.name], expected, atol=1e-5)
+    assert torch.allclose(result.update.arrays[single.prompting.name], expected, atol=1e-5)
 
 
 def data_of(world, client: ClientId) -> tuple[torch.Tensor, torch.Tensor]:
@@ -233,14 +233,14 @@ def data_of(world, client: ClientId) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_gain_index_counts_the_federations_steps(method, small, monkeypatch):
     asked = []
-    estimator = method._estimator
+    estimator = method.estimator
     spy = SimpleNamespace(
         queries=estimator.queries,
         estimate=lambda w, ask, examples, k, stream: (
             asked.append(k) or estimator.estimate(w, ask, examples, k, stream)
         ),
     )
-    method.__dict__["_estimator"] = spy
+    method.__dict__["estimator"] = spy
     world = small(method)
     state, local_states, _ = world.rounds(1, [ClientId(0)])
     world.round(state, local_states, [ClientId(0), ClientId(4)], 3)
@@ -253,11 +253,11 @@ def test_words_are_learned_in_plain_text(setting, small):
     world = small(method)
     with torch.inference_mode():
         state, _, results = world.rounds(2)
-    assert method._prompting.sentence(method.init()) == "a photo of a {}."
+    assert method.prompting.sentence(method.init()) == "a photo of a {}."
     assert not torch.equal(state, method.init())
     assert results[1].costs["queries"] == 3 * 3 * 3  # client 1: steps, draws, images
     images, _ = data_of(world, ClientId(7))
-    asked = method._prompting.about(images)(state)
+    asked = method.prompting.about(images)(state)
     assert asked.text.context is None
     assert set(asked.text.templates[0].split()[:-1]) <= set(method.vocabulary)
     assert torch.equal(asked.images, images)

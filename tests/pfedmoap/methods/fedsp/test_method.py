@@ -54,7 +54,7 @@ def rows(tensor: torch.Tensor) -> Iterator[bytes]:
 
 def leaks(method: FedSP, data, rounds: int = 3) -> list[str]:
     """Walk everything that crosses the wire, and name what holds a row of the protected model."""
-    model = method.setting.backbone._model
+    model = method.setting.backbone.model
     protected = {row for tensor in model.state_dict().values() for row in rows(tensor)}
     wire, state, local_states = Spy(), method.init(), {}
     for round in range(1, rounds + 1):
@@ -96,9 +96,9 @@ def test_clients_work_without_the_full_model(method, small, setting):
     world = small(method)
     state, local_states, _ = world.rounds(1)
     empty = FrozenCLIP(
-        copy.deepcopy(setting.backbone._model), *parts_of(setting.backbone), name="emptied"
+        copy.deepcopy(setting.backbone.model), *parts_of(setting.backbone), name="emptied"
     )
-    for value in empty._model.state_dict().values():
+    for value in empty.model.state_dict().values():
         if value.dtype.is_floating_point:
             value.fill_(float("nan"))
     empty.logit_scale = setting.backbone.logit_scale
@@ -118,7 +118,7 @@ def test_clients_work_without_the_full_model(method, small, setting):
 
 
 def parts_of(clip: FrozenCLIP):
-    return clip._tokenizer, clip.preprocessing
+    return clip.tokenizer, clip.preprocessing
 
 
 def test_auxiliary_travels_once_and_bytes_equal_the_formula(method, data, setting):

@@ -112,7 +112,7 @@ def test_gate_starts_at_the_common_initial_one_and_not_at_a_neighbours(small, se
     method = PFedMoAP(setting, gate_learning_rate=1e-12)
     _, local_states, _ = small(method).rounds(2)
     for local in local_states.values():
-        for name, value in method._initial_gate.items():
+        for name, value in method.initial_gate.items():
             assert torch.allclose(local[name], value, atol=1e-6)
 
 
@@ -296,7 +296,7 @@ def test_mean_gate_is_the_mean_of_the_experts_logits(small, setting, data):
     state, local_states, _ = small(method).rounds(2)
     local, image = local_states[ME], data[ME].view()["image"]
     (download,) = method.plan(state, [ME], 3)
-    text = method._encoder(torch.cat([local["context"][None], local["experts"]]))
+    text = method.encoder(torch.cat([local["context"][None], local["experts"]]))
     each = setting.backbone.logit_scale * torch.einsum("bd,ecd->ebc", image, text)
     truth = each.mean(0) + 0.25 * each[0]
     assert torch.allclose(
@@ -309,13 +309,13 @@ def test_averaged_gate_is_the_weighted_mean_of_those_that_trained_one(small, set
     method = PFedMoAP(setting, gate_sharing="averaged")
     world = small(method)
     state, local_states, _ = world.rounds(1, EVERYBODY[:2])
-    assert same(state.gate, method._initial_gate)  # nobody had experts yet
+    assert same(state.gate, method.initial_gate)  # nobody had experts yet
     state, local_states, results = world.round(state, local_states, EVERYBODY, 2)
     trained = [result.update for result in results if result.update.client in EVERYBODY[:2]]
     for name, value in state.gate.items():
         assert torch.equal(value, average(trained, name))
-        assert not torch.equal(value, method._initial_gate[name])
-    assert set(method.uploads) == {"context", *method._initial_gate}
+        assert not torch.equal(value, method.initial_gate[name])
+    assert set(method.uploads) == {"context", *method.initial_gate}
     assert not any(name.startswith(GATE) for local in local_states.values() for name in local)
     for download in method.plan(state, EVERYBODY, 3):
         local = local_states[download.client]

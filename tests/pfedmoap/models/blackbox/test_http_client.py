@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -24,8 +23,7 @@ from pfedmoap.models.blackbox.http_client import HTTPModel
 from pfedmoap.models.blackbox.in_process import InProcessModel
 from pfedmoap.models.blackbox.interface import Answer, Question, TextPrompt, Usage
 from pfedmoap.models.blackbox.server import Endpoint, Limits
-
-ROOT = Path(__file__).parents[3]
+from tests.helpers.places import ROOT
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def test_context_takes_the_place_of_templates(clip, question, vectors):
 def test_no_gradient_crosses_the_boundary(clip, question, vectors, enabled, monkeypatch):
     """The backbone runs in inference mode whoever asks, and the answer has no graph."""
     modes = []
-    tower = clip._model.visual
+    tower = clip.model.visual
     handle = tower.register_forward_hook(lambda *_: modes.append(torch.is_inference_mode_enabled()))
     images = question.images.clone().requires_grad_()
     text = replace(vectors, context=vectors.context.clone().requires_grad_())

@@ -2,12 +2,11 @@
 
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[3]
+from tests.helpers.places import ROOT
 
 
 @pytest.mark.parametrize(

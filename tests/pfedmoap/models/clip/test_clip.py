@@ -18,7 +18,7 @@ def test_features_are_unit_norm_and_weights_frozen(clip):
     features = clip.image_features(torch.randn(4, 3, 32, 32))
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(4))
     torch.testing.assert_close(clip.text_features(["a", "b c"]).norm(dim=-1), torch.ones(2))
-    assert not any(weight.requires_grad for weight in clip._model.parameters())
+    assert not any(weight.requires_grad for weight in clip.model.parameters())
     assert clip.embed_dim == 128
 
 
@@ -36,18 +36,18 @@ def test_fingerprint_follows_whatever_decides_an_answer():
     """Prompts live in the text tower, and an activation has no weights."""
     first = tiny_clip().fingerprint
     other_text = tiny_clip()
-    other_text._model.token_embedding.weight += 1
+    other_text.model.token_embedding.weight += 1
     other_tokens = tiny_clip()
-    cut = other_tokens._tokenizer
-    other_tokens._tokenizer = lambda texts: cut([text.upper() + " x" for text in texts])
+    cut = other_tokens.tokenizer
+    other_tokens.tokenizer = lambda texts: cut([text.upper() + " x" for text in texts])
     other_activation = tiny_clip()
-    for block in other_activation._model.transformer.resblocks:
+    for block in other_activation.model.transformer.resblocks:
         block.mlp.gelu = torch.nn.ReLU()
     other_heads = tiny_clip()
-    for block in other_heads._model.transformer.resblocks:
+    for block in other_heads.model.transformer.resblocks:
         block.attn.num_heads *= 2
     other_epsilon = tiny_clip()
-    other_epsilon._model.ln_final.eps = 0.1
+    other_epsilon.model.ln_final.eps = 0.1
     other_mean = tiny_clip()
     other_mean.preprocessing = replace(other_mean.preprocessing, mean=(0.1, 0.2, 0.3))
     others = (other_text, other_tokens, other_activation, other_heads, other_epsilon, other_mean)
@@ -155,7 +155,7 @@ class TestWeightsDecideTheActivation:
 
     def test_random_weights_of_a_quick_architecture_keep_its_activation(self):
         clip = BackboneOptions("RN50-quickgelu", "random", device="cpu").load()
-        kinds = {type(module).__name__ for module in clip._model.modules()}
+        kinds = {type(module).__name__ for module in clip.model.modules()}
         assert "QuickGELU" in kinds
 
 

@@ -28,11 +28,11 @@ def found(clip) -> dict[str, torch.Tensor]:
 
 def whole_tower(clip: FrozenCLIP, tokens: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
     """The slow truth: open_clip's own blocks and pooling, one image after another."""
-    visual = clip._model.visual
+    visual = clip.model.visual
     rows = []
     for one, own in zip(tokens, prompts, strict=True):
         x = visual.transformer(torch.cat([one[:1], own, one[1:]])[None])
-        rows.append(visual._pool(x)[0] @ visual.proj)
+        rows.append(visual.ln_post(x)[:, 0] @ visual.proj)
     return F.normalize(torch.cat(rows), dim=-1)
 
 
@@ -74,7 +74,7 @@ def test_gradients_reach_the_prompts(clip, found):
 
 
 def test_the_class_token_is_the_image_feature_before_its_projection(clip, found):
-    projected = F.normalize(found["class_token"] @ clip._model.visual.proj, dim=-1)
+    projected = F.normalize(found["class_token"] @ clip.model.visual.proj, dim=-1)
     assert torch.allclose(projected, found["image"], atol=1e-5)
 
 

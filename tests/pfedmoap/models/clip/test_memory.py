@@ -34,13 +34,13 @@ def names():
 
 def test_no_chunk_holds_more_tokens_than_the_bound_allows(clip, names, monkeypatch) -> None:
     sizes = []
-    whole = SharedPrefixEncoder._encode_suffix
+    whole = SharedPrefixEncoder.encode_suffix
 
     def counted(self, suffix, cache):
         sizes.append(suffix[..., 0].numel() * cache[0][0].shape[0])
         return whole(self, suffix, cache)
 
-    monkeypatch.setattr(SharedPrefixEncoder, "_encode_suffix", counted)
+    monkeypatch.setattr(SharedPrefixEncoder, "encode_suffix", counted)
     token_bytes = 16 * 3 * 32 * 4  # 16 activations a layer, 3 layers, width 32, float32
     allowed = 100
     encode = clip.prompt_encoder(names, LENGTH, memory_bytes=allowed * token_bytes)
@@ -68,9 +68,9 @@ def test_the_estimate_is_about_what_a_token_keeps(clip, names, shared_prefix) ->
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_towers_train_a_full_precision_prompt(clip, dtype) -> None:
-    model = copy.deepcopy(clip._model)
+    model = copy.deepcopy(clip.model)
     convert_weights_to_lp(model, dtype)  # what open_clip's precision bf16 and fp16 do
-    exact, clip = clip, FrozenCLIP(model, clip._tokenizer, clip.preprocessing)
+    exact, clip = clip, FrozenCLIP(model, clip.tokenizer, clip.preprocessing)
     context = torch.nn.Parameter(torch.randn(1, 4, clip.text_width))
     names = ["cat", "golden retriever"]
     shared = clip.prompt_encoder(names, 4)(context)

@@ -47,7 +47,7 @@ def test_only_what_was_asked_for_comes_back():
 def test_average_pooled_vit_is_the_mean_of_its_patches():
     """With pool_type avg, the global feature is by definition the mean of projected patches."""
     clip = make(VIT | {"pool_type": "avg"})
-    tower = clip._model.visual
+    tower = clip.model.visual
     patches = find_patches(tower)
     with torch.no_grad(), patches.recording() as maps:
         pooled = tower(images(32))
@@ -56,7 +56,7 @@ def test_average_pooled_vit_is_the_mean_of_its_patches():
 
 def test_vit_patches_are_the_towers_own_tokens():
     clip = make(VIT)
-    tower = clip._model.visual
+    tower = clip.model.visual
     tower.output_tokens = True
     with torch.no_grad():
         _, tokens = tower(images(32))  # normalised, not projected
@@ -68,9 +68,9 @@ def test_vit_patches_are_the_towers_own_tokens():
 def test_resnet_location_attends_as_the_pool_does():
     """A location's feature is the pool's output with that location in the place of the query."""
     clip = make(RESNET)
-    pool = clip._model.visual.attnpool
+    pool = clip.model.visual.attnpool
     features = torch.randn(2, 256, 2, 2, generator=torch.Generator().manual_seed(3))
-    found = find_patches(clip._model.visual).project(features)
+    found = find_patches(clip.model.visual).project(features)
     tokens = features.flatten(2).permute(0, 2, 1)
     tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + pool.positional_embedding
     heads = pool.num_heads
@@ -87,20 +87,24 @@ def test_resnet_location_attends_as_the_pool_does():
 
 def test_recording_leaves_no_hook_behind():
     clip = make(VIT)
-    clip.features(images(32), ("patches",))
-    assert not clip._model.visual.transformer._forward_hooks
+    with find_patches(clip.model.visual).recording() as maps:
+        clip.image_features(images(32))
+    assert len(maps) == 1
+    clip.image_features(images(32))
+    assert len(maps) == 1
 
 
 def test_foreign_tower_is_refused_with_the_remedy():
-    clip = make(VIT)
-    clip._patches = find_patches(nn.Linear(2, 2))
+    known = make(VIT)
+    known.model.visual = nn.Sequential(known.model.visual)
+    clip = FrozenCLIP(known.model, known.tokenizer, known.preprocessing)
     assert "patches" not in clip.feature_kinds
-    with pytest.raises(BackboneError, match=r"Linear.*such as the embedded one"):
+    with pytest.raises(BackboneError, match=r"Sequential.*such as the embedded one"):
         clip.features(images(32), ("patches",))
 
 
 def test_attentional_pooler_has_no_patches():
-    reason = find_patches(make(VIT | {"attentional_pool": True})._model.visual)
+    reason = find_patches(make(VIT | {"attentional_pool": True}).model.visual)
     assert isinstance(reason, str)
     assert "learned queries" in reason
 

@@ -13,7 +13,7 @@ from pfedmoap.errors import BackboneError
 def test_pixels_are_the_images_and_cost_no_pass(clip):
     images = torch.randn(3, 3, 32, 32)
     passes = []
-    handle = clip._model.visual.register_forward_hook(lambda *_: passes.append(1))
+    handle = clip.model.visual.register_forward_hook(lambda *_: passes.append(1))
     found = clip.features(images, ("pixels",))
     assert found.keys() == {"pixels"}
     assert torch.equal(found["pixels"], images)

@@ -124,7 +124,7 @@ def test_causal_custom_text_tower_shares_the_prefix():
 
 
 def test_bfloat16_tower_keeps_float32_prompts_and_features():
-    model = tiny_clip()._model.to(torch.bfloat16)
+    model = tiny_clip().model.to(torch.bfloat16)
     clip = FrozenCLIP(
         model,
         open_clip.SimpleTokenizer(context_length=40),

@@ -1,13 +1,12 @@
 """The table in docs/backbones.md, held against models of the same architectures."""
 
-from pathlib import Path
-
 import pytest
 
 from pfedmoap.errors import BackboneError
 from pfedmoap.models.clip.survey import survey
+from tests.helpers.places import ROOT
 
-PAGE = Path(__file__).parents[3] / "docs" / "backbones.md"
+PAGE = ROOT / "docs" / "backbones.md"
 
 ONE_OF_EACH_FORM = (
     "RN50",

@@ -8,7 +8,8 @@ from torch import nn
 
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.errors import BackboneError, ConfigError
-from pfedmoap.methods.fedsp.distillation import Distillation, _batch, distil, resemblance
+from pfedmoap.methods.fedsp.distillation import Distillation, distil, draw_batch, resemblance
+from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.protected import clip as dual_encoder
 from pfedmoap.models.protected import towers
 from pfedmoap.models.protected.blocks import block_form, block_weights, run_blocks
@@ -68,9 +69,9 @@ def test_an_auxiliary_that_leaves_nothing_out_is_the_model_itself(prefixed):
 def clip_of_two_blocks():
     """A CLIP with two blocks in each tower."""
     clip = tiny_clip()
-    text = clip._model.transformer
+    text = clip.model.transformer
     text.resblocks = nn.ModuleList(list(text.resblocks)[:2])
-    return type(clip)(clip._model, clip._tokenizer, clip.preprocessing, "two and two")
+    return type(clip)(clip.model, clip.tokenizer, clip.preprocessing, "two and two")
 
 
 def test_clients_form_holds_no_weight_of_the_model(clip):
@@ -138,8 +139,9 @@ def test_model_that_cannot_be_taken_apart_is_refused_with_a_way_out():
         _ = protected(clip).auxiliary
     assert protected(clip, protects="text").auxiliary.features == ("image",)
     broken = tiny_clip()
-    broken._shareable = "its attention is odd"
-    with pytest.raises(BackboneError, match="its attention is odd"):
+    broken.model.attn_mask.zero_()
+    broken = FrozenCLIP(broken.model, broken.tokenizer, broken.preprocessing)
+    with pytest.raises(BackboneError, match="the attention mask is not the plain causal one"):
         _ = protected(broken).auxiliary
 
 
@@ -164,7 +166,7 @@ def test_distillation_reads_every_template(clip):
     model = protected(clip, protects="text", batch_size=6)
     weights = {name: v[None] for name, v in model.first_weights().items()}
     texts = [each.format(name) for each in model.templates for name in NAMES]
-    rows = replace(model.auxiliary.text, ids=model._rows.flatten(0, 1), ends=model._ends.flatten())
+    rows = replace(model.auxiliary.text, ids=model.rows.flatten(0, 1), ends=model.ends.flatten())
     found = rows.encode({name[5:]: v for name, v in weights.items()})[0]
     expected = (found - clip.text_features(texts)).pow(2).sum(-1).mean()
     assert torch.allclose(model.distillation_loss(weights, {}, 0), expected, atol=1e-6)
@@ -200,7 +202,7 @@ def test_distillation_warms_up_and_decays_its_weights():
 
 def test_examples_go_to_where_the_weights_are():
     data = ClientData({"pixels": torch.zeros(4, 1, 2)}, torch.zeros(4, dtype=torch.int64))
-    batch = _batch(data, Distillation(1, batch_size=3), generator(0), torch.device("meta"))
+    batch = draw_batch(data, Distillation(1, batch_size=3), generator(0), torch.device("meta"))
     assert batch["pixels"].device.type == "meta"
     assert batch["pixels"].shape == (3, 2)
 
@@ -230,7 +232,7 @@ def test_images_are_encoded_a_few_at_a_time_where_no_gradients_are_kept(
         sizes.append(x.shape[0] * x.shape[1])
         return run(x, *args, **options)
 
-    monkeypatch.setattr(dual_encoder, "_IMAGES_AT_ONCE", 4)
+    monkeypatch.setattr(dual_encoder, "IMAGES_AT_ONCE", 4)
     monkeypatch.setattr(towers, "run_blocks", watched)
     with torch.no_grad():
         parts = answers()

@@ -53,8 +53,8 @@ def plain_scores(lm, question: Question) -> list[float]:
     """The slow truth: one sequence at a time through the model's own forward, no prefix."""
     scores = []
     for choice in question.choices:
-        ids = lm._ids(f"{question.prompt} {choice}")
-        start = len(lm._ids(question.prompt))
+        ids = lm.token_ids(f"{question.prompt} {choice}")
+        start = len(lm.token_ids(question.prompt))
         chances = lm.model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
         scores.append(sum(float(chances[i - 1, ids[i]]) for i in range(start, len(ids))))
     return scores
