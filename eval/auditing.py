@@ -105,8 +105,8 @@ def prepare(config: Config, options: AuditOptions, loader: ExperimentLoader) -> 
         )
     if isinstance(claim, DPSGD) and claim.clipping != "fixed":
         raise ConfigError(
-            f"audit repeats single steps at one clipping norm, got privacy.mechanisms.clipping "
-            f"{claim.clipping!r}: use `--privacy.mechanisms.clipping fixed`"
+            f"audit repeats single steps at one clipping norm, got privacy.clipping "
+            f"{claim.clipping!r}: use `--privacy.clipping fixed`"
         )
     experiment, config, stand_in = _load(config, loader)
     data = dict(sorted(experiment.trainers.items())[: options.clients])

@@ -180,6 +180,6 @@ def test_padding_is_not_counted(step):
 
 def test_the_audit_wants_fixed_norms(capsys):
     with pytest.raises(SystemExit):
-        audit(["--privacy.mechanisms.clipping", "adaptive", "--partition.clients", "4"])
+        audit(["--privacy.clipping", "adaptive", "--partition.clients", "4"])
     printed = capsys.readouterr()
-    assert "--privacy.mechanisms.clipping fixed" in printed.out + printed.err
+    assert "--privacy.clipping fixed" in printed.out + printed.err
