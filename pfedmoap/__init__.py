@@ -6,7 +6,7 @@ The names below are imported when they are first used, so that ``import pfedmoap
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what type checkers and editors read; `_PLACES` says the same to Python
+if TYPE_CHECKING:  # what type checkers and editors read; `PLACES` says the same to Python
     from pfedmoap.errors import PFedMoAPError
     from pfedmoap.inference import PersonalizedClassifier
     from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate
@@ -26,7 +26,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_PLACES = {
+PLACES = {
     "AttentionGate": "pfedmoap.methods.pfedmoap.attention_gate",
     "ClientId": "pfedmoap.wire.messages",
     "Download": "pfedmoap.wire.messages",
@@ -41,9 +41,9 @@ if not TYPE_CHECKING:  # a module's __getattr__ would make type checkers take an
 
     def __getattr__(name: str) -> Any:
         """Import a public name at its first use (PEP 562)."""
-        if name not in _PLACES:
+        if name not in PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+        found = globals()[name] = getattr(import_module(PLACES[name]), name)
         return found
 
     def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ _TIMES = ("train_seconds",)
 """What of a round's record differs between two runs of the same configuration: no checksum covers
 it, so that equal runs have equal manifests."""
 
-_warned: set[Path] = set()
+warned: set[Path] = set()
 
 
 def sha256(content: bytes) -> str:
@@ -59,8 +59,8 @@ def damaged(file: Path, why: str) -> RunError:
 
 def warn_without_checksums(run: Path) -> None:
     """Say once for each run that an earlier version wrote it, so that damage is not noticed."""
-    if run.absolute() not in _warned:
-        _warned.add(run.absolute())
+    if run.absolute() not in warned:
+        warned.add(run.absolute())
         logger.warning(
             "%s was written by a version without checksums: damage to its files is not noticed. "
             "Continuing it with --resume true adds them",

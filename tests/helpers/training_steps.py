@@ -64,6 +64,14 @@ JOINT: dict[str, dict] = {
 }
 """Methods that mode joint covers, in the forms that it covers, by name."""
 
+ENCODERS: dict[str, dict] = {
+    "shared prefix": {},
+    "shared prefix, recomputed": {"memory_bytes": 20_000},
+    "plain": {"shared_prefix": False},
+    "plain, recomputed": {"shared_prefix": False, "memory_bytes": 20_000},
+}
+"""Options of `prompt_encoder`: each way to encode prompts, by name."""
+
 
 @pytest.fixture(params=sorted(JOINT))
 def joint_method(request, setting) -> AnyMethod:

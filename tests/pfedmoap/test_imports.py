@@ -42,7 +42,7 @@ def test_every_public_name_is_there_when_asked_for(name):
     exec(f"from pfedmoap import {name}", scope)
     assert name in dir(pfedmoap)
     assert scope[name].__name__ == name
-    assert scope[name].__module__ == pfedmoap._PLACES[name]
+    assert scope[name].__module__ == pfedmoap.PLACES[name]
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error():

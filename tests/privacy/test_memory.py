@@ -4,7 +4,6 @@ import gc
 
 import pytest
 import torch
-from tests.privacy.test_per_example import ENCODERS
 from torch.profiler import ProfilerActivity, profile
 
 from pfedmoap.client.local_training import Training
@@ -20,7 +19,7 @@ from privacy.mechanisms.per_example import per_example_gradients
 from privacy.options import DPSGD, Release
 from tests.helpers.models import tiny_clip
 from tests.helpers.small_federation import make_data
-from tests.helpers.training_steps import CLASSES, JOINT, last_steps
+from tests.helpers.training_steps import CLASSES, ENCODERS, JOINT, last_steps
 
 PLAN = PlannedTraining(rounds=3, epochs=1, batch_size=2)
 SIZES = {ClientId(0): 2, ClientId(3): 3}

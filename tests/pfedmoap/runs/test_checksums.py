@@ -151,7 +151,7 @@ def old_version(path) -> None:
 
 def test_runs_of_earlier_versions_are_read_with_one_warning_and_then_sealed(path, caplog):
     old_version(path)
-    checksums._warned.clear()
+    checksums.warned.clear()
     read_all(path)
     read_all(path)
     assert [r.message for r in caplog.records if "without checksums" in r.message] == [

@@ -10,7 +10,7 @@ from pfedmoap.methods.registry import method_class
 from pfedmoap.prompts.tuning import PromptProblem
 from privacy.mechanisms.per_example import per_example_gradients
 from tests.helpers.models import rounding, tiny_clip
-from tests.helpers.training_steps import last_steps, with_weights
+from tests.helpers.training_steps import ENCODERS, last_steps, with_weights
 
 
 @pytest.fixture
@@ -57,14 +57,6 @@ def test_every_method_has_exact_per_example_gradients(joint_method, decoupled, d
     assert steps
     for problem, params, batch in steps:
         assert_exact(problem, params, batch)
-
-
-ENCODERS = {
-    "shared prefix": {},
-    "shared prefix, recomputed": {"memory_bytes": 20_000},
-    "plain": {"shared_prefix": False},
-    "plain, recomputed": {"shared_prefix": False, "memory_bytes": 20_000},
-}
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
