@@ -1,4 +1,4 @@
-"""Encoding one set of views of a data set's images, unless the store has them already."""
+"""Encode one set of views of a data set's images that the store lacks."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ class FeatureExtractor(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How the backbone wants its images."""
+        """The preprocessing of the backbone's images."""
         ...
 
     def features(self, images: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""From files with what is known of each to a data set; what all readers of files share."""
+"""Make a data set of image files with known labels; shared by all readers of files."""
 
 import hashlib
 import logging

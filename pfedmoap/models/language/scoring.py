@@ -1,4 +1,4 @@
-"""What a language model makes of multiple-choice questions: scores and losses."""
+"""Scores and losses of a language model on multiple-choice questions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
