@@ -27,7 +27,7 @@ _NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuratio
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer for one image.
+    """What the model says of one image.
 
     Attributes:
         ranking: Class names with their probabilities, the most probable first.

@@ -1,4 +1,4 @@
-"""A partition with hidden groups of related clients, each with few images."""
+"""Hidden groups of related clients: many clients, few images each, neighbours worth finding."""
 
 import logging
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 class Clusters:
     """Clients belong to hidden groups; the clients of one group have the same classes or domain.
 
-    The setting in which a mixture of nearest experts should help: a client has few images, but
-    others hold images of the same kind, and the server does not know which. Client ``i`` is in
-    group ``i % groups``. The shuffled classes form a ring, on which the groups start evenly spaced
+    The setting in which a mixture of nearest experts ought to matter: a client has few images, but
+    others hold images of the same kind, and the server is not told who. Client ``i`` is in group
+    ``i % groups``. The shuffled classes form a ring, on which the groups start at equal distances
     and take ``classes_per_group`` classes each; more than ``classes / groups`` makes neighbouring
     groups overlap. The images of a class (and domain) are shared out over the groups that hold it,
     and those of a group over its clients, stratified and without repetition.
@@ -45,7 +45,7 @@ class Clusters:
     shots_per_client: int | None = None
 
     def group_of(self, client: int) -> int:
-        """Return the hidden group of a client, to check whether its experts come from it."""
+        """The hidden group of a client, to check afterwards whether experts come from it."""
         return client % self.groups
 
     def split(

@@ -1,4 +1,4 @@
-"""A fixed, stratified train/test division for data sets without one."""
+"""The fixed, stratified train/test division of data that come without one."""
 
 import numpy as np
 

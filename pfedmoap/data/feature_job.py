@@ -1,4 +1,4 @@
-"""Encode one set of views of a data set's images that the store lacks."""
+"""Encoding one set of views of a data set's images, unless the store has them already."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ class FeatureExtractor(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The preprocessing of the backbone's images."""
+        """How the backbone wants its images."""
         ...
 
     def features(self, images: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:

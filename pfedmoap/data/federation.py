@@ -77,7 +77,7 @@ class Federation:
 
     @property
     def groups(self) -> dict[ClientId, Tensor] | None:
-        """The person of each training example, (n,) by client; private.
+        """Whose image each client's training examples are, (n,) by client; private.
 
         ``None`` where the data do not say.
         """

@@ -1,4 +1,4 @@
-"""Make a data set of image files with known labels; shared by all readers of files."""
+"""From files with what is known of each to a data set; what all readers of files share."""
 
 import hashlib
 import logging

@@ -1,4 +1,4 @@
-"""The result of a partition of images over clients, and helpers that all partitions share."""
+"""What every partition of images over clients produces, and the counting they all share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,9 +76,9 @@ def divisions(dataset: ImageDataset, train_indices: IntArray) -> tuple[IntArray,
 def deal(
     indices: IntArray, strata: IntArray, hands: int, rng: np.random.Generator
 ) -> list[IntArray]:
-    """Distribute images in turn, sorted by stratum, so that every part is a stratified sample.
+    """Deal images out like cards, sorted by stratum, so that every hand is a stratified sample.
 
-    The sizes of two parts differ by at most one, in total and in every stratum.
+    The sizes of two hands differ by at most one, in total and in every stratum.
 
     Args:
         indices: Images to deal, (m,).
@@ -127,10 +127,10 @@ def finished(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> tuple[Clie
 
 
 def refuse_idle(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> None:
-    """Raise an error for a client without training images, in a run that is not private.
+    """Refuse a client without training images, in a run that keeps no numbers secret.
 
-    In a private run such a client takes part like any other: an error would reveal whether a
-    client has an example.
+    In a private run such a client takes part like any other: whether it has an example is what
+    one example more or less decides, and an error would tell.
 
     Raises:
         PartitionError: If a client has no training image; names the clients.

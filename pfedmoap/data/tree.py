@@ -1,4 +1,4 @@
-"""Find the image files of a folder tree and its layout."""
+"""Where the image files of a folder tree lie, and which layout of the tree that makes."""
 
 import logging
 from collections import Counter

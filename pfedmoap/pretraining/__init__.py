@@ -1,1 +1,1 @@
-"""Pretraining of the embedded CLIP."""
+"""How the embedded CLIP was made."""

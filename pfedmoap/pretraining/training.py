@@ -1,4 +1,4 @@
-"""Pretrain the embedded backbone: first the image tower on labels, then both on captions."""
+"""Pretrains the embedded backbone: first its eyes on labels, then both towers on captions."""
 
 import logging
 import math

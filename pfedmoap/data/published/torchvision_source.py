@@ -72,7 +72,7 @@ class Source:
 
 
 def check_class_names(source: Source, found: Sequence[str], names: Sequence[str]) -> None:
-    """Compare the annotation's class names, in label order, with ours.
+    """Hold the annotation's class names, in label order, against ours.
 
     Raises:
         DataError: They differ; names the first difference.

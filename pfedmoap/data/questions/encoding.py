@@ -1,4 +1,4 @@
-"""Encode questions with a language model, and check that data and backbone fit."""
+"""From a data set and a backbone to features, with clear words where the two do not fit."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Render scenes from attributes: place, deform, fill and compose their objects."""
+"""From attributes to pixels: places, bends, fills and composes the objects of many scenes."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Styles of whole pictures: each transforms a batch of plain photos."""
+"""How a whole picture looks: each style turns a batch of plain photos into its own kind."""
 
 from collections.abc import Callable
 

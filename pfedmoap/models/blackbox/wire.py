@@ -1,4 +1,4 @@
-"""Serialise questions and answers as safetensors with JSON metadata; no code is executed."""
+"""Questions and answers as bytes: safetensors with a little JSON, never code."""
 
 import json
 from collections.abc import Mapping

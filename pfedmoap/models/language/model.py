@@ -1,4 +1,4 @@
-"""`FrozenLM`: a frozen causal language model, in the place of a `FrozenCLIP`."""
+"""`FrozenLM`: one frozen causal language model, where other runs have a `FrozenCLIP`."""
 
 import json
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class FrozenLM:
         model: A Hugging Face causal language model, wherever its weights come from. It is frozen
             and put into evaluation mode.
         tokenizer: Its tokeniser, also Hugging Face's.
-        name: Its name in messages and tables.
+        name: What messages and tables call it.
     """
 
     feature_kinds: tuple[str, ...] = KINDS

@@ -1,4 +1,4 @@
-"""Scores and losses of a language model on multiple-choice questions."""
+"""What a language model makes of multiple-choice questions: scores and losses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Models whose weights never leave the server, and the auxiliary models that clients hold."""
+"""Models whose weights never leave the server, and the auxiliaries that stand in for them."""

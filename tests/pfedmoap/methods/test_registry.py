@@ -48,3 +48,10 @@ def test_one_method_is_imported_when_it_is_asked_for(monkeypatch):
     )
     assert Methods()["promptfl"].__name__ == "PromptFL"
     assert [name for name in asked if name != "pfedmoap.methods"] == ["pfedmoap.methods.promptfl"]
+
+
+def test_methods_are_no_deeper_than_one_that_extends_another():
+    """A base, a method on it, and at most one method that is the other with one step replaced."""
+    for name, kind in Methods().items():
+        chain = [each.__name__ for each in kind.__mro__ if each is not object]
+        assert len(chain) <= 3, f"{name}: {' < '.join(chain)}"

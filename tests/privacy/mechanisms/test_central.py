@@ -35,6 +35,7 @@ AVERAGING = {
     "promptfl_ft",
     "fedprox",
     "fedper",
+    "fedrep",
     "fedpgp",
     "fedotp",
     "fedavg_pt",
