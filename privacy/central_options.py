@@ -1,4 +1,4 @@
-"""Options of ``--privacy central``: from a budget and a plan to a privatizer at the server."""
+"""Options of ``--privacy central``, which make a privatizer at the server."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the options of all modes check, and what they warn of."""
+"""Checks and warnings that the options of all modes share."""
 
 import logging
 import math
@@ -9,16 +9,16 @@ from privacy.ledgers.ledger import Budget
 from privacy.mechanisms.randomness import Randomness
 
 logger = logging.getLogger(__name__)
-_WORRYING_DELTA = 1e-2  # whatever the number of units
+_WORRYING_DELTA = 1e-2  # for any number of units
 
 
 def check_options(
     epsilon: float, delta: float, noise_multiplier: float | None, norm: float
 ) -> None:
-    """Refuse options that void any guarantee.
+    """Raise an error for options that void any guarantee.
 
     Raises:
-        PrivacyError: The budget means nothing, or a clipping norm or a noise is not positive.
+        PrivacyError: The budget is meaningless, or a clipping norm or a noise is not positive.
     """
     check_budget(epsilon, delta)
     if not 0 < norm < math.inf:
@@ -31,7 +31,7 @@ def check_options(
 
 
 def warn_of_delta(delta: float, units: float, what: str) -> None:
-    """Warn of a delta that lets one unit in every so many be published; all of it is public."""
+    """Warn of a delta that would allow publishing one unit in every 1 / delta."""
     if delta >= min(_WORRYING_DELTA, 1 / units):
         logger.warning(
             "privacy.delta %g is large: a mechanism that publishes one in %.0f of what it protects "
@@ -53,7 +53,7 @@ def make_randomness(seed: int | None) -> Randomness:
 
 
 def warn_where_short(budget: Budget, rounds: int) -> None:
-    """Warn where the noise that was asked for does not last for the plan."""
+    """Warn if the configured noise does not suffice for the whole plan."""
     planned = budget.spent(rounds * budget.units)
     if planned > budget.epsilon:
         logger.warning(

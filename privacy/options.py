@@ -1,4 +1,4 @@
-"""Options of ``--privacy``: from a budget and a plan to a privatizer, or a refusal with reasons."""
+"""Options of ``--privacy``, which make a privatizer from a budget and a plan."""
 
 import math
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ class DPSGD:
         clip_learning_rate: Step size of the norm's logarithm, where clipping adapts.
         count_noise_std: Noise on the number of unclipped gradients, where clipping adapts; none
             takes what costs the sum at most 3 % more noise.
-        mode: ``joint`` noises prompt and gate; ``decoupled`` noises the prompt, trained apart, and
-            the gate stays home; none takes decoupled where the method has a part that stays home.
+        mode: ``joint`` noises prompt and gate; ``decoupled`` noises only the prompt, trained
+                separately from a gate that is not uploaded; none takes ``decoupled`` where possible.
         sample_rate: Public probability of each example to be in a step.
         accountant: ``pld`` is tight; ``rdp`` and ``prv`` check it, and hold, too.
         noise_multiplier: Noise in multiples of the clipping norm; none takes the least that lasts
@@ -75,7 +75,7 @@ class DPSGD:
     count_noise_std: float | None = None
     mode: Literal["joint", "decoupled"] | None = None
     sample_rate: float = 0.25
-    accountant: str = "pld"  # not a Literal, so that the one that was removed gets an answer
+    accountant: str = "pld"  # not a Literal, so that the removed one has its own error message
     noise_multiplier: float | None = None
     counts: Counts = "withheld"
     unit: Unit = "example"
@@ -180,7 +180,7 @@ class DPSGD:
 
 @dataclass(frozen=True)
 class Release:
-    """Noise on the upload alone: what pFedMoAP's paper describes, with an account that holds.
+    """Noise on the upload only, as pFedMoAP's paper describes, with valid accounting.
 
     **Unit**: all data of one client. **Neighbours**: replace them by any others. The move away
     from what the server sent is clipped; nothing is gained from sampling.

@@ -1,4 +1,4 @@
-"""The guarantee in words and figures, as it is written into a run and its report."""
+"""Statements of the guarantee, as written into a run and its report."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""What a number of noisy steps costs, and how much noise a budget needs."""
+"""Privacy accounting: epsilon of noisy steps, and the noise that a budget needs."""

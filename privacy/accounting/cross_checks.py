@@ -1,4 +1,4 @@
-"""Opacus' accountants, which check the product's own: Renyi DP and privacy random variables."""
+"""Opacus' accountants (Renyi DP, privacy random variables), to cross-check our own."""
 
 import logging
 import warnings

@@ -1,4 +1,4 @@
-"""How much privacy a number of releases costs, and how much noise a budget needs."""
+"""Epsilon of a number of releases, and noise calibration for a budget."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ _NOISE_TOLERANCE = 5e-5  # relative, of the search
 
 
 def check_budget(epsilon: float, delta: float) -> None:
-    """Refuse a budget that means nothing, or that no computer can account for.
+    """Raise an error for a budget that is meaningless or beyond numerical range.
 
     Raises:
         PrivacyError: ``epsilon`` is not in [1e-5, 1e12], or ``delta`` not in [1e-300, 0.5).
@@ -218,7 +218,7 @@ def gaussian_noise(epsilon: float, delta: float, releases: int) -> float:
 
 
 def _rounded_up(noise: float, suffices: Callable[[float], bool]) -> float:
-    """The first number of a few digits, from a noise that about suffices, that does."""
+    """Return the first noise with few digits that suffices, starting from an approximate one."""
     unit = 10.0 ** (math.floor(math.log10(noise)) + 1 - _NOISE_DIGITS)
     steps = math.ceil(noise / unit)
     while not suffices(rounded := float(f"{steps * unit:.{_NOISE_DIGITS - 1}e}")):

@@ -1,4 +1,4 @@
-"""How many rounds one client can take part in: what its noise has to last for, and why."""
+"""The number of rounds that one client can take part in, for which noise is calibrated."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from pfedmoap.errors import PrivacyError
 
 @dataclass(frozen=True)
 class ClientRounds:
-    """Rounds that one client can take part in at most; public.
+    """The largest number of rounds that one client can take part in; public.
 
     Attributes:
         count: How many.
-        why: What limits them, in words.
+        why: What limits it, in words.
     """
 
     count: int
@@ -22,8 +22,8 @@ class ClientRounds:
 def client_rounds(planned: PlannedTraining, cap: int | None) -> ClientRounds:
     """Bound the rounds of one client by the run's length, its schedule and an option.
 
-    Cohorts come from the training seed, which is public, so that the bound is known before the run
-    and depends on nobody's data. That a client declines or sits out only lowers what it spends. No
+    Cohorts follow from the training seed, which is public, so that the bound is known before the
+    run and independent of all data. A client that declines or sits out only spends less. No
     amplification is claimed for the draw.
 
     Args:
@@ -49,7 +49,7 @@ def client_rounds(planned: PlannedTraining, cap: int | None) -> ClientRounds:
 
 
 def check_cap(cap: int | None) -> None:
-    """Refuse a number of rounds with which nobody takes part.
+    """Raise an error for a cap with which no client could take part.
 
     Raises:
         PrivacyError: It is not positive.

@@ -101,7 +101,7 @@ def pld_deltas(
 
 
 def resolves(delta: float, steps: int) -> bool:
-    """Whether double precision suffices for a delta after so many steps."""
+    """Whether double precision suffices for a delta after a number of steps."""
     return _lost(steps) <= _FOURIER_SHARE * delta
 
 
@@ -110,7 +110,7 @@ def _lost(steps: int) -> float:
 
 
 def _widths(noise_multiplier: float, sample_rate: float) -> tuple[float, float]:
-    """A grid that is fine beside the spread of a step's losses, and the finest that is possible.
+    """Return a grid width that is small relative to a step's losses, and the smallest possible one.
 
     Rounding to a grid of width d adds at most d^2 / 4 to the variance of a step's loss.
     """

@@ -1,4 +1,4 @@
-"""Auditing a whole federated run: canaries go in, uploads come out, and both sides are compared.
+"""Audit a federated run: insert canaries, observe uploads, and guess which were inserted.
 
 The audited object is what the guarantee is about, the sequence of all clients' uploaded prompts.
 Each client trains on its ordinary examples and on its own random half of the canaries; the auditor
@@ -36,11 +36,11 @@ LENGTH = 10.0  # of a gradient canary, in clipping norms: without clipping it st
 
 @dataclass(frozen=True)
 class Scores:
-    """One kind of canary as one kind of auditor scores it.
+    """One auditor's scores of one kind of canary.
 
     Attributes:
-        name: Which.
-        sees: What the auditor saw.
+        name: Kind of canary.
+        sees: What the auditor observes.
         scores: One for each canary of each client, higher where it looks like having been in.
         included: Whether it was.
     """
@@ -53,7 +53,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that auditors score, with the truth beside it.
+    """All scores of an audit, with the truth.
 
     Attributes:
         views: Canaries' scores: images from uploads, gradients from uploads, and from steps.
@@ -72,7 +72,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Hidden:
-    """The canaries of a run, and the coins that decide which are in.
+    """The canaries of a run, and which of them are included.
 
     Attributes:
         images: Crafted image features.
@@ -98,7 +98,7 @@ class Audit:
         rounds: Rounds of the audited run.
         canaries: Image canaries of each client, half of which are in on average.
         gradient_canaries: Gradient canaries of each client, likewise.
-        max_grad_norm: Clipping norm that the auditor reckons with.
+        max_grad_norm: Clipping norm that the auditor assumes.
         seed: Of the canaries and of who gets which.
         search: Tries to find noise by its seed.
     """
@@ -166,7 +166,7 @@ class Audit:
         """Train once under a privatizer and score everything.
 
         Args:
-            privatizer: The audited one; it is used up.
+            privatizer: The audited one; its budget is spent.
 
         Returns:
             The evidence.
@@ -241,11 +241,11 @@ def _scores(
 
 
 def _client_data(own: Examples, hidden: Hidden, client: ClientId) -> ClientData:
-    """Put a client's own examples and the canaries that its coins chose together."""
+    """Make a client's training data of its own examples and its included canaries."""
     images = hidden.images_in[client].to(hidden.images.labels.device)
     joined = _join(own, Examples(hidden.images.image[images], hidden.images.labels[images]))
     chosen = hidden.directions_in[client].nonzero()[:, 0]
-    # What a gradient canary looks like does not matter; it has to look like something.
+    # A gradient canary needs some image features, but which does not matter.
     like = joined.image[:1].expand(len(chosen), -1)
     image = torch.cat([joined.image, like])
     labels = torch.cat([joined.labels, joined.labels[:1].expand(len(chosen))])
@@ -262,7 +262,7 @@ def _join(first: Examples, second: Examples) -> Examples:
 def _loss_drop(
     encoder: PromptEncoder, scale: float, start: Tensor, upload: Tensor, pool: Examples
 ) -> Tensor:
-    """How much better a round's upload fits each example than what the round began with, (n,)."""
+    """Compute each example's decrease in loss from a round's download to its upload, (n,)."""
     image, labels = pool.image.to(start.device), pool.labels.to(start.device)
     before, after = (
         cross_entropy(cosine_logits(image, text, scale), labels)

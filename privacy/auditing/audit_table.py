@@ -1,4 +1,4 @@
-"""What the audit says about one mechanism, from all that it measured."""
+"""The audit's verdict about one mechanism, from all of its measurements."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ DRIFT = 5e-4  # of noise between neighbours: what comes out is rounded to 1/1024
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the audit found out about one mechanism.
+    """The audit's findings about one mechanism.
 
     Attributes:
         name: Which mechanism.
@@ -35,7 +35,7 @@ class Verdict:
     noise: NoiseFindings | None
 
     def refuted_by(self, sees: str) -> bool:
-        """Whether canaries refute the claim, all views' tests paid for (Bonferroni)."""
+        """Whether canaries refute the claim, with Bonferroni correction over all views' tests."""
         level = (1 - CONFIDENCE) / len(self.views)
         return any(view.p_value < level for view in self.views if view.sees == sees)
 

@@ -1,4 +1,4 @@
-"""What an auditor's scores prove: bounds of both one-run audits, and the test of one claim."""
+"""Lower bounds on epsilon, and tests of a claim, from an auditor's scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class LowerBound:
-    """What the guesses prove, by one method.
+    """A lower bound on epsilon, by one method.
 
     Attributes:
         method: ``steinke-2023`` holds for every mechanism: it is not (e, delta)-private for any e
@@ -37,7 +37,7 @@ class LowerBound:
 
 @dataclass(frozen=True)
 class View:
-    """What one kind of canary shows to one kind of auditor.
+    """Bounds and tests for one kind of canary and one kind of auditor.
 
     Attributes:
         name: Which.
@@ -46,7 +46,7 @@ class View:
         steinke: Bound that holds for every mechanism.
         f_dp: Bound for the claimed kind of noise.
         separation: The same scores as membership inference.
-        p_value: Of the claim itself, both methods and all shares paid for.
+        p_value: Of the claim itself, corrected for both methods and all shares.
     """
 
     name: str
@@ -68,7 +68,7 @@ def lower_bound(
 ) -> LowerBound:
     """Guess from scores and bound epsilon.
 
-    Several fixed shares of guesses are tried, each at a confidence that pays for all (Bonferroni).
+    Several fixed shares of guesses are tried, with Bonferroni correction.
 
     Args:
         scores: One for each canary; see `privacy.auditing.one_run.guess`.
@@ -131,7 +131,7 @@ def view(
     delta: float,
     claim: Claim,
 ) -> View:
-    """Put together what scores show; see `lower_bound` and `claim_p_value`."""
+    """Compute bounds and p-value from scores; see `lower_bound` and `claim_p_value`."""
     return View(
         name=name,
         sees=sees,
@@ -146,7 +146,7 @@ def view(
 def ideal_bounds(
     claim: SampledSteps, canaries: int, delta: float, repeats: int = 9, seed: int = 0
 ) -> tuple[float, float]:
-    """What the two bounds would be for canaries that nothing but the claimed noise hides.
+    """Simulate the two bounds for ideal canaries, hidden only by the claimed noise.
 
     Args:
         claim: Private steps; a canary adds 1 to its own coordinate in every step that draws it.

@@ -1,6 +1,6 @@
-"""Mechanisms that break privacy on purpose, each in a way that was seen in released code.
+"""Deliberately broken mechanisms, each with a fault that was seen in released code.
 
-They exist for the audit alone: a check that cannot tell these from the real one is worth nothing.
+They exist for the audit only, which has to detect all of them.
 """
 
 import secrets
@@ -27,7 +27,7 @@ class MeanClipped:
     """Clips the batch's mean gradient in place of each example's.
 
     Attributes:
-        real: The mechanism that it pretends to be.
+        real: The correct mechanism that it imitates.
     """
 
     real: SampledGaussian
@@ -54,10 +54,10 @@ class MeanClipped:
 
 @dataclass(frozen=True)
 class GateWithoutNoise:
-    """Noises the prompt, but lets the gate that the prompt's gradient flows through go free.
+    """Adds noise to the prompt, but trains the gate that its gradient depends on without noise.
 
     Attributes:
-        real: The mechanism that it pretends to be.
+        real: The correct mechanism that it imitates.
     """
 
     real: SampledGaussian
@@ -73,10 +73,10 @@ class GateWithoutNoise:
 
 @dataclass(frozen=True)
 class DividedByData:
-    """Divides the noisy sum by how many examples there are, which is private.
+    """Divides the noisy sum by the number of examples, which is private.
 
     Attributes:
-        real: The mechanism that it pretends to be.
+        real: The correct mechanism that it imitates.
         sizes: Number of examples of each client's data set; ``None`` counts those of the batch.
         sample_rate: What a data set's size is multiplied by.
     """
@@ -103,7 +103,7 @@ class DividedByData:
 
 @dataclass(frozen=True)
 class SmallSeeds:
-    """Streams whose keys come from a small number, as a time or a process id would give it.
+    """Streams whose keys come from a small seed, such as a time or a process id.
 
     Attributes:
         seeds: How many there are.
@@ -119,7 +119,7 @@ class SmallSeeds:
 
 @dataclass(frozen=True)
 class OneStream:
-    """The same stream again and again, as with a seed that is set before every step.
+    """Returns the same stream every time, like a seed that is set before every step.
 
     Attributes:
         key: Its key.

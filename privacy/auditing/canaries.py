@@ -1,4 +1,4 @@
-"""Canaries: crafted examples whose trace in an uploaded prompt is as clear as it can be.
+"""Canaries: examples crafted for a large and distinct influence on an uploaded prompt.
 
 Image features are a client's own data, so that an adversary may choose them freely. Each canary is
 a random direction with the label that the model finds least likely, which makes its gradient long
@@ -101,7 +101,7 @@ def traces(moves: Tensor, gradients: Tensor, max_grad_norm: float) -> Tensor:
 
     The move of an upload is modelled as a mixture of the candidates' clipped gradients plus white
     noise, whose size is read off the residual; the estimate is the linear one of least mean square
-    error. It uses nothing but what was uploaded and what an adversary knows.
+    error. It uses only what was uploaded and what an adversary knows.
 
     Args:
         moves: Starting prompt minus upload, in units of the step size, flat (L W,).

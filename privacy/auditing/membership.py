@@ -1,4 +1,4 @@
-"""Membership inference as a picture: how well scores separate members from others."""
+"""Membership inference: how well scores separate members from others."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class Separation:
 
     Attributes:
         auc: Area under the ROC curve; 0.5 is guessing.
-        tpr_at_1_fpr: Share of members found where 1 % of the others are accused; 0.01 is guessing.
+        tpr_at_1_fpr: True positive rate at a false positive rate of 1 %; 0.01 is guessing.
     """
 
     auc: float

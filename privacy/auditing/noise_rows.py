@@ -1,7 +1,7 @@
-"""Noise as an auditor sees it: what is left of noisy vectors once all that is known is taken out.
+"""Tests of the noise in an auditor's observations, after subtracting all known signal.
 
-Sound noise is independent from vector to vector, as strong as claimed whoever's vector it is, and
-nobody can find the state that it came from. All of this can be tested on the vectors themselves.
+Sound noise is independent between vectors, has the claimed strength for every client, and cannot
+be reproduced from a guessed generator state. All of this can be tested on the vectors themselves.
 """
 
 import math
@@ -20,7 +20,7 @@ _KEPT = 256  # vectors whose independence is tested; more would only cost time
 
 @dataclass(frozen=True)
 class NoiseFindings:
-    """What the noise looks like.
+    """Properties of the noise.
 
     Attributes:
         vectors: Number of noisy vectors.

@@ -1,7 +1,7 @@
 """A lower bound on epsilon from one run with many canaries (Steinke, Nasr, Jagielski, 2023).
 
 "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv 2305.08846. Each of m canaries is
-put into the training data independently with probability 1/2. Whoever sees what the run released
+put into the training data independently with probability 1/2. An auditor of what the run released
 guesses for some of them whether they were in. Privacy limits how many guesses can be right, so
 that many right ones refute a claimed epsilon. Such a bound finds broken privacy; it proves no
 guarantee, and m canaries cannot show more than about ``ln m``. It holds for every mechanism; one

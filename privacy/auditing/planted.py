@@ -80,7 +80,7 @@ class WithCanaries:
 
 @dataclass
 class Planted:
-    """A privatizer in whose steps there are gradient canaries, and an auditor who sees each step.
+    """A privatizer with gradient canaries in its steps, and an auditor who observes each step.
 
     The auditor of the *steps* knows the code, the prompts before each step, every example that is
     no gradient canary and whether it was drawn, and reads the step's noisy gradient. All of this is
@@ -139,7 +139,7 @@ class Planted:
         return self.inner.describe()
 
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
-        """Form one step's gradients with the canaries in it, and read them as an auditor does.
+        """Form one step's gradients, canaries included, and record the auditor's observation.
 
         Raises:
             PrivacyError: The problem trains no prompt, or its examples act on each other.
@@ -158,7 +158,7 @@ class Planted:
 
     def _read(self, problem: Problem, params: Arrays, batch: Batch, found: Arrays) -> None:
         zero = {name: torch.zeros_like(value) for name, value in params.items()}
-        pull = with_penalty(problem, params, zero)[PROMPT]  # known to everybody, and no noise
+        pull = with_penalty(problem, params, zero)[PROMPT]  # public and without noise
         noisy = (found[PROMPT] - pull).flatten(1).cpu()  # (K, d)
         ordinary = Batch(
             _ordinary(batch.features),

@@ -1,8 +1,8 @@
-"""Finding noise by its seed: tries every start of a generator that a small seed space holds.
+"""Search for predictable noise: try every seed of a small seed space.
 
-Noise hides data only from those who cannot repeat it. Generators that start from a small number
-(a time, a process id, 32 bits of a Mersenne Twister) can all be tried. The auditor knows the code,
-so that the search is told how noise would be drawn from each seed.
+Noise protects data only if it cannot be reproduced. If a generator starts from a small number (a
+time, a process id, 32 bits of a Mersenne Twister), all starts can be tried. The auditor knows the
+code, and therefore how noise would be drawn from each seed.
 """
 
 import math
@@ -21,19 +21,19 @@ _SIGNIFICANCE = 1e-12  # that a candidate looks like the noise by chance, over a
 
 
 def plain_gaussian(seed: int, size: int) -> Tensor:
-    """Noise as most code draws it: torch's generator, started from a number, (d,)."""
+    """Draw noise as most code does, from torch's generator with a seed, (d,)."""
     return torch.randn(size, generator=torch.Generator().manual_seed(seed))
 
 
 def summed_gaussian(seed: int, size: int) -> Tensor:
-    """Noise of Opacus' secure mode from torch's generator: a throw-away and four draws, (d,)."""
+    """Draw noise like Opacus' secure mode, from torch's generator with a seed, (d,)."""
     generator = torch.Generator().manual_seed(seed)
     torch.randn(1, 1, generator=generator)
     return torch.stack([torch.randn(size, generator=generator) for _ in range(4)]).sum(0) / 2
 
 
 def ciphered_gaussian(seed: int, size: int) -> Tensor:
-    """Noise of this package's cipher, if its key were a small number, (d,)."""
+    """Draw noise of this package's cipher with a small number as the key, (d,)."""
     stream = SecureStream(seed.to_bytes(KEY_BYTES, "little"))
     return stream.normal(4, size).sum(0).float() / 2
 

@@ -1,7 +1,7 @@
-"""The white-box half of the audit: one example's pull on a step, measured in units of the noise.
+"""The white-box part of the audit: one example's influence on a step, in units of the noise.
 
 Uploads alone cannot show every flaw: a gate that is trained without noise never leaves, and its
-influence hides in the prompt's noise. Whoever holds the code can ask more. A step is private if
+influence is hidden in the prompt's noise. With the code more can be tested. A step is private if
 everything that it changes moves, when one example is added or removed, by at most the clipping
 norm, and carries noise of ``noise_multiplier`` times that. Both are measured here, from outside:
 the move by giving two neighbouring batches the same noise, and the noise by repeating a step. The
@@ -61,7 +61,7 @@ class Tapped:
 
 @dataclass(frozen=True)
 class Pull:
-    """How one example moves a step.
+    """The influence of one example on a step.
 
     Attributes:
         move: The largest move in units of the measured noise, times the claimed noise multiplier:
@@ -83,7 +83,7 @@ def pull_of_one(
     neighbours: int = 4,
     seed: int = 0,
 ) -> Pull:
-    """Measure the worst that an example does to a step.
+    """Measure the largest influence of an example on a step.
 
     Args:
         mechanism: What is audited.
@@ -118,7 +118,7 @@ def pull_of_one(
                 (moved[name] - value).flatten(1),
                 (moved_again[name] - again[name]).flatten(1),
             )
-            # The product of two draws' gaps: what only rounds the noise is gone on average.
+            # The product of two draws' differences: rounding errors cancel on average.
             size = (gap * other).sum(1)
             total += torch.where(gap.abs().amax(1) > 0, size / std[name].square(), 0.0)
         move = max(move, float(total.clamp(min=0).sqrt().max()))

@@ -1,9 +1,9 @@
-"""What a claim lets anybody tell apart, as a curve: f-DP (Dong, Roth and Su, 2022).
+"""Trade-off curves of privacy claims: f-DP (Dong, Roth and Su, 2022).
 
-A mechanism is f-private if every test between two neighbouring data sets that accuses falsely with
-probability a misses with probability f(a) at least. A curve says more than (epsilon, delta), and an
-audit against a curve sees more. Arithmetic here needs only the other way round: an event that has
-probability x under one data set has at least probability ``f(1 - x)`` under its neighbour.
+A mechanism is f-private if every test between two neighbouring data sets with false positive rate a
+has a false negative rate of at least f(a). A curve says more than (epsilon, delta), and an audit
+against a curve is stronger. The computation uses an equivalent form: an event with probability x
+under one data set has at least probability ``f(1 - x)`` under its neighbour.
 """
 
 import math
@@ -63,7 +63,7 @@ class Gaussian:
         return float(ndtr(ndtri(x) - self.mu))
 
     def epsilon(self, delta: float) -> float:
-        """Price exactly (Balle and Wang, 2018)."""
+        """Compute epsilon exactly (Balle and Wang, 2018)."""
         return gaussian_epsilon(1 / self.mu, 1, delta) if self.mu > 0 else 0.0
 
     def with_noise(self, factor: float) -> "Gaussian":

@@ -1,4 +1,4 @@
-"""The mechanisms that are put on trial: correct ones, and broken ones that must be found out."""
+"""Audits of correct mechanisms, and of broken ones that must be detected."""
 
 import math
 from collections.abc import Iterator
@@ -86,8 +86,8 @@ def _steps(audit: Audit, options: DPSGD, planned: PlannedTraining) -> Iterator[V
     reals = {mode: replace(options, mode=mode).privatizer(method, planned, None) for mode in modes}
     for mode, real in reals.items():
         yield judge(mode, real, real, sound=True)
-    # Where there is a gate, it shares the clipping norm with the prompt in joint mode, and uploads
-    # show the less: broken prompts are sought where all of the norm is the prompt's.
+    # In joint mode a gate shares the clipping norm with the prompt, so that uploads show less:
+    # broken prompts are tested in a mode in which all of the norm is the prompt's.
     mode = modes[-1]
     real = reals[mode]
     claim = _claimed(real)
@@ -113,7 +113,7 @@ def _judge(
     sound: bool,
     real: StepPrivacy | UploadPrivacy | None = None,
 ) -> Verdict:
-    """Run one mechanism and weigh what it showed against the claim of the real one."""
+    """Run one mechanism and test its output against the claim of the correct one."""
     evidence = audit.run(privatizer)
     believed = privatizer if real is None else real
     claim, claimed = _claim(believed, audit.rounds)
@@ -134,7 +134,7 @@ def _judge(
 
 
 def _claim(privatizer: Privatizer, rounds: int) -> tuple[Claim, float]:
-    """What a privatizer claims for some rounds: the kind and amount of noise, and the epsilon."""
+    """Return a privatizer's claim for some rounds: kind and amount of noise, and epsilon."""
     if isinstance(privatizer, StepPrivacy):
         budget = privatizer.ledgers.budget
         steps = budget.units * rounds
@@ -168,7 +168,7 @@ def _pull(tap: Tapped, real: StepPrivacy, beside: Mechanism | None) -> Pull:
 
 
 def _afresh(privatizer: P, **changes: Any) -> P:  # fields of either kind
-    """The same privatizer with some fields changed, and with a ledger of its own."""
+    """Copy a privatizer with some fields changed and a new ledger."""
     ledgers = Ledgers(privatizer.ledgers.budget, None)
     return replace(privatizer, ledgers=ledgers, **changes)
 

@@ -1,4 +1,4 @@
-"""A wire that keeps what passes: what an auditor of uploads sees."""
+"""A transport that records all messages, for an auditor of uploads."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Exchange:
 
 
 class Wiretap(InProcess):
-    """A wire that keeps a copy of every prompt that passes."""
+    """A transport that keeps a copy of every prompt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Wiretap(InProcess):
         self._sent: dict[ClientId, Tensor] = {}
 
     def down(self, download: Download) -> Download:
-        """Carry a download; see `InProcess.down`."""
+        """Transport a download; see `InProcess.down`."""
         arrived = super().down(download)
         if PROMPT not in arrived.arrays:
             raise PrivacyError("the audit reads uploaded prompts: use a method that exchanges them")
@@ -42,7 +42,7 @@ class Wiretap(InProcess):
         return arrived
 
     def up(self, update: Update) -> Update:
-        """Carry an update; see `InProcess.up`."""
+        """Transport an update; see `InProcess.up`."""
         arrived = super().up(update)
         sent = self._sent[update.client]
         self.exchanges.append(Exchange(update.client, sent, arrived.arrays[PROMPT].clone()))

@@ -1,1 +1,1 @@
-"""What each client has spent, on disk before it is spent."""
+"""Ledgers of each client's privacy budget, written before anything is spent."""

@@ -1,4 +1,4 @@
-"""Letting clients into a round: charge each one's ledger first, and leave out who cannot pay."""
+"""Authorise clients for a round by charging their ledgers; clients over budget sit out."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ logger = logging.getLogger(__name__)
 def charge_cohort(
     ledgers: Ledgers, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
 ) -> Authorisation:
-    """Charge a round to every client of a cohort, while no other process charges anybody.
+    """Charge a round to every client of a cohort, while no other process charges these ledgers.
 
     Args:
         ledgers: The clients' ledgers.
-        cohort: Who was drawn.
+        cohort: The drawn clients.
         round: The round.
         known: How many charges each client's ledger held when the last round was committed.
 
     Returns:
-        Who may train; the others' budgets do not suffice, or they took part often enough.
+        The clients that may train; those over budget or over the cap on rounds may not.
 
     Raises:
         PrivacyError: A ledger is damaged or foreign, or holds fewer charges than are known.
@@ -30,7 +30,7 @@ def charge_cohort(
     with ledgers.locked():
         ledgers.refuse_older(known, cohort, round)
         for client in sorted(cohort):
-            ledgers.accounts(client)  # a bad one stops the round before anybody is charged
+            ledgers.accounts(client)  # a faulty one stops the round before any client is charged
         return _charge(ledgers, cohort, round)
 
 

@@ -1,4 +1,4 @@
-"""What runs with different mechanisms on the same people cost together."""
+"""The total epsilon of several runs, perhaps with different mechanisms, on the same clients."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -26,7 +26,7 @@ class Steps(NamedTuple):
 
 
 def total_epsilon(accounts: Sequence[Account], delta: float) -> float:
-    """Say what runs on the same client cost together, as their ledgers were charged.
+    """Compute the total epsilon of all runs on a client, from its ledger.
 
     Runs of one mechanism are accounted for by the accountant that they chose; see
     `composed_accounts` for the others.
@@ -109,7 +109,7 @@ def composed_epsilon(mechanisms: tuple[Steps, ...], delta: float) -> float:
 
 
 def _gathered(mechanisms: Sequence[Steps]) -> list[Steps]:
-    """Equal steps in one, and all steps without sampling in one of the noise that they make up.
+    """Merge equal steps, and all steps without sampling into one with the equivalent noise.
 
     n releases with multiplier sigma are one with sigma over the root of n.
     """

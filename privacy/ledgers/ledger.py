@@ -1,4 +1,4 @@
-"""Each client's own record of what it has spent, written before anything is spent."""
+"""Each client's record of its spent privacy budget, written before anything is spent."""
 
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -55,8 +55,8 @@ class Ledgers:
 
     A round is charged before it begins and never refunded: a crash can only over-count. Nothing
     here is part of a checkpoint, so that resuming a run does not roll a ledger back. Reading,
-    charging and writing happen under a lock of the folder, so that processes do not lose each
-    other's charges.
+    charging and writing happen under a lock of the folder, so that concurrent processes lose no
+    charges.
 
     Several runs on the same people keep their ledgers in one shared folder. **The folder is the
     identity**: client 3 of every run that names it is taken for the same person. All their runs
@@ -88,7 +88,7 @@ class Ledgers:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the ledgers; may be nested.
+        """Lock the ledgers against other processes; may be nested.
 
         Raises:
             RunError: Another process holds them for long; the message says which.
@@ -106,7 +106,7 @@ class Ledgers:
                 self._holds -= 1
 
     def charge(self, client: ClientId, round: int) -> float | None:
-        """Charge one round, and have it on the disk before returning.
+        """Charge one round; it is on disk when this returns.
 
         Args:
             client: The client.
@@ -156,7 +156,7 @@ class Ledgers:
     def refuse_older(
         self, known: Mapping[ClientId, int], cohort: Collection[ClientId], round: int
     ) -> None:
-        """Refuse ledgers that hold less than the run's checkpoint has seen in them.
+        """Raise an error for ledgers with fewer charges than the run's checkpoint recorded.
 
         Args:
             known: How many charges each client's ledger held when the last round was committed.

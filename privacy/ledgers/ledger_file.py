@@ -1,4 +1,4 @@
-"""The file of one client's ledger: what each run has charged it, read strictly and written whole.
+"""The file of one client's ledger: each run's charges, read strictly and written atomically.
 
 ```
 {"format": 2, "client": 3, "runs": [
@@ -29,7 +29,7 @@ _UNITS = {"dpsgd": "example", "release": "client"}  # of format 1, by the mechan
 
 @dataclass(frozen=True)
 class Charge:
-    """What one round has cost.
+    """The charge of one round.
 
     Attributes:
         round: The round.
@@ -44,7 +44,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Account:
-    """What one run has charged a client.
+    """One run's charges to a client.
 
     Attributes:
         run: The run's id.

@@ -1,1 +1,1 @@
-"""Where numbers become private: random streams, clipping, noise, sampling."""
+"""Privacy mechanisms: random streams, sampling, clipping, noise."""

@@ -1,4 +1,4 @@
-"""Central client-level privacy: a trusted server noises the average of clipped moves once."""
+"""Central client-level privacy: a trusted server adds noise to the average of clipped updates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,18 +23,18 @@ EVERYBODY = ClientId(-1)
 
 @dataclass
 class ServerAccount:
-    """The one ledger of a run: whatever a round releases, it releases of every client.
+    """The single ledger of a run: every round's release concerns all clients.
 
     Attributes:
         ledgers: Where it is kept; a unit is one noisy mean.
-        releases: How many means the state at hand is made of, as its checkpoint says.
+        releases: Number of means in the current state, as the checkpoint says.
     """
 
     ledgers: Ledgers
     releases: int = 0
 
     def charge(self, round: int) -> float | None:
-        """Charge a round, and have that on the disk before returning.
+        """Charge a round; it is on disk when this returns.
 
         Returns:
             Epsilon spent including this round, or ``None`` where the budget does not suffice.
@@ -104,7 +104,7 @@ class CentralPrivacy:
 
     @property
     def secret_cohort(self) -> bool:
-        """Amplification by sampling needs that nobody outside knows who took part."""
+        """Return true: amplification by sampling requires that cohorts stay secret."""
         return True
 
     @property
@@ -133,7 +133,7 @@ class CentralPrivacy:
     def authorise(
         self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
     ) -> Authorisation:
-        """Charge the round to the server's ledger; without a budget nobody takes part."""
+        """Charge the round to the server's ledger; without budget no client takes part."""
         del known
         spent = self.account.charge(round)
         if spent is None:
@@ -163,7 +163,7 @@ class CentralPrivacy:
         return self._training.gradients(problem, params, batch)
 
     def release(self, update: Update, download: Download) -> Update:
-        """Send everything to the trusted server, but for the count, which no average may use."""
+        """Send the update to the trusted server, without the count, which no average may use."""
         del download
         return replace(update, num_examples=None)
 
@@ -174,7 +174,7 @@ class CentralPrivacy:
         sent: Mapping[ClientId, Download],
         start: Callable[[], Arrays],
     ) -> Sequence[Update]:
-        """Put one noisy mean in the place of the uploads; nothing where the round is not paid for.
+        """Replace the uploads by one noisy mean; by nothing if the round was not charged.
 
         A client whose upload was refused counts like one that was not drawn.
 
@@ -208,7 +208,7 @@ class CentralPrivacy:
         return {"releases": self.account.releases, "clip_norm": self.clip_norm}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from a checkpoint.
+        """Restore the state of a checkpoint.
 
         Raises:
             PrivacyError: The checkpoint says nothing of its releases.
@@ -222,7 +222,7 @@ class CentralPrivacy:
         self.clip_norm = float(state["clip_norm"])
 
     def clipped(self) -> Mapping[ClientId, float]:
-        """Tell whose moves were clipped (1) and whose were not (0)."""
+        """Return by client whether its update was clipped (1) or not (0)."""
         return self._tally.take()
 
     def describe(self) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class CentralPrivacy:
     def _noisy_mean(
         self, like: Arrays, moves: Mapping[ClientId, Arrays], round: int
     ) -> dict[str, Tensor]:
-        """Clip, sum, noise and divide moves, each array (1, ...); and move the clipping norm."""
+        """Clip, sum, add noise and divide, each array (1, ...); and adapt the clipping norm."""
         stream = self.randomness.stream("noise", round)
         like = {name: value.cpu() for name, value in like.items()}
         one = torch.ones(1, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Clipping norms that follow a quantile of the vectors' lengths, and counts of what was clipped."""
+"""Fixed clipping norms, norms that follow a quantile, and counts of clipped vectors."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -13,14 +13,14 @@ from privacy.mechanisms.randomness import SecureStream
 
 Rule = Literal["fixed", "adaptive"]
 _COUNT = "clipping.count"  # beside the vector's own parts, none of which has such a name
-_SMALLEST, _LARGEST = 1e-6, 1e6  # where a norm that follows noise alone is stopped
+_SMALLEST, _LARGEST = 1e-6, 1e6  # bounds of an adaptive norm, which may follow noise alone
 
 
 @dataclass
 class Tally:
     """How many of each client's vectors were longer than the clipping norm, **without noise**.
 
-    It is for the client's or the operator's own eyes. Nothing here is read by a mechanism.
+    It is not private: it stays with the client or the operator, and no mechanism reads it.
     """
 
     _longer: dict[ClientId, Tensor] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Tally:
         self._all[client] = present.sum() + self._all.get(client, 0)
 
     def take(self) -> dict[ClientId, float]:
-        """Give the share of each client that had a vector, and begin anew."""
+        """Return the share of clipped vectors of each client with vectors, and reset the counts."""
         shares = {
             client: float(self._longer[client] / every)
             for client, every in sorted(self._all.items())
@@ -73,7 +73,7 @@ class ClippedSum(Protocol):
 
 
 class Clipping(Protocol):
-    """Says which norm vectors are clipped to."""
+    """Determines the norm that vectors are clipped to."""
 
     def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> ClippedSum:
         """Begin a noisy sum.
@@ -88,7 +88,7 @@ class Clipping(Protocol):
 
 @dataclass(frozen=True)
 class FixedClipping:
-    """The norm stays as it is.
+    """Keeps the norm fixed.
 
     Attributes:
         noise_multiplier: Noise in multiples of the norm.
@@ -229,7 +229,7 @@ class AdaptiveSum:
         self._pairs = NoisySum(
             {**like, _COUNT: next(iter(like.values())).new_zeros(())},
             noise_multiplier=clipping.noise_multiplier,
-            max_norm=1.0,  # clips once more what is within already: the account rests on this
+            max_norm=1.0,  # enforces the sensitivity that accounting assumes
             normaliser=clipping.normaliser,
             stream=stream,
         )

@@ -1,4 +1,4 @@
-"""What is drawn and clipped as one: an example, or all training examples of one person."""
+"""Privacy units, which are sampled and clipped as one: an example, or a person's examples."""
 
 import logging
 from collections.abc import Mapping

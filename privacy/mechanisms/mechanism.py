@@ -47,14 +47,14 @@ class SampledGaussian:
     the gradients, such as the losses that are returned beside them.
 
     A client's padding contributes exactly zero, and so does an example whose gradient is not
-    finite: an infinity would pass the clipping and show itself in the sum.
+    finite: an infinity would pass the clipping and be visible in the sum.
 
     Attributes:
         noise_multiplier: Standard deviation of the noise, as a multiple of ``max_grad_norm``.
         max_grad_norm: Clipping norm C.
         normaliser: Public number that the noisy sum is divided by.
         memory_bytes: Bound on what per-example gradients take; see `per_example_gradients`.
-        tally: Counts what is clipped, for the client's own eyes.
+        tally: Counts what is clipped, without noise; not private, stays with the client.
         adaptive: How a client's clipping norm moves from step to step within a round, in which
             it starts from ``max_grad_norm``; ``None`` keeps it.
         norms: For each client the round of its last step, and the norm that this step has left.
@@ -137,7 +137,7 @@ def _contributing(samples: Arrays, present: Tensor) -> tuple[dict[str, Tensor], 
 
 
 def with_penalty(problem: Problem, params: Arrays, gradients: Arrays) -> Arrays:
-    """Add the gradient of the regulariser, which costs no privacy: it sees no data.
+    """Add the gradient of the regulariser, which costs no privacy: it depends on no data.
 
     Args:
         problem: The clients' local problem.

@@ -1,4 +1,4 @@
-"""Clip, sum, add Gaussian noise: the one place where numbers become private."""
+"""Clip, sum, add Gaussian noise: used by all mechanisms."""
 
 import math
 
@@ -22,7 +22,7 @@ class NoisySum:
     standard deviation is ``noise_multiplier * max_norm``. Opacus clips and sums; the noise is a
     stream cipher's. **Not covered**: the vectors' number, where it shows in the running time.
 
-    Computers add floating point numbers, and their gaps can give a secret away (Mironov, CCS 2012).
+    The spacing of floating point numbers can reveal private data (Mironov, CCS 2012).
     Three things keep this from happening; docs/privacy.md has the argument in full:
 
     - Vectors are clipped and summed in float64, to a norm that is smaller than ``max_norm`` by all

@@ -88,7 +88,7 @@ def _pull_back(graph: Arrays, leaves: Arrays, towards: Arrays) -> dict[str, Tens
 
 
 class _Largest:
-    """Notes the size of the largest activation that a graph keeps."""
+    """Records the size of the largest activation that a graph keeps."""
 
     def __init__(self) -> None:
         self.bytes = 0

@@ -1,4 +1,4 @@
-"""Where sampling and noise come from: a stream cipher keyed by the operating system."""
+"""Random numbers for sampling and noise: a stream cipher keyed by the operating system."""
 
 import hashlib
 import math
@@ -21,12 +21,12 @@ _DOMAIN = b"pfedmoap insecure stream\x00"  # no other hash of ours yields one of
 class SecureStream:
     """Random numbers made of the keystream of AES-256 in counter mode.
 
-    Without its key, the keystream cannot be told from coin tosses by anyone who cannot break AES,
-    however much of it they have seen. There are 2^256 streams, and each has 2^128 blocks. All
+    Without its key, the keystream is computationally indistinguishable from uniform bits as long
+    as AES is unbroken. There are 2^256 streams, and each has 2^128 blocks. All
     numbers are made on the CPU, in float64, so that runs on all devices share them.
 
     Args:
-        key: 32 bytes; whoever knows them knows every draw.
+        key: 32 secret bytes, which determine every draw.
 
     Raises:
         PrivacyError: The key is not of that length.
@@ -107,12 +107,12 @@ def _upper(words: Tensor) -> Tensor:
 class Randomness:
     """Makes a random stream of its own for each draw of a mechanism.
 
-    Without a seed, each stream has a fresh key of 256 bits from the operating system. Nothing of it
-    is kept, so that nobody can replay it, and no two streams share noise: not after a crash, and
-    not in forked processes.
+    Without a seed, each stream has a fresh key of 256 bits from the operating system. The key is
+    not stored, so that draws cannot be repeated, and no two streams share noise, also after a crash
+    and in forked processes.
 
     Attributes:
-        seed: Makes draws repeatable, and the result **not private**; ``None`` is the real thing.
+        seed: Makes draws repeatable, and the result **not private**; ``None`` for secret keys.
     """
 
     seed: int | None = None

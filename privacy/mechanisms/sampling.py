@@ -27,7 +27,7 @@ def poisson_batches(
     all.
 
     This is what amplification by sampling is proved for; shuffled epochs are not. A step may be
-    empty and is taken nevertheless: skipping it would tell. Neither the number of steps nor the
+    empty and is still taken: skipping it would reveal that. Neither the number of steps nor the
     weight of an example depends on the size of the data set, which is private itself.
 
     Args:

@@ -1,4 +1,4 @@
-"""DP-SGD as a privatizer: who may step, on which examples, with which noise."""
+"""DP-SGD as a privatizer: authorisation, Poisson sampling and noisy steps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ class StepPrivacy:
         ledgers: The clients' ledgers; a unit is one noisy step.
         sample_rate: Public sampling rate.
         normaliser: Public number that a step's sum of gradients is divided by.
-        decoupled: Whether what stays at home is trained apart, without noise.
+        decoupled: Whether parameters that are not uploaded are trained separately, without noise.
         counts: Whether uploads state the number of examples.
         randomness: Where samples and noise come from.
         statement: The guarantee in words and figures.
@@ -59,7 +59,7 @@ class StepPrivacy:
 
     @property
     def server(self) -> ServerSide:
-        """The server aggregates uploads as they come: they are private already."""
+        """The server aggregates uploads unchanged: they are private already."""
         return PlainServer()
 
     def authorise(
@@ -108,7 +108,7 @@ class StepPrivacy:
         return replace(update, num_examples=count, metrics={})
 
     def clipped(self) -> Mapping[ClientId, float]:
-        """Tell which share of each client's gradients was clipped, over all steps of the round."""
+        """Return the share of each client's gradients that was clipped in the round."""
         return self.tally.take()
 
     def describe(self) -> dict[str, Any]:

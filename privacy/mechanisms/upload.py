@@ -1,4 +1,4 @@
-"""The `release` mode: nothing is private inside a client, and the upload alone is noised."""
+"""The `release` mode: clients train without noise, and only the upload is noised."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +23,7 @@ from privacy.mechanisms.sgd import Counts
 
 @dataclass
 class UploadPrivacy:
-    """Trains without noise, then clips and noises how far the upload moved.
+    """Trains without noise, then clips the update and adds noise.
 
     **Unit**: all data of one client. **Neighbours**: replace them by any others. Whatever the
     client holds, its clipped move lies in a ball of radius ``max_update_norm``, so that two moves
@@ -53,12 +53,12 @@ class UploadPrivacy:
 
     @property
     def decoupled(self) -> bool:
-        """All parameters are trained together: none of them is uploaded as it is."""
+        """Return false: all parameters are trained together, and noise is added to the upload."""
         return False
 
     @property
     def server(self) -> ServerSide:
-        """The server aggregates uploads as they come: they are private already."""
+        """The server aggregates uploads unchanged: they are private already."""
         return PlainServer()
 
     def authorise(
@@ -125,7 +125,7 @@ class UploadPrivacy:
         return replace(update, arrays=arrays, num_examples=count, metrics={})
 
     def clipped(self) -> Mapping[ClientId, float]:
-        """Tell whose moves were clipped (1) and whose were not (0)."""
+        """Return by client whether its update was clipped (1) or not (0)."""
         return self._tally.take()
 
     def describe(self) -> dict[str, Any]:
