@@ -47,7 +47,7 @@ class DPSGD:
         count_noise_std: Noise on the number of unclipped gradients, where clipping adapts; none
             takes what costs the sum at most 3 % more noise.
         mode: ``joint`` noises prompt and gate; ``decoupled`` noises only the prompt, trained
-                separately from a gate that is not uploaded; none takes ``decoupled`` where possible.
+            separately from a gate that is not uploaded; none takes ``decoupled`` where possible.
         sample_rate: Public probability of each example to be in a step.
         accountant: ``pld`` is tight; ``rdp`` and ``prv`` check it, and hold, too.
         noise_multiplier: Noise in multiples of the clipping norm; none takes the least that lasts

@@ -25,7 +25,7 @@ class PlannedTraining:
         epochs: Local epochs in a round.
         batch_size: Examples in a step, as planned.
         groups: Person that each training example belongs to, (n,) by client, for person-level
-                privacy; ``None`` if unknown. It decides which examples are sampled together.
+            privacy; ``None`` if unknown. It decides which examples are sampled together.
         rounds_of_a_client: Rounds of the client that the schedule of cohorts draws most often;
             ``None`` if unknown, in which case it may be every round.
         clients: Clients that can be drawn for a round; empty if unknown.

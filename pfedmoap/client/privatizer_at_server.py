@@ -48,7 +48,7 @@ class ServerSide(Protocol):
             admitted: Uploads that passed the server's checks, sorted by client id.
             sent: Each client's download, as it arrived.
             start: Returns the uploaded arrays' values that the server would send to any client in
-                    this round.
+                this round.
         """
         ...
 

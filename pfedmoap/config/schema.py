@@ -59,9 +59,9 @@ class Sampling:
             half can show how the result carries over to new ones.
         unseen_clients: Clients held out from all training, to test what newcomers get.
         server_shots: Training images for each class (and domain) that the server holds and no
-                client has; for methods whose server trains.
+            client has; for methods whose server trains.
         groups: If the data name the person of each image: ``together`` gives all training images
-                of a person to one client, ``split`` leaves them where the partition puts them.
+            of a person to one client, ``split`` leaves them where the partition puts them.
     """
 
     shots: int | None = None

@@ -23,7 +23,7 @@ class CanPersonalise(Protocol):
 
         Args:
             tasks: Tasks of any clients with training data: what the server would send now, what
-                    the client kept, and its training data.
+                the client kept, and its training data.
             privatizer: How gradients are formed.
 
         Returns:

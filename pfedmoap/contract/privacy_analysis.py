@@ -33,7 +33,7 @@ def gap_in_analysis(method: object, mode: Mode) -> str | None:
         mode: The mode.
     """
     if not isinstance(method, HasPrivacyAnalysis):
-        return "nobody has analysed this method under differential privacy"
+        return "this method has no analysis under differential privacy"
     replaced = _replaced_since_analysis(type(method))
     if replaced is None:
         return method.privacy_gap(mode)

@@ -89,8 +89,8 @@ class ClientResult:
         costs: Costs of the round outside the federation, e.g. queries to a remote model, by
             name; for the log, not for the server.
         lasting: The arrays of ``local`` that it keeps even if its update is refused, e.g. the
-                number of queries made. All else that it trained is then dropped: these arrays are
-                merged into its earlier local state, which may be empty.
+            number of queries made. All else that it trained is then dropped: these arrays are
+            merged into its earlier local state, which may be empty.
     """
 
     update: Update

@@ -82,7 +82,7 @@ def run_round(
         transport: Carries messages.
         privatizer: How gradients are formed and updates are uploaded.
         charges: How many charges each client's privacy ledger held after the last round; with
-                ``None``, at least one is assumed for each client with local state.
+            ``None``, at least one is assumed for each client with local state.
 
     Returns:
         The new state and what happened.

@@ -1,7 +1,7 @@
 """What shows that a file of a run is the one that was written: SHA-256, in the manifest.
 
 A checksum finds damage (a flipped bit, a lost half, a file from another place); it is no signature,
-and does not stop somebody who changes a file and the manifest together.
+and does not protect from a change of a file together with the manifest.
 """
 
 import hashlib

@@ -67,7 +67,7 @@ class Manifest:
         """Return its public part: nothing about participants, no checksum of a private file.
 
         Args:
-            public: Names of the files that anybody may read.
+            public: Names of the files that are not private.
         """
         return replace(
             self,

@@ -41,7 +41,7 @@ def write_state(path: Path, arrays: Arrays, owner: Owner, *, private: bool = Fal
         path: The file.
         arrays: The state.
         owner: Whose it is.
-        private: Whether nobody but the owner of the machine may read it.
+        private: Whether only its owner may read it.
 
     Returns:
         The file's checksum.
@@ -62,7 +62,7 @@ def read_state(path: Path, owner: Owner, checksum: str | None) -> Arrays:
         checksum: What the manifest says of the file; ``None`` where an earlier version wrote it.
 
     Raises:
-        RunError: The file is missing or damaged, or somebody else's.
+        RunError: The file is missing or damaged, or another client's.
     """
     try:
         content = path.read_bytes()

@@ -21,7 +21,7 @@ class Download:
         client: The client it is for.
         arrays: Named tensors, e.g. ``context`` of shape (L, W).
         served: The clients whose experts these arrays hold, for the server's log only: it is not
-                transported. ``None`` if the client is sent no experts.
+            transported. ``None`` if the client is sent no experts.
     """
 
     round: int

@@ -201,7 +201,7 @@ class Ledgers:
         return found
 
     def _refuse_other_units(self) -> None:
-        """Look at every ledger of a shared folder, whoever it is kept for.
+        """Check every ledger of a shared folder, of all clients.
 
         Once is enough: after the first charge others see ours, under the same lock, and refuse.
         """

@@ -142,7 +142,7 @@ class AdaptiveClipping:
 
     We depart from the paper in the shift: a vector adds ``within - target_quantile`` in place of
     ``within - 1/2``. Both are the same at the median, where s = 1/2. Elsewhere s is larger, up to
-    1, but C stands still at the quantile whatever the normaliser is, which here is public and need
+    1, but C is stationary at the quantile for any normaliser, which here is public and need
     not be the number of vectors (it is private with Poisson sampling).
 
     Attributes:

@@ -23,7 +23,7 @@ class AuxiliaryProblem(Problem):
 
     Attributes:
         model: The form of their model.
-        frozen: The arrays that stand still in this stage, each (K, ...).
+        frozen: The arrays that are constant in this stage, each (K, ...).
     """
 
     model: AuxiliaryModel

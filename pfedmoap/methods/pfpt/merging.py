@@ -210,7 +210,7 @@ def estimate_scatter(sets: Sequence[Tensor]) -> float:
     of what is left a coordinate, exact copies apart, is the variance. Not the median: a prompt that
     a client has trained much lies further off than one that it hardly touched, and would open a
     candidate of its own in every round. Where more than a tenth of the prompts have no partner in
-    the largest set, this is a distance between strangers: see `Merging.largest_scatter`.
+    the largest set, this is a distance between unrelated ones: see `Merging.largest_scatter`.
 
     Args:
         sets: Prompts of mean 0 and variance 1, each (u_t, d).
