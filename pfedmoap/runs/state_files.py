@@ -41,7 +41,7 @@ def write_state(path: Path, arrays: Arrays, owner: Owner, *, private: bool = Fal
         path: The file.
         arrays: The state.
         owner: Whose it is.
-        private: Whether only its owner may read it.
+        private: Whether only the current user may read the file.
 
     Returns:
         The file's checksum.
@@ -62,7 +62,7 @@ def read_state(path: Path, owner: Owner, checksum: str | None) -> Arrays:
         checksum: What the manifest says of the file; ``None`` where an earlier version wrote it.
 
     Raises:
-        RunError: The file is missing or damaged, or another client's.
+        RunError: The file is missing, damaged, or of another owner.
     """
     try:
         content = path.read_bytes()

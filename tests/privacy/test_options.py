@@ -25,7 +25,7 @@ def made(name, setting, **options):
 def test_every_method_says_what_holds(name, setting):
     method = made(name, setting)
     if not isinstance(method, HasPrivacyAnalysis):
-        with pytest.raises(PrivacyError, match="nobody has analysed"):
+        with pytest.raises(PrivacyError, match="has no analysis"):
             DPSGD().privatizer(method, PLAN, None)
         return
     for mode in ("joint", "decoupled", "release"):
@@ -56,7 +56,7 @@ def test_a_gate_without_noise_cannot_be_averaged(setting):
 
 def test_a_method_that_nobody_analysed_is_refused():
     for options in (DPSGD(), DPSGD(mode="joint"), Release()):
-        with pytest.raises(PrivacyError, match="nobody has analysed"):
+        with pytest.raises(PrivacyError, match="has no analysis"):
             options.privatizer(object(), PLAN, None)
     assert isinstance(NoPrivacy().privatizer(object(), PLAN, None), NoPrivacy)
 

@@ -149,7 +149,7 @@ def test_all_others_are_refused_with_a_reason_and_a_way_out(name, setting):
     method = made(name, setting)
     with pytest.raises(PrivacyError, match=r"'central': .*([Uu]se |joint)"):
         Central().privatizer(method, EVERYBODY, None)
-    with pytest.raises(PrivacyError, match="nobody has analysed"):
+    with pytest.raises(PrivacyError, match="has no analysis"):
         Central().privatizer(object(), EVERYBODY, None)
 
 
