@@ -4,7 +4,8 @@ from functools import cache
 
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy
-from pfedmoap.config.schema import Sampling, Schema, Seeds
+from pfedmoap.config.sampling import Sampling, Seeds
+from pfedmoap.config.schema import Schema
 from pfedmoap.data.clusters import Clusters
 from pfedmoap.data.csv_table import CSVTable
 from pfedmoap.data.digits import Digits

@@ -13,7 +13,8 @@ from eval.console import progress_bar
 from eval.holdout import class_part, unseen_clients
 from eval.promise import is_private
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
-from pfedmoap.config.schema import Config, Sampling, Seeds
+from pfedmoap.config.sampling import Sampling, Seeds
+from pfedmoap.config.schema import Config
 from pfedmoap.contract.capabilities import NeedsServerData
 from pfedmoap.contract.method import AnyMethod, with_server_data
 from pfedmoap.contract.privacy_options import PrivacyOptions

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pfedmoap.client.local_training import Training
-from pfedmoap.config.schema import Schema, Seeds
+from pfedmoap.config.sampling import Seeds
+from pfedmoap.config.schema import Schema
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.data.images import ImageSource, decode

@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pfedmoap.client.privatizer import PlannedTraining
+from pfedmoap.config.bounds import Bounds, Fraction, Positive
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import PrivacyError
 from privacy import statements
 from privacy.accounting.epsilon import (
+    LARGEST_DELTA,
+    LARGEST_EPSILON,
+    SMALLEST_DELTA,
+    SMALLEST_EPSILON,
     check_accountant,
     sampled_gaussian_epsilon,
     sampled_gaussian_noise,
@@ -49,15 +55,15 @@ class Central:
         insecure_seed: Seed of cohorts and noise, for tests: the result is then NOT private.
     """
 
-    epsilon: float = 8.0
-    delta: float = 1e-5
-    max_update_norm: float = 0.1
+    epsilon: Annotated[float, Bounds(ge=SMALLEST_EPSILON, le=LARGEST_EPSILON)] = 8.0
+    delta: Annotated[float, Bounds(ge=SMALLEST_DELTA, lt=LARGEST_DELTA)] = 1e-5
+    max_update_norm: Positive = 0.1
     clipping: Rule = "fixed"
-    target_quantile: float = 0.5
-    clip_learning_rate: float = 0.2
-    count_noise_std: float | None = None
+    target_quantile: Fraction = 0.5
+    clip_learning_rate: Positive = 0.2
+    count_noise_std: Positive | None = None
     accountant: str = "pld"  # as in `DPSGD`
-    noise_multiplier: float | None = None
+    noise_multiplier: Positive | None = None
     ledgers: str | None = None
     insecure_seed: int | None = None
 

@@ -3,14 +3,19 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pfedmoap.client.privatizer import Mode, PlannedTraining
+from pfedmoap.config.bounds import Bounds, Count, Fraction, Positive, Share
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.errors import PrivacyError
 from privacy import statements
 from privacy.accounting.epsilon import (
+    LARGEST_DELTA,
+    LARGEST_EPSILON,
+    SMALLEST_DELTA,
+    SMALLEST_EPSILON,
     check_accountant,
     gaussian_epsilon,
     gaussian_noise,
@@ -66,22 +71,22 @@ class DPSGD:
         insecure_seed: Seed of samples and noise, for tests: the result is then NOT private.
     """
 
-    epsilon: float = 8.0
-    delta: float = 1e-5
-    max_grad_norm: float = 1.0
+    epsilon: Annotated[float, Bounds(ge=SMALLEST_EPSILON, le=LARGEST_EPSILON)] = 8.0
+    delta: Annotated[float, Bounds(ge=SMALLEST_DELTA, lt=LARGEST_DELTA)] = 1e-5
+    max_grad_norm: Positive = 1.0
     clipping: Rule = "fixed"
-    target_quantile: float = 0.5
-    clip_learning_rate: float = 0.2
-    count_noise_std: float | None = None
+    target_quantile: Fraction = 0.5
+    clip_learning_rate: Positive = 0.2
+    count_noise_std: Positive | None = None
     mode: Literal["joint", "decoupled"] | None = None
-    sample_rate: float = 0.25
+    sample_rate: Share = 0.25
     accountant: str = "pld"  # not a Literal, so that the removed one has its own error message
-    noise_multiplier: float | None = None
+    noise_multiplier: Positive | None = None
     counts: Counts = "withheld"
     unit: Unit = "example"
-    max_per_group: int | None = None
-    memory_bytes: int = 2**30
-    max_rounds_per_client: int | None = None
+    max_per_group: Count | None = None
+    memory_bytes: Annotated[int, Bounds(ge=1)] = 2**30
+    max_rounds_per_client: Count | None = None
     ledgers: str | None = None
     insecure_seed: int | None = None
 
@@ -199,12 +204,12 @@ class Release:
         insecure_seed: Seed of the noise, for tests: the result is then NOT private.
     """
 
-    epsilon: float = 8.0
-    delta: float = 1e-5
-    max_update_norm: float = 0.1
-    noise_multiplier: float | None = None
+    epsilon: Annotated[float, Bounds(ge=SMALLEST_EPSILON, le=LARGEST_EPSILON)] = 8.0
+    delta: Annotated[float, Bounds(ge=SMALLEST_DELTA, lt=LARGEST_DELTA)] = 1e-5
+    max_update_norm: Positive = 0.1
+    noise_multiplier: Positive | None = None
     counts: Counts = "withheld"
-    max_rounds_per_client: int | None = None
+    max_rounds_per_client: Count | None = None
     ledgers: str | None = None
     insecure_seed: int | None = None
 

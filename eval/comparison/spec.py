@@ -18,11 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
 from eval.choices import schema
 from pfedmoap.config.schema import Config, Section
 from pfedmoap.errors import ConfigError
+from pfedmoap.storage.atomic_files import read_sections
 
 KEYS = {"base", "tasks", "methods", "seeds", "reference", "differences"}
 SEEDED = ("partition", "few_shot", "training")
@@ -83,15 +82,7 @@ def read_comparison(path: Path) -> Comparison:
     Raises:
         ConfigError: The file cannot be read or is no comparison; see `comparison`.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the comparison {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold {', '.join(sorted(KEYS))}")
-    return comparison(content)
+    return comparison(read_sections(path))
 
 
 def comparison(source: Mapping[str, Any]) -> Comparison:

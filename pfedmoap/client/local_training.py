@@ -10,7 +10,7 @@ from pfedmoap.client.batches import Cohort
 from pfedmoap.client.optimisers import SGD, Optimiser
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.client.problem import Problem
-from pfedmoap.errors import ConfigError
+from pfedmoap.config.bounds import Count, Decay, NotNegative, Positive, check_options
 from pfedmoap.wire.messages import Arrays
 
 
@@ -31,21 +31,15 @@ class Training:
             results.
     """
 
-    epochs: int = 5
-    batch_size: int = 32
-    learning_rate: float = 0.002
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clients_per_batch: int = 10
+    epochs: Count = 5
+    batch_size: Count = 32
+    learning_rate: Positive = 0.002
+    momentum: Decay = 0.9
+    weight_decay: NotNegative = 5e-4
+    clients_per_batch: Count = 10
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "clients_per_batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"training.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"training.learning_rate must be positive, got {self.learning_rate}")
-        if not 0 <= self.momentum < 1 or self.weight_decay < 0:
-            raise ConfigError("training needs 0 <= momentum < 1 and weight_decay >= 0")
+        check_options(self, "training")
 
 
 @dataclass(frozen=True)

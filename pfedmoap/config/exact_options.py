@@ -1,5 +1,6 @@
 """Parse options by their exact names; an unknown name is a one-line error with suggestions."""
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -7,6 +8,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from pfedmoap.config.bounds import described, plain, range_of
 from pfedmoap.errors import ConfigError
 
 
@@ -53,10 +55,56 @@ def parse(
     try:
         parsed: Namespace = parser.parse_args(argv, namespace=namespace)
     except Exception as error:  # jsonargparse raises errors of several kinds
-        raise ConfigError(str(error)) from error
+        raise ConfigError(reason(error, parser)) from error
     finally:
         parser.exit_on_error = True
     return parsed
+
+
+def parse_sections(parser: ArgumentParser, config: Mapping[str, Any]) -> Namespace:
+    """Check the names and types of nested options; whatever is wrong is one line.
+
+    Args:
+        parser: What ``command_parser`` made, with its options.
+        config: Options by section.
+
+    Raises:
+        ConfigError: An option is unknown, or the parser refuses a value.
+    """
+    known = option_names(parser)
+    for name in keys_of(config, known):
+        refuse_unknown(name, known)
+    parser.exit_on_error = False
+    try:
+        checked: Namespace = parser.parse_object(dict(config))
+    except Exception as error:  # jsonargparse raises errors of several kinds
+        raise ConfigError(reason(error, parser)) from error
+    finally:
+        parser.exit_on_error = True
+    return checked
+
+
+def reason(error: Exception, parser: ArgumentParser) -> str:
+    """What the parser says is wrong, in one line, with what the option's type admits."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = text if len(text) <= 600 else f"{text[:400]} ..."
+    key = re.match(r'Parser key "([^"]+)"', text)
+    types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
+    if key is None or types.get(key[1]) is None:
+        return text
+    got = re.search(r"Got value: (.*)", text)
+    value = text[key.end() :].removeprefix(": ") if got is None else f"got {got[1]}"
+    return f"{key[1]} must be {described(types[key[1]])}; {value}"
+
+
+def show_ranges(parser: ArgumentParser) -> None:
+    """Let ``--help`` say the ranges of options in words, behind what they are for."""
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None)
+        bounds = range_of(hint)
+        if bounds is not None:
+            vars(action)["_typehint"] = plain(hint)  # what help names the type by
+            action.help = f"{(action.help or '').rstrip('.')}; {bounds}."
 
 
 def option_names(parser: ArgumentParser) -> list[str]:

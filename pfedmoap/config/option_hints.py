@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any, Protocol, runtime_checkable
 
+from pfedmoap.config.bounds import shown
 from pfedmoap.errors import ConfigError
 
 
@@ -48,6 +49,23 @@ def refuse_misplaced(
             )
 
 
+def check_form(section: str, options: object) -> None:
+    """Refuse a section that is not options by name.
+
+    Raises:
+        ConfigError: It is empty or something else, or its choice has no name.
+    """
+    if not isinstance(options, Mapping):
+        raise ConfigError(
+            f"section {section!r} must hold options, got {shown(options)}; leave it out to take "
+            "all defaults"
+        )
+    if wrong := [key for key in options if not isinstance(key, str)]:
+        raise ConfigError(f"section {section!r} has no option {shown(wrong[0])}")
+    if not isinstance(options.get("name", ""), str):
+        raise ConfigError(f"{section}.name must be text, got {shown(options['name'])}")
+
+
 def options_of(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List the sections and options of a configuration."""
     return [
@@ -66,3 +84,8 @@ def options_on(argv: Sequence[str]) -> list[tuple[str, str]]:
         if word.startswith("--") and len(parts) > 1:
             found.append((parts[0], parts[1]))
     return found
+
+
+def short_options(aliases: Mapping[str, tuple[str, ...]]) -> str:
+    """Say in one line which options others are short for."""
+    return "; ".join(f"--{short} for --{', --'.join(long)}" for short, long in aliases.items())

@@ -12,63 +12,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from pfedmoap.config.bounds import check_section, shown
 from pfedmoap.config.exact_options import (
     command_parser,
     expand_shorthand,
-    keys_of,
-    option_names,
     parse,
-    refuse_unknown,
+    parse_sections,
+    show_ranges,
     take_option,
 )
-from pfedmoap.config.option_hints import OpenChoices, options_of, options_on, refuse_misplaced
+from pfedmoap.config.option_hints import (
+    OpenChoices,
+    check_form,
+    options_of,
+    options_on,
+    refuse_misplaced,
+    short_options,
+)
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
 
 Section = dict[str, Any]  # options by name, as JSON
 Choices = Mapping[str, Mapping[str, type]]
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """Separate seeds, so that one source of randomness can be varied alone.
-
-    Attributes:
-        partition: Which client gets which images.
-        few_shot: Which images are the few shots.
-        training: Initial prompt and gate, cohorts, batches.
-    """
-
-    partition: int = 0
-    few_shot: int = 0
-    training: int = 0
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which images, classes and clients are trained with.
-
-    Attributes:
-        shots: Training images for each class (and domain) over all clients; none takes all.
-        classes: ``base`` trains and tests on the first half of the classes, so that the other
-            half can show how the result carries over to new ones.
-        unseen_clients: Clients held out from all training, to test what newcomers get.
-        server_shots: Training images for each class (and domain) that the server holds and no
-            client has; for methods whose server trains.
-        groups: If the data name the person of each image: ``together`` gives all training images
-            of a person to one client, ``split`` leaves them where the partition puts them.
-    """
-
-    shots: int | None = None
-    classes: Literal["all", "base"] = "all"
-    unseen_clients: int = 0
-    server_shots: int = 0
-    groups: Literal["together", "split"] = "together"
 
 
 @dataclass(frozen=True)
@@ -100,8 +70,10 @@ class Schema:
             ConfigError: A section, key, choice or value is wrong; the message says which.
         """
         tidy = self._merge({}, config)
-        refuse_misplaced(self.choices, self._names(tidy), options_of(tidy))
-        return self._config(_checked(self.parser_for(self._names(tidy)), tidy))
+        names = self._names(tidy)
+        refuse_misplaced(self.choices, names, options_of(tidy))
+        self._check_values(tidy, names, read=False)
+        return self._config(parse_sections(self.parser_for(names), tidy))
 
     def merge(self, *layers: Mapping[str, Any]) -> Section:
         """Merge configurations; a new choice drops the options of the old one.
@@ -156,9 +128,12 @@ class Schema:
                 merged = self._merge(merged, {section: {"name": chosen[-1]}})
         names = self._names(merged)
         refuse_misplaced(self.choices, names, [*options_of(merged), *options_on(argv)])
+        self._check_values(merged, names, read=False)
         parser = self.parser_for(names, description)
         asks = any(word in ("-h", "--help") for word in argv)
-        base = None if asks else _checked(parser, self._with_required(merged, argv))
+        base = None if asks else parse_sections(parser, self._with_required(merged, argv))
+        if asks:
+            show_ranges(parser)
         parser.add_argument("--config", help="a YAML file of options; may be given several times")
         for name, (default, text) in (extra or {}).items():
             parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
@@ -184,11 +159,12 @@ class Schema:
         merged = dict(base)
         for section, given in over.items():
             if section not in known:
-                raise ConfigError(f"no section {section!r}; there are: {', '.join(sorted(known))}")
+                raise ConfigError(
+                    f"no section {shown(section)}; there are: {', '.join(sorted(known))}"
+                )
             shorthand = section in self.choices and isinstance(given, str)
             options = {"name": given} if shorthand else given
-            if not isinstance(options, Mapping):
-                raise ConfigError(f"section {section!r} must hold options, got {given!r}")
+            check_form(section, options)
             kinds = self.choices.get(section)
             if isinstance(kinds, OpenChoices) and "name" in options:
                 options = {**options, "name": kinds.canonical(str(options["name"]))}
@@ -225,7 +201,7 @@ class Schema:
         """
         parser = command_parser(description)
         parser.epilog = (
-            f"Short options: {_short(self.aliases)}. Options of `data`, `partition`, "
+            f"Short options: {short_options(self.aliases)}. Options of `data`, `partition`, "
             "`method` and `privacy` depend on the choice: give it together with --help to see "
             "them, e.g. `--method pfedmoap --help`."
         )
@@ -234,7 +210,8 @@ class Schema:
         for section, options in self.choices.items():
             name = names[section]
             if name not in options:
-                raise ConfigError(f"no {section} {name!r}; there are: {', '.join(sorted(options))}")
+                known = ", ".join(sorted(options))
+                raise ConfigError(f"no {section} {shown(name)}; there are: {known}")
             parser.add_class_arguments(options[name], section, skip={"setting"})
             parser.add_argument(
                 f"--{section}.name",
@@ -245,7 +222,17 @@ class Schema:
         return parser
 
     def _config(self, parsed: Namespace) -> "Config":
-        return Config(self, json.loads(json.dumps(parsed.as_dict())))
+        sections: dict[str, Section] = parsed.as_dict()
+        self._check_values(sections, self._names(sections), read=True)
+        return Config(self, json.loads(json.dumps(sections)))
+
+    def _check_values(
+        self, sections: Mapping[str, Section], names: Mapping[str, str], *, read: bool
+    ) -> None:
+        for section, options in sections.items():
+            kind = self.fixed.get(section) or self.choices[section].get(names[section])
+            if kind is not None:  # an unknown choice is refused with the list of all
+                check_section(kind, section, options, read=read)
 
 
 @dataclass(frozen=True)
@@ -279,25 +266,6 @@ class Config:
     def name(self, section: str) -> str:
         """Return the selected choice of a section."""
         return str(self.sections[section]["name"])
-
-
-def _checked(parser: ArgumentParser, config: Section) -> Namespace:
-    """Check nested options with the parser; its various errors become a `ConfigError`."""
-    known = option_names(parser)
-    for name in keys_of(config, known):
-        refuse_unknown(name, known)
-    parser.exit_on_error = False
-    try:
-        checked: Namespace = parser.parse_object(config)
-    except Exception as error:  # jsonargparse raises errors of several kinds
-        raise ConfigError(str(error)) from error
-    finally:
-        parser.exit_on_error = True
-    return checked
-
-
-def _short(aliases: Mapping[str, tuple[str, ...]]) -> str:
-    return "; ".join(f"--{short} for --{', --'.join(long)}" for short, long in aliases.items())
 
 
 def _tuples(value: Any) -> Any:  # JSON of any shape

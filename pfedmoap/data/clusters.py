@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
+from pfedmoap.config.bounds import Bounds, Count
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.division import strata_of
 from pfedmoap.data.splits import ClientSplit, check_clients, deal, divisions, finished
@@ -38,11 +39,11 @@ class Clusters:
             shares out everything. Comes after few-shot sampling, which is over all clients.
     """
 
-    clients: int = 40
-    groups: int = 4
+    clients: Annotated[int, Bounds(ge=1, le=100_000)] = 40
+    groups: Annotated[int, Bounds(ge=1, le=100_000)] = 4
     by: Literal["classes", "domains", "both"] = "classes"
-    classes_per_group: int | None = None
-    shots_per_client: int | None = None
+    classes_per_group: Count | None = None
+    shots_per_client: Count | None = None
 
     def group_of(self, client: int) -> int:
         """The hidden group of a client, to check afterwards whether experts come from it."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.image_files import ImageFile, read_files
 from pfedmoap.data.split_names import report_uses, roles_of, uses_of
@@ -37,7 +38,7 @@ class CSVTable:
     """
 
     file: str
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.division import stratified_test_mask
 
@@ -32,7 +33,7 @@ class Digits:
         seed: Seed of the train/test division.
     """
 
-    test_fraction: float = 0.4
+    test_fraction: Fraction = 0.4
     seed: int = 0
 
     def read(self) -> ImageDataset:

@@ -1,9 +1,11 @@
 """Label skew by Dirichlet proportions, over all images or inside every domain."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from pfedmoap.config.bounds import Bounds, Whole
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.splits import ClientSplit, check_clients, divisions, finished, largest_remainder
 from pfedmoap.errors import PartitionError
@@ -24,10 +26,10 @@ class Dirichlet:
         max_draws: Redraws of the proportions until every client has enough, before giving up.
     """
 
-    clients: int = 10
-    alpha: float = 0.3
-    min_train: int = 2
-    max_draws: int = 500
+    clients: Annotated[int, Bounds(ge=1, le=100_000)] = 10
+    alpha: Annotated[float, Bounds(ge=1e-4, le=1e6)] = 0.3
+    min_train: Whole = 2
+    max_draws: Annotated[int, Bounds(ge=1, le=10_000)] = 500
 
     def split(
         self, dataset: ImageDataset, train_indices: IntArray, seed: int
@@ -110,10 +112,10 @@ class DomainDirichlet:
         max_draws: Redraws of one domain until every client has enough, before giving up.
     """
 
-    clients_per_domain: int = 5
-    alpha: float = 0.3
-    min_train: int = 2
-    max_draws: int = 500
+    clients_per_domain: Annotated[int, Bounds(ge=1, le=100_000)] = 5
+    alpha: Annotated[float, Bounds(ge=1e-4, le=1e6)] = 0.3
+    min_train: Whole = 2
+    max_draws: Annotated[int, Bounds(ge=1, le=10_000)] = 500
 
     def split(
         self, dataset: ImageDataset, train_indices: IntArray, seed: int

@@ -3,14 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pfedmoap.config.schema import Sampling, Seeds
+from pfedmoap.config.bounds import Bounds, Count
+from pfedmoap.config.sampling import Sampling, Seeds
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.data.dataset import ImageDataset, IntArray, chosen_images
 from pfedmoap.data.features import cached_features
@@ -34,9 +35,9 @@ class Features:
         batch_size: Images encoded at once.
     """
 
-    views: int = 0
+    views: Annotated[int, Bounds(ge=0, le=1000)] = 0
     cache: str = "~/.cache/pfedmoap"
-    batch_size: int = 64
+    batch_size: Count = 64
 
 
 @dataclass(frozen=True)

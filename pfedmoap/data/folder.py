@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.image_files import read_files
 from pfedmoap.data.tree import LayoutName, scan
@@ -42,7 +43,7 @@ class ImageFolder:
 
     root: str
     layout: LayoutName = "auto"
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
     class_names: Mapping[str, str] | None = None
     groups: Literal["none", "subfolder"] = "none"

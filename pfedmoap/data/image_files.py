@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import BoolArray, ImageDataset, IntArray
 from pfedmoap.data.division import strata_of, stratified_test_mask
 from pfedmoap.data.images import CheckedFile, check, decode, digest_of, printable, read_content
@@ -48,7 +49,7 @@ def read_files(
     found: Sequence[ImageFile],
     class_names: Callable[[Sequence[str]], tuple[str, ...]],
     *,
-    test_fraction: float,
+    test_fraction: Fraction,
     seed: int,
 ) -> ImageDataset:
     """Check files and make a data set of those that can be used.

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pfedmoap.config.bounds import Bounds
 from pfedmoap.data.clusters import Clusters
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.dirichlet import Dirichlet, DomainDirichlet
@@ -48,7 +49,7 @@ class Pathological:
             gives the published clients with ``class_seed`` 2023.
     """
 
-    clients: int = 10
+    clients: Annotated[int, Bounds(ge=1, le=100_000)] = 10
     class_seed: int | None = None
     shuffle: Literal["own", "released"] = "own"
 
@@ -95,7 +96,7 @@ class IID:
         clients: Number of clients.
     """
 
-    clients: int = 10
+    clients: Annotated[int, Bounds(ge=1, le=100_000)] = 10
 
     def split(
         self, dataset: ImageDataset, train_indices: IntArray, seed: int

@@ -7,10 +7,10 @@ from time import perf_counter
 from typing import Generic, Literal, TypeVar
 
 from pfedmoap.client.privatizer import Privatizer
+from pfedmoap.config.bounds import Count, Share, check_options
 from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.engine.round import RoundResult, run_round
-from pfedmoap.errors import ConfigError
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.runs.log import Record
 from pfedmoap.server.cohort import draw_cohort
@@ -31,16 +31,13 @@ class Rounds:
         wire: Number format of float32 arrays on the wire.
     """
 
-    rounds: int = 10
-    participation: float = 1.0
-    evaluate_every: int = 1
+    rounds: Count = 10
+    participation: Share = 1.0
+    evaluate_every: Count = 1
     wire: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.evaluate_every < 1:
-            raise ConfigError("rounds and evaluate_every must be at least 1")
-        if not 0 < self.participation <= 1:
-            raise ConfigError(f"participation must be in (0, 1], got {self.participation}")
+        check_options(self, "rounds")
 
     def cohort(self, clients: Iterable[ClientId], round: int, seed: int) -> tuple[ClientId, ...]:
         """Draw a round's cohort; anyone who has the seed can repeat it. See `draw_cohort`."""

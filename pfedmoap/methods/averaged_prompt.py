@@ -7,6 +7,7 @@ context vectors of CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from pfedmoap.client.privatizer import (
     gap_of_averaging,
     gap_of_one_phase,
 )
+from pfedmoap.config.bounds import Bounds, check_options
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.models.clip.clip import PromptEncoder
@@ -41,9 +43,12 @@ class AveragedPrompt:
     """
 
     setting: Setting
-    context_length: int = 16
+    context_length: Annotated[int, Bounds(ge=1, le=1024)] = 16
     context_init: str | None = None
     weighting: Weighting = "examples"
+
+    def __post_init__(self) -> None:
+        check_options(self, "method")
 
     @property
     def trains(self) -> bool:

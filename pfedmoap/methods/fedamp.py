@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.config.bounds import NotNegative, Positive, Share
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ClientResult, Prediction
-from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.prompts.tuning import PromptProblem
 from pfedmoap.server.aggregation import Weighting
@@ -48,16 +48,12 @@ class FedAMP(AveragedPrompt):
     """
 
     weighting: Weighting = field(default="uniform", init=False)  # no option: similarity weighs
-    sigma: float = 1.0
-    step: float = 1.0
-    proximal: float = 1.0
+    sigma: Positive = 1.0
+    step: Share = 1.0
+    proximal: NotNegative = 1.0
 
     def __post_init__(self) -> None:
-        if self.sigma <= 0 or not 0 < self.step <= 1 or self.proximal < 0:
-            raise ConfigError(
-                f"fedamp needs sigma > 0, 0 < step <= 1 and proximal >= 0, got sigma {self.sigma}, "
-                f"step {self.step} and proximal {self.proximal}"
-            )
+        super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """The pull to the cloud sees no data; the server pairs uploads, and does not average."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from pfedmoap.client.privatizer import Mode
-from pfedmoap.errors import ConfigError
+from pfedmoap.config.bounds import Decay, Positive
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
 from pfedmoap.server.aggregation import average
@@ -38,22 +38,12 @@ class FedOptPT(PromptSet):
         adaptivity: What keeps the denominator away from zero (their tau).
     """
 
-    server_learning_rate: float = 0.01
-    first_decay: float = 0.9
-    second_decay: float = 0.99
-    adaptivity: float = 1e-3
+    server_learning_rate: Positive = 0.01
+    first_decay: Decay = 0.9
+    second_decay: Decay = 0.99
+    adaptivity: Positive = 1e-3
 
     def __post_init__(self) -> None:
-        if self.server_learning_rate <= 0 or self.adaptivity <= 0:
-            raise ConfigError(
-                "fedopt_pt needs a positive server_learning_rate and adaptivity, got "
-                f"{self.server_learning_rate} and {self.adaptivity}"
-            )
-        if not (0 <= self.first_decay < 1 and 0 <= self.second_decay < 1):
-            raise ConfigError(
-                "fedopt_pt needs decays of at least 0 and below 1, got "
-                f"{self.first_decay} and {self.second_decay}"
-            )
         super().__post_init__()
 
     def init(self) -> Arrays:

@@ -11,11 +11,13 @@ that a client that never took part can predict, too.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.config.bounds import Bounds
 from pfedmoap.contract.tasks import ArraySpec
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -31,9 +33,10 @@ class FedPer(AveragedPrompt):
         local_vectors: How many of the last context vectors stay on the client.
     """
 
-    local_vectors: int = 8
+    local_vectors: Annotated[int, Bounds(ge=1, le=1024)] = 8
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.local_vectors < self.context_length:
             raise ConfigError(
                 f"local_vectors must be at least 1 and below the context length "

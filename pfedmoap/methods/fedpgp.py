@@ -18,12 +18,14 @@ the same random values for all clients, from the public seed.
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.config.bounds import Bounds, NotNegative, Positive
 from pfedmoap.contract.tasks import Prediction
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -72,19 +74,16 @@ class FedPGP(AveragedPrompt):
         template: Hand-written prompt with ``{}``; none takes the data set's own ones.
     """
 
-    rank: int = 4
-    mu: float = 1.0
-    temperature: float = 0.5
+    rank: Annotated[int, Bounds(ge=1, le=1024)] = 4
+    mu: NotNegative = 1.0
+    temperature: Positive = 0.5
     template: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         most = min(self.context_length, self.setting.backbone.text_width)
-        if not 1 <= self.rank <= most:
-            raise ConfigError(f"rank must be in 1 .. {most}, got {self.rank}")
-        if self.mu < 0 or self.temperature <= 0:
-            raise ConfigError(
-                f"fedpgp needs mu >= 0 and temperature > 0, got {self.mu} and {self.temperature}"
-            )
+        if self.rank > most:
+            raise ConfigError(f"method.rank must be at most {most}, got {self.rank}")
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """All parts are in the private step; the contrast is a term of each example's loss."""

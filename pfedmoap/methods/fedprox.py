@@ -12,7 +12,7 @@ that code's 0.5.
 from dataclasses import dataclass, replace
 
 from pfedmoap.client.privatizer import Mode
-from pfedmoap.errors import ConfigError
+from pfedmoap.config.bounds import NotNegative
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.prompts.tuning import PromptProblem
 from pfedmoap.wire.messages import Arrays
@@ -26,11 +26,10 @@ class FedProx(AveragedPrompt):
         mu: Weight of the pull; 0 is PromptFL.
     """
 
-    mu: float = 0.5
+    mu: NotNegative = 0.5
 
     def __post_init__(self) -> None:
-        if self.mu < 0:
-            raise ConfigError(f"mu must be 0 or more, got {self.mu}")
+        super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """The pull to the global prompt sees no data."""

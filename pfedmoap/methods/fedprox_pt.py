@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.config.bounds import NotNegative
 from pfedmoap.contract.tasks import ClientTask
-from pfedmoap.errors import ConfigError
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
 from pfedmoap.prompts.set_tuning import PromptSetProblem
@@ -30,11 +30,9 @@ class FedProxPT(PromptSet):
         mu: Weight of the pull; 0 is FedAvg-PT.
     """
 
-    mu: float = 0.01
+    mu: NotNegative = 0.01
 
     def __post_init__(self) -> None:
-        if self.mu < 0:
-            raise ConfigError(f"mu must be 0 or more, got {self.mu}")
         super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:

@@ -7,8 +7,10 @@ what the server makes of the clients' sets.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 from pfedmoap.client.privatizer import Mode, Privatizer
+from pfedmoap.config.bounds import AnyNumber, Bounds, check_options
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.prompts.set_elements import Initial, Modality
@@ -41,18 +43,19 @@ class PromptSet:
     """
 
     setting: Setting
-    prompts: int = 20
+    prompts: Annotated[int, Bounds(ge=1, le=10_000)] = 20
     modality: Modality = "visual"
     initial: Initial = "class_token"
-    context_length: int = 4
+    context_length: Annotated[int, Bounds(ge=1, le=1024)] = 4
     context_init: str | None = None
     selection: Rule = "all"
-    chosen: int = 10
-    similarity_weight: float = 0.01
+    chosen: Annotated[int, Bounds(ge=1, le=10_000)] = 10
+    similarity_weight: AnyNumber = 0.01
     optimiser: OptimiserName = "adam"
     weighting: Weighting = "examples"
 
     def __post_init__(self) -> None:
+        check_options(self, "method")
         self.sets  # noqa: B018  # raises what is wrong with the options before any work
 
     @property

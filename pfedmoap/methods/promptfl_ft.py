@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pfedmoap.client.privatizer import Mode, Privatizer
+from pfedmoap.config.bounds import Count
 from pfedmoap.contract.tasks import ClientTask, Prediction
-from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.seeding import derive_seed
 from pfedmoap.wire.messages import Arrays, ClientId, Download
@@ -34,14 +34,10 @@ class PromptFLFineTuned(AveragedPrompt):
         fine_tune_epochs: Passes over the client's data before inference.
     """
 
-    fine_tune_epochs: int = 5
+    fine_tune_epochs: Count = 5
 
     def __post_init__(self) -> None:
-        if self.fine_tune_epochs < 1:
-            raise ConfigError(
-                f"fine_tune_epochs must be at least 1, got {self.fine_tune_epochs}; "
-                "without fine-tuning use the method `promptfl`"
-            )
+        super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Rounds are those of the base; the tuned copy is never uploaded."""

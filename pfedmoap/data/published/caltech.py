@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.division import stratified_test_mask
 from pfedmoap.data.images import has_image_suffix
@@ -31,7 +32,7 @@ class Caltech101:
     root: str = "data"
     download: bool = False
     split_file: str | None = None
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.division import strata_of, stratified_test_mask
 from pfedmoap.data.published.domain_trees import (
@@ -34,7 +35,7 @@ class DomainNet10:
 
     root: str = "data/domainnet"
     division: Literal["official", "drawn"] = "official"
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:
@@ -63,7 +64,7 @@ class OfficeCaltech10:
     """
 
     root: str = "data/office_caltech10"
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:
@@ -82,7 +83,7 @@ class PACSDomains:
     """
 
     root: str = "data/pacs"
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:
@@ -101,7 +102,7 @@ class Office31:
     """
 
     root: str = "data/office31"
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:
@@ -120,7 +121,7 @@ class OfficeHome:
     """
 
     root: str = "data/office_home"
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:

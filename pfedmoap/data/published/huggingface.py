@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.division import strata_of, stratified_test_mask
 from pfedmoap.data.folder import human_name
@@ -45,7 +46,7 @@ class HuggingFace:
     image_column: str = "image"
     label_column: str = "label"
     domain_column: str | None = None
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:

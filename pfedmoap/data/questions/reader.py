@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import BoolArray, Grouping, ImageDataset, IntArray
 from pfedmoap.data.division import strata_of, stratified_test_mask
 from pfedmoap.errors import ConfigError, DataError
@@ -39,7 +40,7 @@ class Questions:
 
     path: str
     template: str = "Question: {}\nAnswer:"
-    test_fraction: float = 0.3
+    test_fraction: Fraction = 0.3
     seed: int = 0
 
     def read(self) -> ImageDataset:

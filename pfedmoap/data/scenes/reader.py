@@ -3,12 +3,13 @@
 import hashlib
 import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pfedmoap.config.bounds import Bounds
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.scenes.render import render
 from pfedmoap.data.scenes.sampling import in_style, scenes_of
@@ -43,8 +44,8 @@ class Scenes:
 
     grid: Grid = "combos24"
     styles: tuple[str, ...] = ("photo",)
-    train_per_cell: int = 32
-    test_per_cell: int = 32
+    train_per_cell: Annotated[int, Bounds(ge=1, le=100_000)] = 32
+    test_per_cell: Annotated[int, Bounds(ge=1, le=100_000)] = 32
     seed: int = 0
 
     def read(self) -> ImageDataset:

@@ -26,13 +26,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.batches import BatchPlan, Stream
 from pfedmoap.client.privatizer import Mode, Privatizer
+from pfedmoap.config.bounds import (
+    AnyNumber,
+    Bounds,
+    Count,
+    Decay,
+    NotNegative,
+    Positive,
+    check_options,
+)
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fed_bbpt.budget import QueryBudget
@@ -41,7 +50,7 @@ from pfedmoap.methods.fed_bbpt.prompting import ImagePrompting, Prompting, TextP
 from pfedmoap.methods.fed_bbpt.spsa import Gains
 from pfedmoap.methods.fed_bbpt.training import Descent, Estimator, WhiteBox, ZerothOrder, run_steps
 from pfedmoap.methods.fed_bbpt.words import FIRST_WORDS, VOCABULARY, PolicyGradient, WordPrompting
-from pfedmoap.models.blackbox.http_client import HTTPModel, check_patience, split_address
+from pfedmoap.models.blackbox.http_client import HTTPModel, split_address
 from pfedmoap.models.blackbox.in_process import InProcessModel
 from pfedmoap.models.blackbox.interface import BlackBoxModel, TextPrompt
 from pfedmoap.models.blackbox.white_box import WhiteBoxModel
@@ -93,36 +102,30 @@ class FedBBPT:
     setting: Setting
     variant: Literal["image", "text", "words"] = "image"
     endpoint: str | None = None
-    timeout_seconds: float = 60.0
+    timeout_seconds: Annotated[float, Bounds(gt=0, le=86_400)] = 60.0
     gradient: Literal["spsa", "white-box"] = "spsa"
-    steps: int = 3
-    query_budget: int | None = None
-    draws: int = 5
-    momentum: float = 0.9
-    step_gain: float = 0.01
-    step_offset: float = 1.0
-    step_decay: float = 0.4
-    probe_gain: float = 0.01
-    probe_decay: float = 0.1
-    strength: float = 1.0
-    generator_width: int = 32
+    steps: Count = 3
+    query_budget: Annotated[int, Bounds(ge=0)] | None = None
+    draws: Count = 5
+    momentum: Decay = 0.9
+    step_gain: Positive = 0.01
+    step_offset: NotNegative = 1.0
+    step_decay: NotNegative = 0.4
+    probe_gain: Positive = 0.01
+    probe_decay: NotNegative = 0.1
+    strength: AnyNumber = 1.0
+    generator_width: Annotated[int, Bounds(ge=1, le=65_536)] = 32
     normalisation: Normalisation = "group"
-    context_length: int = 4
+    context_length: Annotated[int, Bounds(ge=1, le=1024)] = 4
     context_init: str | None = None
     vocabulary: tuple[str, ...] = VOCABULARY
-    images_per_call: int = 64
+    images_per_call: Count = 64
     weighting: Weighting = "examples"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "draws", "images_per_call"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
-        check_patience(self.timeout_seconds)
+        check_options(self, "method")
         if self.endpoint is not None:
             split_address(self.endpoint)  # refuse a wrong address before anything is loaded
-        QueryBudget(self.query_budget)
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"method.momentum must be in [0, 1), got {self.momentum}")
         if self.gradient == "white-box" and self.endpoint is not None:
             raise ConfigError("an endpoint gives no gradients: drop it, or use gradient spsa")
         if self.gradient == "white-box" and self.variant == "words":

@@ -16,11 +16,13 @@ a whole batch has converged, which would let an image's result depend on the oth
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.config.bounds import Bounds, Positive, Share
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedotp.optimal_transport import transport_plan
 from pfedmoap.prompts.initial import initial_context
@@ -89,13 +91,13 @@ class FedOTP(AveragedPrompt):
         iterations: Rounds of scaling that solve it.
     """
 
-    mass: float = 0.8
-    entropy: float = 0.1
-    iterations: int = 100
+    mass: Share = 0.8
+    entropy: Positive = 0.1
+    iterations: Annotated[int, Bounds(ge=1, le=100_000)] = 100
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.setting.backbone.require_features(self.features)
-        transport_plan(torch.zeros(1, 1), self.mass, self.entropy, self.iterations)
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Both prompts are in the private step, and the plan couples one image with the classes."""

@@ -23,10 +23,12 @@ is that of the full model, on the server.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 import torch
 
 from pfedmoap.client.privatizer import Mode, Privatizer
+from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, Whole, check_options
 from pfedmoap.contract.stacking import client_batches
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError, MethodError
@@ -95,29 +97,21 @@ class FedSP:
     setting: Setting
     protects: Towers = "both"
     prefixed: Towers = "text"
-    prefix_length: int = 8
-    prefix_std: float = 0.02
+    prefix_length: Annotated[int, Bounds(ge=1, le=1024)] = 8
+    prefix_std: NotNegative = 0.02
     auxiliary: Shape = "looped"
-    auxiliary_blocks: int = 1
-    auxiliary_learning_rate: float = 5e-4
-    distillation_steps: int = 1000
-    distillation_batch_size: int = 16
-    distillation_learning_rate: float = 5e-4
+    auxiliary_blocks: Annotated[int, Bounds(ge=1, le=1024)] = 1
+    auxiliary_learning_rate: Positive = 5e-4
+    distillation_steps: Whole = 1000
+    distillation_batch_size: Count = 16
+    distillation_learning_rate: Positive = 5e-4
     auxiliary_start: Start = "cut"
     stages: Plan = "alternate"
     server_step: bool = True
     weighting: Weighting = "examples"
 
     def __post_init__(self) -> None:
-        for name in ("prefix_length", "distillation_batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("distillation_steps", "prefix_std"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"method.{name} must not be negative, got {getattr(self, name)}")
-        for name in ("auxiliary_learning_rate", "distillation_learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"method.{name} must be positive, got {getattr(self, name)}")
+        check_options(self, "method")
         if self.prefixed == "both" and self.protects == "text":
             raise ConfigError(
                 "a prefix in the image tower needs an auxiliary image tower on the clients: use "

@@ -12,11 +12,12 @@ that loses all its prompts stays where it was.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 
 from pfedmoap.client.privatizer import Mode
-from pfedmoap.errors import ConfigError
+from pfedmoap.config.bounds import Bounds, Positive
 from pfedmoap.methods.gmm_pt.gaussian_mixture import mixture_means
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
@@ -34,15 +35,10 @@ class GMMPT(PromptSet):
     """
 
     weighting: Weighting = field(default="uniform", init=False)  # no option: a prompt is a prompt
-    concentration: float = 1.0
-    iterations: int = 50
+    concentration: Positive = 1.0
+    iterations: Annotated[int, Bounds(ge=1, le=100_000)] = 50
 
     def __post_init__(self) -> None:
-        if self.concentration <= 0 or self.iterations < 1:
-            raise ConfigError(
-                "gmm_pt needs concentration > 0 and iterations >= 1, got "
-                f"{self.concentration} and {self.iterations}"
-            )
         super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:

@@ -19,13 +19,14 @@ no experts to train with is not averaged, and clients classify with the new aver
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import Problem
+from pfedmoap.config.bounds import Bounds, NotNegative, Positive, check_options
 from pfedmoap.contract.stacking import TrainedClient, stack_arrays
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
@@ -93,26 +94,25 @@ class PFedMoAP:
     """
 
     setting: Setting
-    experts: int = 9
+    experts: Annotated[int, Bounds(ge=0, le=100_000)] = 9
     selection: Literal["nearest", "random"] = "nearest"
-    context_length: int = 16
+    context_length: Annotated[int, Bounds(ge=1, le=1024)] = 16
     context_init: str | None = None
     gate: Literal["attention", "linear", "mean"] = "attention"
     gate_sharing: Literal["local", "averaged"] = "local"
-    gate_width: int = 128
-    gate_heads: int = 8
-    gate_learning_rate: float = 0.01
-    attention_scale: float | Literal["sqrt"] = "sqrt"
+    gate_width: Annotated[int, Bounds(ge=1, le=65_536)] = 128
+    gate_heads: Annotated[int, Bounds(ge=1, le=65_536)] = 8
+    gate_learning_rate: Positive = 0.01
+    attention_scale: Positive | Literal["sqrt"] = "sqrt"
     pooling: Pooling = "average"
-    own_weight: float = 0.5
+    own_weight: NotNegative = 0.5
     start: Literal["global", "own"] = "global"
     newcomers: Literal["global", "experts"] = "global"
 
     def __post_init__(self) -> None:
-        if self.experts < 0 or (self.newcomers == "experts" and self.experts == 0):
-            raise ConfigError(
-                f"experts must be 0 or more, and 1 or more for newcomers, got {self.experts}"
-            )
+        check_options(self, "method")
+        if self.newcomers == "experts" and self.experts == 0:
+            raise ConfigError("method.newcomers experts needs method.experts of at least 1, got 0")
         if self.gate == "attention" and self.gate_width > self.setting.backbone.embed_dim:
             raise ConfigError(
                 f"gate_width {self.gate_width} exceeds the backbone's feature width "

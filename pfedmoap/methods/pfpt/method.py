@@ -27,12 +27,13 @@ whole text context. `merging.merge` lists the departures of the merge.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.config.bounds import Bounds, Count, Positive
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult
 from pfedmoap.errors import ConfigError
@@ -73,25 +74,25 @@ class PFPT(PromptSet):
 
     selection: Rule = "batch"
     weighting: Weighting = field(default="examples", init=False)  # no option
-    most_prompts: int = 100
+    most_prompts: Annotated[int, Bounds(ge=1, le=10_000)] = 100
     head: Literal["text", "trained"] = "text"
     projection: bool = False
     upload: Literal["union", "own", "all"] = "union"
     start: Start = "sequential"
     spread: Spread = "variance"
     usage: Usage = "log_odds"
-    passes: int = 50
-    patience: int | None = 5
-    largest_scatter: float = 0.5
+    passes: Annotated[int, Bounds(ge=1, le=100_000)] = 50
+    patience: Count | None = 5
+    largest_scatter: Positive = 0.5
     result: Result = "means"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.chosen <= self.prompts <= self.most_prompts:
             raise ConfigError(
                 "pfpt needs 1 <= chosen <= prompts <= most_prompts, got "
                 f"{self.chosen}, {self.prompts} and {self.most_prompts}"
             )
-        super().__post_init__()
         self._merging  # noqa: B018  # raises what is wrong with its options before any work
 
     @property

@@ -5,7 +5,8 @@ from typing import Literal
 
 import pytest
 
-from pfedmoap.config.schema import Schema, Seeds
+from pfedmoap.config.sampling import Seeds
+from pfedmoap.config.schema import Schema
 from pfedmoap.errors import ConfigError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pfedmoap.config.schema import Sampling, Seeds
+from pfedmoap.config.sampling import Sampling, Seeds
 from pfedmoap.data.digits import Digits
 from pfedmoap.data.dirichlet import Dirichlet
 from pfedmoap.data.federation import Features, build_federation

@@ -11,7 +11,7 @@ from eval.commands import evaluate, predict, report, train
 from eval.predictions import personal_locals, predict_clients
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy
-from pfedmoap.config.schema import Sampling, Seeds
+from pfedmoap.config.sampling import Sampling, Seeds
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.data.federation import Features, Federation, build_federation
 from pfedmoap.data.partition import IID

@@ -7,7 +7,7 @@ import torch
 
 from eval.holdout import class_part
 from pfedmoap.client.local_training import Training
-from pfedmoap.config.schema import Sampling, Seeds
+from pfedmoap.config.sampling import Sampling, Seeds
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.data.digits import Digits
 from pfedmoap.data.federation import Features, build_federation
