@@ -36,7 +36,7 @@ class AveragedPrompt:
     together with those that ``own`` names, upload the former and keep the latter.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         context_length: Context vectors L.
         context_init: Words to start the context from; none draws it at random.
         weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.

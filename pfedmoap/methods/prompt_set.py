@@ -29,7 +29,7 @@ class PromptSet:
     and whatever a method adds. All clients classify with the server's set.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         prompts: Prompts in the set.
         modality: ``visual`` tokens in a ViT, or whole ``text`` contexts for any backbone.
         initial: Where visual tokens start: around the ``class_token``, or at ``random``.

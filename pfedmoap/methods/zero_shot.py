@@ -21,7 +21,7 @@ class ZeroShot:
     """Classify with the mean feature of some templates, e.g. ``a photo of a {}.``.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         template: One template with ``{}`` for the class name; none takes the data set's own ones.
     """
 

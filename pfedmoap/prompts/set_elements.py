@@ -72,7 +72,7 @@ class VisualTokens:
     """Prompt tokens behind the class token of a ViT; the set's elements are their own keys.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         initial_tokens: Where tokens start: around the tower's own ``class_token``, which is part
             of the model and disturbs it least, or at ``random`` around zero as in VPT and PFPT.
         head: ``text`` classifies with the frozen features of the class names; ``trained`` with a
@@ -170,7 +170,7 @@ class TextContexts:
     space that all classes share, and the same for every backbone.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         length: Context vectors L of one element.
         words: Words to start all contexts from, apart from their random part; ``None`` for none.
         std: Standard deviation of the random part.

@@ -144,7 +144,7 @@ class PromptSets:
     """Training and use of prompt sets, independent of how a server merges them.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         elements: What the elements are.
         selection: Which of them an image uses.
         similarity_weight: See `PromptSetProblem`.

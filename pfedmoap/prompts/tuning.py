@@ -24,7 +24,7 @@ def template_features(setting: Setting, template: str | None = None) -> Tensor:
     """Encode the class names in hand-written prompts.
 
     Args:
-        setting: The task; its templates are used where none is given.
+        setting: Its templates are used if none is given.
         template: One template with ``{}`` for the class name.
 
     Returns:

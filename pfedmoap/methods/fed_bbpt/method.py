@@ -68,7 +68,7 @@ class FedBBPT:
     """The method with its hyperparameters; defaults of the optimiser are BlackVIP's.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         variant: ``image`` adds a generated prompt to the images, ``text`` learns context
             vectors, ``words`` learns which words to say.
         endpoint: Address of the model, e.g. ``http://127.0.0.1:8080``; none asks the backbone in

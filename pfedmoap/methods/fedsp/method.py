@@ -71,7 +71,7 @@ class FedSP:
     """The method with its hyperparameters.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         protects: ``both`` towers of a CLIP, or the ``text`` tower alone with a public image tower.
         prefixed: Which towers have a prefix: ``text`` or ``both``.
         prefix_length: Keys and values p in each layer.

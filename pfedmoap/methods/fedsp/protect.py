@@ -13,7 +13,7 @@ def protect(setting: Setting[FrozenCLIP | FrozenLM], options: Protection) -> Pro
     """Make the protected model of a task's backbone.
 
     Args:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         options: What is protected, and how.
 
     Returns:

@@ -39,7 +39,7 @@ def with_gates(
         encoder: From contexts (K, L, W) to class features (K, C, D).
         mixture: The gate's form.
         start: What the gates of K tasks start from, by name, each (K, ...).
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         learning_rates: Step size of each of the gate's parameters; empty where it has none.
 
     Returns:

@@ -74,7 +74,7 @@ class PFedMoAP:
     """The method with its hyperparameters; defaults are the paper's.
 
     Attributes:
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         experts: Non-local experts k served to a client; 0 leaves the gate with the own prompt.
         selection: ``nearest`` prompts by l2, or ``random`` ones (a control).
         context_length: Context vectors L.

@@ -68,7 +68,7 @@ def encode_experts(
     Args:
         tasks: The round's tasks.
         encoder: From contexts (E, L, W) to class features (E, C, D).
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
 
     Returns:
         Class features by client.
@@ -91,7 +91,7 @@ def stack_experts(tasks: Sequence[ClientTask], features: ClassFeatures, setting:
     Args:
         tasks: K tasks.
         features: Class features by client.
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
 
     Returns:
         (K, k, C, D), on the backbone's device.
@@ -112,7 +112,7 @@ def newcomers_vote(
     Args:
         encoder: From contexts (E, L, W) to class features (E, C, D).
         sent: ``context`` (L, W), and ``guest_experts`` (k, L, W) where there are some.
-        setting: The task.
+        setting: Backbone, classes, training options and seed.
         image: Image features, (B, D).
 
     Returns:
