@@ -10,7 +10,7 @@ class ConfigError(PFedMoAPError, ValueError):
 
 
 class BackboneError(PFedMoAPError, RuntimeError):
-    """A vision-language model could not be loaded or lacks a part that was asked for."""
+    """A vision-language model could not be loaded or lacks a required part."""
 
 
 class DataError(PFedMoAPError, ValueError):
@@ -42,4 +42,4 @@ class PrivacyError(PFedMoAPError, ValueError):
 
 
 class BlackBoxError(PFedMoAPError, RuntimeError):
-    """A black-box model was asked wrongly, could not be reached, or gave no usable answer."""
+    """A query to a black-box model was invalid, did not reach it, or had no usable answer."""

@@ -28,7 +28,7 @@ _NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuratio
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says of one image.
+    """A model's answer for one image.
 
     Attributes:
         ranking: Class names with their probabilities, the most probable first.

@@ -1,4 +1,4 @@
-"""Random streams that depend only on a seed and on names, never on the order of calls."""
+"""Named random streams, which depend only on a seed and a name, not on the order of calls."""
 
 import hashlib
 

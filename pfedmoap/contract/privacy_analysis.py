@@ -1,4 +1,4 @@
-"""Whether a method's privacy analysis speaks of what the method does, and what it says."""
+"""Whether a method's privacy analysis covers its class, and the analysis's answer."""
 
 import inspect
 
@@ -23,7 +23,7 @@ _OPTIONAL = tuple(
 def gap_in_analysis(method: object, mode: Mode) -> str | None:
     """Say why a privacy mode would void the guarantee of a method; ``None`` where it holds.
 
-    `HasPrivacyAnalysis.privacy_gap` speaks of the class that it is written in. Where a class that
+    `HasPrivacyAnalysis.privacy_gap` is about the class that it is written in. Where a class that
     is derived from that one replaces anything, its uploads may be others, so that nothing that is
     inherited counts: it has to state its own, which may be ``return super().privacy_gap(mode)``.
     Other defaults of options replace nothing.

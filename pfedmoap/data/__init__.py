@@ -1,1 +1,1 @@
-"""Data sets, their split over clients, and the cache of image features."""
+"""Data sets, their partition over clients, and the cache of image features."""

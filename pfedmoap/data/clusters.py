@@ -1,4 +1,4 @@
-"""Hidden groups of related clients: many clients, few images each, neighbours worth finding."""
+"""A partition with hidden groups of related clients, each with few images."""
 
 import logging
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 class Clusters:
     """Clients belong to hidden groups; the clients of one group have the same classes or domain.
 
-    The setting in which a mixture of nearest experts ought to matter: a client has few images, but
-    others hold images of the same kind, and the server is not told who. Client ``i`` is in group
-    ``i % groups``. The shuffled classes form a ring, on which the groups start at equal distances
+    The setting in which a mixture of nearest experts should help: a client has few images, but
+    others hold images of the same kind, and the server does not know which. Client ``i`` is in
+    group ``i % groups``. The shuffled classes form a ring, on which the groups start evenly spaced
     and take ``classes_per_group`` classes each; more than ``classes / groups`` makes neighbouring
     groups overlap. The images of a class (and domain) are shared out over the groups that hold it,
     and those of a group over its clients, stratified and without repetition.
@@ -31,7 +31,7 @@ class Clusters:
     Attributes:
         clients: Number of clients.
         groups: Number of hidden groups.
-        by: What tells groups apart: their classes, their domain (group ``g`` has domain
+        by: How groups differ: by classes, by domain (group ``g`` has domain
             ``g % domains`` and all classes), or both.
         classes_per_group: Classes of each group; none divides all classes without overlap. Must
             be none where groups differ by domain only.
@@ -46,7 +46,7 @@ class Clusters:
     shots_per_client: Count | None = None
 
     def group_of(self, client: int) -> int:
-        """The hidden group of a client, to check afterwards whether experts come from it."""
+        """Return the hidden group of a client, to check whether its experts come from it."""
         return client % self.groups
 
     def split(
@@ -166,7 +166,7 @@ def _over_groups(
 def _check_group(
     dataset: ImageDataset, group: int, train: IntArray, test: IntArray, members: int
 ) -> None:
-    """Refuse a group with fewer images than clients; tell where clients will miss a class."""
+    """Refuse a group with fewer images than clients; warn if clients will miss a class."""
     if len(train) < members or len(test) < members:
         raise PartitionError(
             f"group {group} of {dataset.name!r} has {len(train)} training and {len(test)} test "

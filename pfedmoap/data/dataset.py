@@ -1,4 +1,4 @@
-"""What every data set looks like to the rest of the package, whatever it was read from."""
+"""The common form of all data sets."""
 
 import hashlib
 from collections.abc import Callable
@@ -31,8 +31,8 @@ class Grouping:
 class ImageDataset:
     """Labelled images with a fixed train/test division; images are loaded one by one on demand.
 
-    Or questions (`pfedmoap.data.questions.reader`): what is shared out knows only labels, and what
-    encodes the items knows what they are.
+    Items may also be questions (`pfedmoap.data.questions.reader`): partitions use only labels, and
+    only the encoder depends on the items' type.
 
     Attributes:
         name: Short name for tables and messages.
@@ -54,7 +54,7 @@ class ImageDataset:
     class_names: tuple[str, ...]
     labels: IntArray
     is_test: BoolArray
-    load: Callable[[int], Any]  # only who encodes an item knows its type
+    load: Callable[[int], Any]  # only the encoder depends on an item's type
     fingerprint: str
     domains: IntArray | None = None
     domain_names: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The fixed, stratified train/test division of data that come without one."""
+"""A fixed, stratified train/test division for data sets without one."""
 
 import numpy as np
 

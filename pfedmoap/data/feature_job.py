@@ -1,4 +1,4 @@
-"""Encoding one set of views of a data set's images, unless the store has them already."""
+"""Encode one set of views of a data set's images that the store lacks."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ class FeatureExtractor(Protocol):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How the backbone wants its images."""
+        """The preprocessing of the backbone's images."""
         ...
 
     def features(self, images: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ class FeatureJob:
     progress: bool
 
     def load_or_compute(self, kinds: tuple[str, ...]) -> dict[str, FloatArray]:
-        """Give the features of each kind, (n, views, ...), with NaN for images not asked for."""
+        """Return the features of each kind, (n, views, ...), with NaN for other images."""
         found = {kind: self._read(kind) for kind in kinds}
         arrays = {kind: array for kind, array in found.items() if array is not None}
         missing = tuple(kind for kind in kinds if kind not in arrays)

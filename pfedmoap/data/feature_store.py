@@ -1,4 +1,4 @@
-"""Arrays on disk that appear whole or not at all, whoever else writes at the same time."""
+"""Arrays on disk that appear atomically, also with concurrent writers."""
 
 import errno
 import json

@@ -78,7 +78,7 @@ class Federation:
 
     @property
     def groups(self) -> dict[ClientId, Tensor] | None:
-        """Whose image each client's training examples are, (n,) by client; private.
+        """The person of each training example, (n,) by client; private.
 
         ``None`` where the data do not say.
         """

@@ -1,4 +1,4 @@
-"""Few-shot sampling: a handful of training images for each class."""
+"""Few-shot sampling: a few training images for each class."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""From files with what is known of each to a data set; what all readers of files share."""
+"""Make a data set of image files with known labels; shared by all readers of files."""
 
 import hashlib
 import logging
@@ -135,7 +135,7 @@ class _Files:
 def _usable(
     root: Path, found: Sequence[ImageFile]
 ) -> tuple[list[ImageFile], list[CheckedFile], tuple[str, ...]]:
-    """Part the files that decode, with what their check told, from the others, with the reason."""
+    """Separate the files that decode, with their checks, from the others, with the reason."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = list(pool.map(lambda file: check(root / file.path), found))
     pairs = list(zip(found, checked, strict=True))

@@ -25,7 +25,7 @@ NOT_RASTER = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """What reading a file once told about it.
+    """The result of checking a file.
 
     Attributes:
         digest: SHA-256 of the content, hexadecimal.
@@ -153,7 +153,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         The RGB image.
 
     Raises:
-        DataError: If the pixels are floating point, whose range nobody knows.
+        DataError: If the pixels are floating point, whose range is unknown.
     """
     upright = ImageOps.exif_transpose(image)
     if upright.mode == "F":

@@ -101,7 +101,7 @@ class IID:
     def split(
         self, dataset: ImageDataset, train_indices: IntArray, seed: int
     ) -> tuple[ClientSplit, ...]:
-        """Deal the images out, stratified by class and domain; see `Partition.split`."""
+        """Distribute the images, stratified by class and domain; see `Partition.split`."""
         check_clients(self.clients)
         train, test = divisions(dataset, train_indices)
         strata = strata_of(dataset.labels, dataset.domains)

@@ -1,4 +1,4 @@
-"""Keeping the images of one person together: in one division, and with one client."""
+"""Keep the images of one person together: in one division, and at one client."""
 
 import logging
 from collections.abc import Sequence

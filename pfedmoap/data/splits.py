@@ -1,4 +1,4 @@
-"""What every partition of images over clients produces, and the counting they all share."""
+"""The result of a partition of images over clients, and helpers that all partitions share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,14 +76,14 @@ def divisions(dataset: ImageDataset, train_indices: IntArray) -> tuple[IntArray,
 def deal(
     indices: IntArray, strata: IntArray, hands: int, rng: np.random.Generator
 ) -> list[IntArray]:
-    """Deal images out like cards, sorted by stratum, so that every hand is a stratified sample.
+    """Distribute images in turn, sorted by stratum, so that every part is a stratified sample.
 
-    The sizes of two hands differ by at most one, in total and in every stratum.
+    The sizes of two parts differ by at most one, in total and in every stratum.
 
     Args:
         indices: Images to deal, (m,).
         strata: Stratum of every image of the data set, (n,).
-        hands: Number of hands.
+        hands: Number of parts.
         rng: Random stream that shuffles the images and the order of the strata.
 
     Returns:
@@ -127,10 +127,10 @@ def finished(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> tuple[Clie
 
 
 def refuse_idle(dataset: ImageDataset, splits: Sequence[ClientSplit]) -> None:
-    """Refuse a client without training images, in a run that keeps no numbers secret.
+    """Raise an error for a client without training images, in a run that is not private.
 
-    In a private run such a client takes part like any other: whether it has an example is what
-    one example more or less decides, and an error would tell.
+    In a private run such a client takes part like any other: an error would reveal whether a
+    client has an example.
 
     Raises:
         PartitionError: If a client has no training image; names the clients.

@@ -1,4 +1,4 @@
-"""Where the image files of a folder tree lie, and which layout of the tree that makes."""
+"""Find the image files of a folder tree and its layout."""
 
 import logging
 from collections import Counter

@@ -56,7 +56,7 @@ class FedAMP(AveragedPrompt):
         super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """The pull to the cloud sees no data; the server pairs uploads, and does not average."""
+        """See `HasPrivacyAnalysis`: the server weighs uploads pairwise, and does not average."""
         return super().privacy_gap(mode)
 
     def init(self) -> Arrays:

@@ -3,7 +3,7 @@
 Full title: "Communication-Efficient Learning of Deep Networks from Decentralized Data", by H. B.
 McMahan, E. Moore, D. Ramage, S. Hampson and B. Aguera y Arcas, arXiv 1602.05629, on the visual
 prompts of PFPT (arXiv 2502.19752), whose baseline it is. The average pairs prompts by their place
-in the set, which is all that tells it apart from PFPT when ``selection`` is PFPT's.
+in the set, which is the only difference from PFPT when ``selection`` is PFPT's.
 
 As in the paper, all prompts are used for all images by default; ``selection: batch`` gives the
 paper's second form of the baselines.

@@ -32,7 +32,7 @@ class FedProx(AveragedPrompt):
         super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """The pull to the global prompt sees no data."""
+        """See `HasPrivacyAnalysis`: the proximal term depends on no data."""
         return super().privacy_gap(mode)
 
     def problem(self, start: Arrays) -> PromptProblem:

@@ -36,7 +36,7 @@ class FedProxPT(PromptSet):
         super().__post_init__()
 
     def privacy_gap(self, mode: Mode) -> str | None:
-        """The pull to the global set sees no data."""
+        """See `HasPrivacyAnalysis`: the proximal term depends on no data."""
         return super().privacy_gap(mode)
 
     def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:

@@ -1,1 +1,1 @@
-"""Frozen models: CLIPs, language models, protected ones, ones that can only be asked."""
+"""Frozen models: CLIPs, language models, protected models, black-box models."""

@@ -1,4 +1,4 @@
-"""Whether open_clip will find a model's weights, asked before it waits a minute for a network."""
+"""Check whether a model's weights are available, before open_clip waits for a network timeout."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def fetch_advice(model: str, pretrained: str | None) -> str:
-    """Say how to get weights and tokeniser to a machine without a network."""
+    """Explain how to get weights and tokeniser to a machine without a network."""
     return (
         "If this machine has no network, fetch the weights on one that has, with\n"
         f"  python -c \"import open_clip; open_clip.create_model('{model}', "
@@ -27,7 +27,7 @@ def fetch_advice(model: str, pretrained: str | None) -> str:
 
 
 def check_at_hand(model: str, pretrained: str | None) -> None:
-    """Fail at once where weights are neither here nor reachable.
+    """Raise an error at once if weights are neither cached nor reachable.
 
     Only tags whose weights lie on the Hugging Face hub are looked at, and nothing is sent: the
     hub's name is resolved. Behind a proxy, which may resolve it elsewhere, nothing is checked.

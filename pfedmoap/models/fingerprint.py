@@ -1,4 +1,4 @@
-"""What decides a model's answers, as one hash: runs and caches name the model they belong to."""
+"""A hash of everything that determines a model's outputs; identifies it in runs and caches."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ def fingerprint(model: nn.Module, *marks: str) -> str:
         model: Its weights count, with their names, shapes and types, and the kinds and settings of
             its layers: an activation or a number of heads has no weights, and another one gives
             other answers.
-        *marks: What else decides its answers, such as its tokeniser's tokens of `PROBE`.
+        *marks: Whatever else determines its outputs, such as its tokeniser's tokens of `PROBE`.
 
     Returns:
         SHA-256 in hexadecimal.

@@ -1,4 +1,4 @@
-"""CLIP's logits and their cross-entropy: what every prompt method ends in."""
+"""CLIP's logits and their cross-entropy."""
 
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,1 +1,1 @@
-"""How the embedded CLIP was made."""
+"""Pretraining of the embedded CLIP."""

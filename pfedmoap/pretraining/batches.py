@@ -67,7 +67,7 @@ def caption_tokens(
     """Write and tokenise one caption a scene; in most batches, behind filler words.
 
     Learned prompts put up to 16 context vectors before a class name. The filler moves captions
-    to those later positions, and teaches the text tower to read past what means nothing.
+    to those later positions, and trains the text tower to ignore meaningless words.
 
     Args:
         attributes: The scenes, ``n`` of them.

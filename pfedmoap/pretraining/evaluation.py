@@ -1,4 +1,4 @@
-"""What the pretrained backbone can do: zero-shot, by style and by wording."""
+"""Zero-shot evaluation of the pretrained backbone, by style and by wording."""
 
 from dataclasses import dataclass
 

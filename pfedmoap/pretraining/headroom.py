@@ -1,4 +1,4 @@
-"""What prompt learning adds to the pretrained backbone's zero-shot accuracy."""
+"""Measure what prompt learning adds to the pretrained backbone's zero-shot accuracy."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pretrains the embedded backbone: first its eyes on labels, then both towers on captions."""
+"""Pretrain the embedded backbone: first the image tower on labels, then both on captions."""
 
 import logging
 import math

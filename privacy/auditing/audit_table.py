@@ -23,7 +23,7 @@ class Verdict:
         views: What canaries show.
         examples: Membership inference on ordinary examples.
         pull: How one example moves a step; ``None`` where there is no private step.
-        noise: What the noise looks like; ``None`` where there is none.
+        noise: Properties of the noise; ``None`` where there is none.
     """
 
     name: str

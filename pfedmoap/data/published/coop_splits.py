@@ -1,8 +1,8 @@
 """The few-shot community's divisions: JSON files of CoOp (arXiv 2109.01134), ``split_zhou_*``.
 
 Each holds lists ``train``, ``val`` and ``test`` of ``[path, label, class name]``. The validation
-images are not used, as in the papers that build on them. The labels are held against the data set's
-own annotation, image by image.
+images are not used, as in the papers that build on them. The labels are compared with the data
+set's own annotation, image by image.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""From an annotation's list of image files to a data set, with everything wrong said at once.
+"""Make a data set of an annotation's image files; one error lists everything that is wrong.
 
 Published sets have up to a hundred thousand files, so that decoding each of them at every start, as
 for a user's own folder, would take minutes. Here every file's size, first and last 4 KiB are read:
@@ -130,7 +130,7 @@ def _check_listing(images: Sequence[ListedImage], about: Description) -> None:
 
 @dataclass(frozen=True)
 class _Ends:
-    """What a look at a file's two ends told."""
+    """The checked beginning and end of a file."""
 
     size_bytes: int
     digest: str

@@ -1,7 +1,7 @@
-"""Class names of the photograph sets, in label order, in the wording that CLIP was tested with.
+"""Class names of the photograph data sets, in label order, as in CLIP's published prompts.
 
-A class's label is its place in the list. Readers hold these lists against the annotation files, so
-that a name can never stand at another class's number. The wording is that of CLIP's published
+A class's label is its place in the list. Readers compare these lists with the annotation files, so
+that no name can belong to another class. The wording is that of CLIP's published
 prompts (github.com/openai/CLIP, data/prompts.md) where it says more than the folder's name.
 """
 

@@ -1,4 +1,4 @@
-"""How the photograph sets are divided: officially, or by one of CoOp's files.
+"""The divisions of the photograph data sets: official, or by one of CoOp's files.
 
 Without a ``split_file`` the division is the data set's official one, with its validation images
 among the training images; nothing here chooses a model by them. With one of CoOp's files the

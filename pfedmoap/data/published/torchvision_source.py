@@ -72,7 +72,7 @@ class Source:
 
 
 def check_class_names(source: Source, found: Sequence[str], names: Sequence[str]) -> None:
-    """Hold the annotation's class names, in label order, against ours.
+    """Compare the annotation's class names, in label order, with ours.
 
     Raises:
         DataError: They differ; names the first difference.

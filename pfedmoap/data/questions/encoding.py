@@ -1,4 +1,4 @@
-"""From a data set and a backbone to features, with clear words where the two do not fit."""
+"""Encode questions with a language model, and check that data and backbone fit."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -109,7 +109,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Loader:
-    """Asks question ``i`` in the form of the template."""
+    """Formats question ``i`` with the template."""
 
     template: str
     lines: tuple[_Line, ...]

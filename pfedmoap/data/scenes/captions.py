@@ -1,4 +1,4 @@
-"""Captions: says in many ways what a scene shows, naming some of its attributes and not others."""
+"""Captions of scenes, in many wordings, each naming some of the scene's attributes."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ _SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
 
 @dataclass(frozen=True)
 class _Words:
-    """The words of one scene that its caption may use; ``None`` where it keeps silent."""
+    """The words of one scene that its caption may use; ``None`` for attributes left out."""
 
     colour: str | None
     texture: str | None

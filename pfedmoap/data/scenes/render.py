@@ -1,4 +1,4 @@
-"""From attributes to pixels: places, bends, fills and composes the objects of many scenes."""
+"""Render scenes from attributes: place, deform, fill and compose their objects."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How a whole picture looks: each style turns a batch of plain photos into its own kind."""
+"""Styles of whole pictures: each transforms a batch of plain photos."""
 
 from collections.abc import Callable
 

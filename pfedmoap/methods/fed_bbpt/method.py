@@ -15,7 +15,7 @@ The paper does not state local steps, clients and step sizes, and has no release
 - ``variant="text"`` learns the context vectors of a text prompt in the same way; ``"words"`` learns
   which words to say by policy gradient, as the paper does for language (`PolicyGradient`), for
   models that take nothing but text. Its Bayesian search for instructions is not here.
-- Labels stay with the client: it asks for logits and computes the loss itself.
+- Labels stay with the client: it queries logits and computes the loss itself.
 
 Of the training options only ``training.batch_size`` is used: ``epochs``, ``learning_rate``,
 ``momentum`` and ``weight_decay`` belong to gradient descent.
@@ -249,7 +249,7 @@ class FedBBPT:
 
     @cached_property
     def prompting(self) -> Prompting:
-        """What is learned, and how it is put into a question, by `variant`."""
+        """The learned parameters and their use in a query, by `variant`."""
         setting = self.setting
         if self.variant == "text":
             start = initial_context(
@@ -280,14 +280,14 @@ class FedBBPT:
 
     @cached_property
     def model(self) -> BlackBoxModel:
-        """What is asked: the endpoint, or the backbone in this process."""
+        """The black-box model: the endpoint, or the backbone in this process."""
         if self.endpoint is not None:
             return HTTPModel(self.endpoint, timeout_seconds=self.timeout_seconds)
         return InProcessModel(self.setting.backbone)
 
     @cached_property
     def estimator(self) -> Estimator:
-        """How a gradient comes from answers, by `gradient` and `variant`."""
+        """The gradient estimator, by `gradient` and `variant`."""
         if self.gradient == "white-box":
             return WhiteBox(WhiteBoxModel(self.setting.backbone))
         if self.variant == "words":

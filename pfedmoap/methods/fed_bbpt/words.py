@@ -37,7 +37,7 @@ START_LOGIT = 2.0  # of the initial words; that of the others is 0
 class WordPrompting:
     """Put L words of a public vocabulary in front of the class name: plain text, for any API.
 
-    The parameters are the logits of L categorical distributions, (L V,); the question is asked
+    The parameters are the logits of L categorical distributions, (L V,); queries are made
     with the most probable words, the first of equals.
 
     Attributes:

@@ -51,7 +51,7 @@ from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 @dataclass(frozen=True)
 class State:
-    """What the server knows.
+    """The server's state.
 
     Attributes:
         prefix: The prefix by part, (layers, 2, p, W).
@@ -167,7 +167,7 @@ class FedSP:
         )
 
     def class_bond(self) -> str | None:
-        """Clients' auxiliary models know the words of the classes' prompts and no others."""
+        """Clients' auxiliary models can embed only the words of the classes' prompts."""
         return self._client.class_bond
 
     def init(self) -> State:

@@ -56,7 +56,7 @@ from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 @dataclass(frozen=True)
 class ServerState:
-    """What the server knows.
+    """The server's state.
 
     Attributes:
         context: The averaged prompt, (L, W).

@@ -1,1 +1,1 @@
-"""Models that can only be asked: the interface, two ways to reach one, and how to learn from it."""
+"""Black-box models: the interface, in-process and HTTP implementations, and a server."""

@@ -1,4 +1,4 @@
-"""A black-box model behind HTTP: timeouts, retries with growing pauses, and an exact bill."""
+"""A black-box model behind HTTP: timeouts, retries with backoff, and a count of all queries."""
 
 import http.client
 import json
@@ -14,25 +14,25 @@ from pfedmoap.models.blackbox.interface import Answer, Question, Usage
 logger = logging.getLogger(__name__)
 
 RETRIED_STATUS = (429, 500, 502, 503, 504)
-DAY = 86_400  # seconds; sockets know no endless patience
+DAY = 86_400  # seconds; sockets refuse very long timeouts
 
 
 class HTTPModel:
-    """Asks an `Endpoint`, or anything that speaks its protocol.
+    """Queries an `Endpoint`, or any server with its protocol.
 
-    A request that gets no answer, or one of the status codes of a server in trouble, is repeated;
-    a refusal (400, 413, ...) is final. Every attempt that found somebody there is on the
-    bill: the other side may have worked on it.
+    A request without an answer, or with a status code of a temporary failure, is repeated; a
+    refusal (400, 413, ...) is final. Every attempt that reached a server counts, since the
+    server may have processed it.
 
     Args:
         url: ``http://host:port`` or ``https://...``, perhaps with a path in front of ``/v1``.
-        timeout_seconds: Patience with each attempt.
+        timeout_seconds: Timeout of each attempt.
         retries: Attempts after the first.
         pause_seconds: Before the first retry; doubles with each.
-        sleep: Waits; tests put something faster in its place.
+        sleep: Waits for so many seconds; replaceable in tests.
 
     Raises:
-        ConfigError: The address is none, or the patience is.
+        ConfigError: The address or the timeout is invalid.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HTTPModel:
         """Classify; see `BlackBoxModel.ask`.
 
         Raises:
-            BlackBoxError: The endpoint refused, could not be reached, or answered nonsense.
+            BlackBoxError: The endpoint refused, could not be reached, or its answer is invalid.
         """
         content = wire.encode_question(question)
         if len(content) > wire.LARGEST_BYTES:
@@ -111,7 +111,7 @@ class HTTPModel:
 
 
 def split_address(url: str) -> SplitResult:
-    """Take the address of an endpoint apart; nobody is asked.
+    """Parse the address of an endpoint, without connecting to it.
 
     Raises:
         ConfigError: It is none.
@@ -128,7 +128,7 @@ def split_address(url: str) -> SplitResult:
 
 
 def check_patience(seconds: float) -> None:
-    """Refuse a timeout that no socket takes.
+    """Raise an error for a timeout that no socket accepts.
 
     Raises:
         ConfigError: It is not above zero, or longer than a day.
@@ -140,7 +140,7 @@ def check_patience(seconds: float) -> None:
 
 
 def _reason(reply: bytes) -> str:
-    """What the server says of a failure."""
+    """Return the server's message about a failure."""
     try:
         return str(json.loads(reply)["error"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""A black-box model in this process: the backbone, with gradients off whoever asks."""
+"""A black-box model in this process: the backbone, always without gradients."""
 
 import torch
 
@@ -9,7 +9,7 @@ from pfedmoap.models.clip.clip import FrozenCLIP
 
 
 class InProcessModel:
-    """Answers from a `FrozenCLIP` in inference mode, so that no graph can cross the boundary.
+    """Answers queries with a `FrozenCLIP` in inference mode, so that no graph leaves it.
 
     Args:
         backbone: The model.

@@ -1,4 +1,4 @@
-"""What a black-box model is: it takes a question, gives logits, and says what the answer cost."""
+"""The interface of a black-box model: a question in, logits and the cost of the answer out."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,9 +34,9 @@ class TextPrompt:
 
 @dataclass(frozen=True)
 class Question:
-    """Everything that leaves a client for the owner of the model, and nothing else.
+    """Everything that a client sends to the owner of the model.
 
-    Labels are not among it: the loss is computed by the client.
+    It has no labels: the client computes the loss.
 
     Attributes:
         images: Preprocessed and perhaps prompted images, (B, 3, S, S) float32.
@@ -49,7 +49,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Usage:
-    """What answers cost.
+    """The cost of answers.
 
     Attributes:
         queries: Images that were classified once; this is what a budget counts.
@@ -74,11 +74,11 @@ class Usage:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model says.
+    """A model's answer.
 
     Attributes:
         logits: (B, C) float32 on the CPU, without a gradient.
-        usage: What it cost, requests that failed on the way included.
+        usage: Its cost, including failed requests.
     """
 
     logits: Tensor
@@ -98,15 +98,15 @@ class BlackBoxModel(Protocol):
 
 
 def ask_in_parts(model: BlackBoxModel, question: Question, at_most: int) -> Answer:
-    """Ask about any number of images, ``at_most`` at a time.
+    """Query any number of images, ``at_most`` at a time.
 
     Args:
-        model: Whom.
+        model: The model.
         question: The whole question, (B, 3, S, S).
         at_most: Images in a call.
 
     Returns:
-        One answer for all, (B, C), with the sum of what the parts cost.
+        One answer for all, (B, C), with the total cost.
     """
     parts = question.images.split(at_most)
     answers = [model.ask(Question(part, question.text)) for part in parts]

@@ -1,4 +1,4 @@
-"""A small HTTP endpoint in front of a black-box model; standard library only, loopback by default.
+"""A small HTTP server for a black-box model; standard library only, loopback by default.
 
 ``POST /v1/logits`` takes a question and gives logits, both as safetensors; see `wire`. Errors come
 as JSON ``{"error": ...}``. There is no authentication and no encryption: to serve other machines,
@@ -26,7 +26,7 @@ PART_BYTES = 2**16  # read at once
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for; anything larger is refused before it is worked on.
+    """Limits of one request; a larger one is refused before it is processed.
 
     Attributes:
         body_bytes: Size of the request.
@@ -34,8 +34,8 @@ class Limits:
         classes: Class names in it.
         templates: Templates in it.
         characters: Length of one text.
-        seconds: Patience with a silent client.
-        body_seconds: Patience with a slow one: time for all of a request's body.
+        seconds: Timeout for each read from a client.
+        body_seconds: Timeout for all of a request's body.
         requests: Requests held in memory at once; further ones wait.
     """
 
@@ -67,16 +67,16 @@ class Limits:
 
 
 class Endpoint(ThreadingHTTPServer):
-    """Serves one model; connections wait for each other at the model, so that memory is bounded.
+    """Serves one model to one connection at a time, so that memory is bounded.
 
     Args:
         model: What answers.
-        host: Interface; loopback unless somebody decides otherwise.
+        host: Interface; loopback by default.
         port: 0 takes any free one; see ``server_port``.
         limits: What one request may ask for.
 
     Raises:
-        ConfigError: Nobody can listen there: no such interface or port, or it is in use.
+        ConfigError: There is no such interface or port, or it is in use.
     """
 
     daemon_threads = True
@@ -103,7 +103,7 @@ class Endpoint(ThreadingHTTPServer):
 
     @property
     def served(self) -> Usage:
-        """All that was answered so far."""
+        """The cost of all answers so far."""
         with self._turn:
             return self._served
 
@@ -158,15 +158,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, "application/json", json.dumps({"error": message}).encode())
 
     def _discard(self, left: int) -> None:
-        """Read on for a while: closing at once would tear the answer away from its reader."""
+        """Read the rest for a while: closing at once could reset the connection too early."""
         for _ in self._body(left):
             pass
 
     def _body(self, left: int) -> Iterator[bytes]:
-        """Read on, in parts. The socket's patience starts anew with every byte, this one does not.
+        """Read a request's body in parts, with one timeout for all of it.
 
-        A body is read in the place of its request, since more bodies than places would be more
-        memory than was agreed on; so nobody may take all day over it.
+        The socket's own timeout restarts with every byte. A slow client would occupy one of the
+        places for requests in memory, whose number is limited.
         """
         deadline = monotonic() + self.server.limits.body_seconds
         while left > 0 and (part := self.rfile.read1(min(left, PART_BYTES))):

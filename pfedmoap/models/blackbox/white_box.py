@@ -1,4 +1,4 @@
-"""The computation inside the box: logits for a question, differentiable for who has the weights."""
+"""The computation of a black-box model: logits for a question, differentiable in its inputs."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ REMEMBERED = 8  # tasks whose text features, or whose encoder, are kept
 
 
 class WhiteBoxModel:
-    """Answers questions with the weights in plain sight: for upper bounds, and behind the boundary.
+    """Answers questions differentiably: inside the black-box models, and for upper bounds.
 
     Args:
         backbone: The model.
@@ -37,7 +37,7 @@ class WhiteBoxModel:
         return encode(text.context[None].to(self._backbone.device))[0]
 
     def _encode_templates(self, names: tuple[str, ...], templates: tuple[str, ...]) -> Tensor:
-        # `replace`, since the texts may come from strangers, and `format` reads attributes
+        # `replace`, since the texts are untrusted input, and `format` reads attributes
         encoded = [
             self._backbone.text_features([template.replace("{}", name) for name in names])
             for template in templates

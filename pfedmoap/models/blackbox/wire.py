@@ -1,4 +1,4 @@
-"""Questions and answers as bytes: safetensors with a little JSON, never code."""
+"""Serialise questions and answers as safetensors with JSON metadata; no code is executed."""
 
 import json
 from collections.abc import Mapping

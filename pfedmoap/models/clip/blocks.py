@@ -1,4 +1,4 @@
-"""The steps of one pre-norm residual attention block, for passes that take only part of them."""
+"""The steps of a pre-norm residual attention block, for partial forward passes."""
 
 from typing import Any, cast
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def is_plain_block(block: nn.Module) -> bool:
-    """Whether a block has open_clip's usual form, the only one that the functions here know."""
+    """Whether a block has open_clip's usual form, the only one supported here."""
     attention = getattr(block, "attn", None)
     return (
         isinstance(attention, nn.MultiheadAttention)

@@ -1,4 +1,4 @@
-"""`FrozenCLIP`: one frozen open_clip model behind the few calls that prompt learning needs."""
+"""`FrozenCLIP`: a frozen open_clip model with the operations that prompt learning needs."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -36,8 +36,8 @@ class FrozenCLIP:
         model: Any open_clip model object (``CLIP``, ``CustomTextCLIP``, ``CoCa``), wherever its
             weights come from. It is frozen and put into evaluation mode.
         tokenizer: Maps N texts to token ids (N, T).
-        preprocessing: How the model wants its images.
-        name: What messages and tables call it.
+        preprocessing: The preprocessing of the model's images.
+        name: Its name in messages and tables.
 
     Attributes:
         model: The model, frozen.
@@ -177,7 +177,7 @@ class FrozenCLIP:
         return self.features(images)["image"]
 
     def differentiable_image_features(self, images: Tensor) -> Tensor:
-        """Encode like `image_features`, with a gradient for the pixels: a white box.
+        """Encode like `image_features`, differentiably with respect to the pixels.
 
         Args:
             images: Preprocessed images, (B, 3, H, W).
@@ -265,7 +265,7 @@ class FrozenCLIP:
 
     @property
     def text_tower(self) -> TextTower:
-        """The parts of the text tower, for passes of a form of their own.
+        """The parts of the text tower, for partial forward passes.
 
         Raises:
             BackboneError: It is not open_clip's own causal transformer; the message says why.

@@ -21,7 +21,7 @@ from pfedmoap.models.clip.blocks import after_attention, is_plain_block, merge_h
 
 @dataclass(frozen=True)
 class TokenTower:
-    """A ViT, divided where prompt tokens can go in.
+    """A ViT, split at the input of its first block, where prompt tokens are inserted.
 
     Attributes:
         patches: Patch embedding, a convolution with equal kernel and stride.
@@ -47,7 +47,7 @@ class TokenTower:
 
     @contextmanager
     def recording(self) -> Iterator[dict[str, Tensor]]:
-        """Note the features of one ordinary pass: ``tokens`` and ``class_token``.
+        """Record the features of one ordinary pass: ``tokens`` and ``class_token``.
 
         ``tokens`` are what enters the blocks, (B, 1 + M, W), class token first; ``class_token`` is
         the class token that leaves them, normalised and not projected, (B, W).

@@ -61,7 +61,7 @@ def find_patches(visual: nn.Module) -> PatchTower | str:
 
 
 def project_tokens(tower: Any, tokens: Tensor) -> Tensor:
-    """Send a ViT's patch tokens the way of its class token, as FedOTP (arXiv 2403.00041) does.
+    """Project a ViT's patch tokens like its class token, as FedOTP (arXiv 2403.00041) does.
 
     Args:
         tower: An open_clip ``VisionTransformer``.
@@ -78,7 +78,7 @@ def project_tokens(tower: Any, tokens: Tensor) -> Tensor:
 def attend_everywhere(pool: Any, features: Tensor) -> Tensor:
     """Let every location query a CLIP ResNet's attention pool, as FedOTP's released code does.
 
-    The pool itself asks one query only, the mean of all locations; its other outputs are the local
+    The pool itself has one query only, the mean of all locations; its other outputs are the local
     features. (MaskCLIP, arXiv 2112.01071, would drop the attention and keep value and output
     projection alone.)
 

@@ -2,7 +2,7 @@
 
 Works for any text tower (class-specific contexts, any class position, non-causal or Hugging Face
 towers, CoCa), because it runs the library's own ``encode_text`` and only replaces what the token
-embedding returns. It is also the slow truth that the shared-prefix encoder is tested against.
+embedding returns. It is also the reference that the shared-prefix encoder is tested against.
 """
 
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How one backbone wants its images.
+    """A backbone's image preprocessing.
 
     Attributes:
         size: Height and width of the result, in pixels.

@@ -24,7 +24,7 @@ KeysValues = tuple[Tensor, Tensor]  # each (E, H, P, W / H)
 
 @dataclass(frozen=True)
 class TextTower:
-    """The parts of a causal text tower that the encoder walks through.
+    """The parts of a causal text tower that the encoder uses.
 
     Attributes:
         embedding: Token embedding.
@@ -168,7 +168,7 @@ class SharedPrefixEncoder(nn.Module):
             query, key, value = split_heads(block, x)  # (E, H, P, d)
             cache.append((key, value))
             if layer == len(tower.blocks) - 1:
-                break  # nobody reads the prefix's own output
+                break  # the prefix's own output is not needed
             length = x.shape[1]
             future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
             weights = (query @ key.mT).masked_fill(future, float("-inf")).softmax(-1)

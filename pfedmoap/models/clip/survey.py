@@ -1,4 +1,4 @@
-"""What can be done with an open_clip architecture, found out by doing it with random weights.
+"""Find out what an open_clip architecture supports, by trying it with random weights.
 
 A tower's structure decides whether its prefix can be shared, not its weights or depth: so a model
 is built with its real widths and forms but few layers, a prompt is encoded in both ways, and values

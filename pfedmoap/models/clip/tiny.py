@@ -1,4 +1,4 @@
-"""A random CLIP of a few thousand weights, for checks that need a model's form and no knowledge."""
+"""A small CLIP with random weights, for checks that need no trained model."""
 
 import open_clip
 import torch

@@ -1,1 +1,1 @@
-"""Causal language models and multiple-choice questions: the second modality, for FedSP."""
+"""Causal language models on multiple-choice questions, for FedSP."""

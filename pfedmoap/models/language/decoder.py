@@ -1,4 +1,4 @@
-"""A causal language model, taken apart by structure, and run with a prefix in its layers."""
+"""The structure of a causal language model, and its forward pass with a prefix in its layers."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -184,7 +184,7 @@ def _without_prefix(layers: Sequence[nn.Module], length: int, places: int) -> It
 
 @torch.no_grad()
 def _try(model: nn.Module, decoder: Decoder) -> None:
-    """Compare with the model's own forward: the head alone, and behind a prefix nobody sees."""
+    """Compare with the model's own forward pass: the head alone, and with a masked prefix."""
     parameter = next(model.parameters())
     tokens = torch.arange(3, device=parameter.device)[None] % _config(model).vocab_size
     valid = torch.ones_like(tokens, dtype=torch.bool)
@@ -194,7 +194,7 @@ def _try(model: nn.Module, decoder: Decoder) -> None:
         expected = cast(Any, model)(input_ids=tokens, attention_mask=valid.long()).logits
         plain = output_head(model)(hidden_states(model, decoder, tokens, valid, None))
         behind = output_head(model)(hidden_states(model, decoder, tokens, valid, hidden_prefix))
-    except Exception as error:  # a model of an unknown form fails in its own way
+    except Exception as error:  # a model of unknown structure may raise anything
         raise _refusal(model, f"a try failed: {type(error).__name__}: {error}") from error
     tolerance = 1e-3 if parameter.dtype == torch.float32 else 5e-2
     for found, what in (

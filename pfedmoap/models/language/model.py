@@ -1,4 +1,4 @@
-"""`FrozenLM`: one frozen causal language model, where other runs have a `FrozenCLIP`."""
+"""`FrozenLM`: a frozen causal language model, in the place of a `FrozenCLIP`."""
 
 import json
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class FrozenLM:
         model: A Hugging Face causal language model, wherever its weights come from. It is frozen
             and put into evaluation mode.
         tokenizer: Its tokeniser, also Hugging Face's.
-        name: What messages and tables call it.
+        name: Its name in messages and tables.
     """
 
     feature_kinds: tuple[str, ...] = KINDS

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Question:
-    """A question as a language model is asked it.
+    """A multiple-choice question for a language model.
 
     Attributes:
         prompt: What stands before the answer.

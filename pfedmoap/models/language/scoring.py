@@ -1,4 +1,4 @@
-"""What a language model makes of multiple-choice questions: scores and losses."""
+"""Scores and losses of a language model on multiple-choice questions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,7 +102,7 @@ def choice_logits(score: Scorer, features: Arrays) -> Tensor:
     there = features[ANSWER].any(-1)  # (B, C)
     rows = Rows(features[TOKENS][there], features[ANSWER][there])
     size = len(rows.tokens) if torch.is_grad_enabled() else SEQUENCES_AT_ONCE
-    # Sequences of like length go together: each part is padded to its own longest.
+    # Sequences of similar length are batched: each batch is padded to its own longest.
     order = rows.valid.sum(1).argsort(stable=True)
     parts = [score(rows[part]) for part in order.split(max(1, size))]
     found = torch.cat(parts)[order.argsort()]

@@ -1,1 +1,1 @@
-"""Models whose weights never leave the server, and the auxiliaries that stand in for them."""
+"""Models whose weights never leave the server, and the auxiliary models that clients hold."""

@@ -1,4 +1,4 @@
-"""Transformer blocks as functions of named weights, with keys and values put before each layer.
+"""Transformer blocks as functions of named weights, with a prefix of keys and values in each layer.
 
 One function runs the frozen blocks of the protected model and the auxiliary's, whose weights are
 each client's own (a leading axis of K clients). Positions are those of the tokens alone, and every

@@ -1,4 +1,4 @@
-"""A CLIP that stays on its server, and the auxiliary dual encoder that clients hold."""
+"""FedSP's protected CLIP, and the auxiliary dual encoder that clients hold."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -167,7 +167,7 @@ class ProtectedCLIP:
         return {name: value.float().clone() for name, value in weights.items()}
 
     def is_hidden(self, name: str) -> bool:
-        """All of it is."""
+        """Return true: all weights are hidden."""
         del name
         return True
 

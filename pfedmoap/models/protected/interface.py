@@ -1,8 +1,8 @@
-"""What FedSP needs of a model that must not leave its server, and of the one that clients hold.
+"""The interfaces of FedSP's full model, which stays on the server, and of the auxiliary model.
 
 Both understand the same *prefix*: trainable keys and values that stand before the tokens of each
-layer. It is all that travels in a round; what it learns against the auxiliary model is meant to
-serve the protected one.
+layer. It is all that is exchanged in a round; trained with the auxiliary model, it is then used
+with the protected one.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Towers = Literal["text", "both"]
 
 @dataclass(frozen=True)
 class Protection:
-    """What is protected, what stands in for it, and the prefix between the two.
+    """What is protected, the form of the auxiliary model, and the prefix of both.
 
     Attributes:
         protects: ``both`` towers of a CLIP, or the ``text`` tower alone, with a public image tower;
@@ -42,7 +42,7 @@ class Protection:
 
 
 class AuxiliaryModel(Protocol):
-    """The form of the model that clients hold: an architecture without a single weight.
+    """The form of the model that clients hold: an architecture without weights.
 
     Weights and prefix come as arguments, both with a leading axis of K clients.
     """
@@ -54,19 +54,19 @@ class AuxiliaryModel(Protocol):
 
     @property
     def step_gap(self) -> str | None:
-        """Why no private step exists, for want of per-example gradients; ``None`` if it does."""
+        """Why there are no per-example gradients and so no private step; ``None`` if there are."""
         ...
 
     @property
     def class_bond(self) -> str | None:
-        """Why it means nothing for other classes than its own; ``None`` if it does."""
+        """Why it is valid for its own classes only; ``None`` if it is valid for others."""
         ...
 
     def precompute(self, weights: Arrays, features: Arrays) -> Arrays:
-        """Compute what frozen weights make of examples, once, where no prefix has a say in it.
+        """Compute once what depends on frozen weights and examples but on no prefix.
 
         Args:
-            weights: Weights that stand still, each (K, ...).
+            weights: Frozen weights, each (K, ...).
             features: Examples by kind, (K, n, V, ...).
 
         Returns:
@@ -93,8 +93,8 @@ class AuxiliaryModel(Protocol):
 class ProtectedModel(Protocol):
     """The full model on the server.
 
-    Its weights are in no value that its functions return but `first_weights`, which is for the
-    server's eyes: what goes to clients is what distillation makes of it.
+    Its functions return its weights only in `first_weights`, which the server does not send:
+    clients get the distilled weights.
     """
 
     @property
@@ -117,7 +117,7 @@ class ProtectedModel(Protocol):
         ...
 
     def is_hidden(self, name: str) -> bool:
-        """Whether one of these weights is not to be known to clients, and may start at random."""
+        """Whether a weight must not be disclosed to clients; it may then start at random."""
         ...
 
     def distillation_loss(self, weights: Arrays, features: Arrays, step: int) -> Tensor:

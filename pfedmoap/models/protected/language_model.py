@@ -1,4 +1,4 @@
-"""A causal language model that stays on its server, and the auxiliary one that clients hold."""
+"""FedSP's protected causal language model, and the auxiliary one that clients hold."""
 
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -65,7 +65,7 @@ class AuxiliaryLM:
         return features
 
     def represent(self, weights: Arrays, prefix: Arrays) -> Arrays:
-        """Questions share nothing."""
+        """Return nothing: questions share nothing."""
         del weights, prefix
         return {}
 
@@ -140,7 +140,7 @@ class ProtectedLM:
         return self.auxiliary.skeleton.weights_of(self.backbone.model)
 
     def is_hidden(self, name: str) -> bool:
-        """The layers are; embedding, final norm and head are the paper's to give away.
+        """Return whether a weight is a layer's; the paper discloses embedding, final norm and head.
 
         A head at random would stay so: the hidden states that are compared lie before it.
         """
@@ -172,7 +172,7 @@ class ProtectedLM:
         return F.mse_loss(found[rows.valid], target[rows.valid])
 
     def represent(self, prefix: Arrays) -> Arrays:
-        """Questions share nothing."""
+        """Return nothing: questions share nothing."""
         del prefix
         return {}
 

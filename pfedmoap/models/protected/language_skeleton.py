@@ -1,4 +1,4 @@
-"""The auxiliary language model as a form without weights, and its weights cut out of the whole."""
+"""The auxiliary language model without weights, and its weights copied from the full model."""
 
 import copy
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ def make_skeleton(model: nn.Module, decoder: Decoder, cut: Reduction) -> Skeleto
 
 
 def _tie(layer: nn.Module, other: nn.Module) -> None:
-    """Let a layer have another's parameters."""
+    """Make a layer share another's parameters."""
     for name, part in layer.named_modules():
         for key, value in other.get_submodule(name).named_parameters(recurse=False):
             setattr(part, key, value)

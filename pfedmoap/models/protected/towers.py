@@ -1,4 +1,4 @@
-"""CLIP's two towers as functions of named weights: the whole ones, and the auxiliary's small ones.
+"""CLIP's two towers as functions of named weights: the full ones, and the auxiliary's.
 
 A tower's stored blocks need not be its layers: an auxiliary tower may run one block many times
 (*looped*, FedSP's form), or only a few of the whole tower's blocks (*dropped*, as in
