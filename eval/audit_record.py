@@ -5,10 +5,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from eval.auditing import Trial
 from pfedmoap import __version__
+from pfedmoap.storage.strict_json import read_strict
 from privacy.auditing.audit_table import Verdict
 from privacy.auditing.bounds import CONFIDENCE, LowerBound, View
 from privacy.options import DPSGD
@@ -26,6 +28,15 @@ CHECKS = {
     "pull": "one example moves a step, or its noise, by more than the claim covers",
     "noise": "the noise is predictable, repeats, is weaker than claimed, or depends on the data",
 }
+
+
+def is_record(file: Path) -> bool:
+    """Whether a file holds a record of an audit."""
+    try:
+        found = read_strict(file)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("schema") == SCHEMA
 
 
 def record(

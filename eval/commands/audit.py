@@ -8,16 +8,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from eval.audit_record import failures, record
+from eval.audit_record import failures, is_record, record
 from eval.auditing import AuditOptions, Trial, prepare
 from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.experiment import ExperimentLoader
 from eval.report.audit_part import audit_page, judgement, summary_rows
-from pfedmoap.errors import RunError
+from eval.report.page import BEGINNING
+from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.runs.layout import PRIVATE, make_private_folder
 from pfedmoap.storage.atomic_files import write_bytes, write_json
+from pfedmoap.storage.own_files import refuse_foreign_file
 from privacy.auditing.audit_table import Verdict
 
 _DEFAULTS = files("eval") / "configs" / "audit.yaml"
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "out": (out, "where the record goes; the page is written beside it"),
         },
     )
-    record_file = Path(options.pop("out"))
+    record_file, page = _places(Path(options.pop("out")))
     trial = prepare(
         config,
         AuditOptions(
@@ -67,13 +69,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _show(trial, verdicts, ideal)
     if run is not None and record_file.parent == run / PRIVATE:
         make_private_folder(run)
-    page = record_file.with_suffix(".html")
     write_json(record_file, record(trial, verdicts, ideal))
     write_bytes(page, audit_page(trial, verdicts, ideal).encode())
     console.print(f"record: {record_file}, page: {page}", highlight=False, soft_wrap=True)
     if wrong := failures(verdicts):
         console.print(f"the audit failed for: {', '.join(wrong)}")
         sys.exit(2)
+
+
+def _places(record_file: Path) -> tuple[Path, Path]:
+    """Where record and page go; refused, before any work, where they would replace other files."""
+    if record_file.suffix.lower() != ".json":
+        raise ConfigError(
+            f"--out {record_file}: expected a name that ends in .json, such as "
+            f"{record_file.with_suffix('.json')}; the page is written beside it, as .html"
+        )
+    page = record_file.with_suffix(".html")
+    refuse_foreign_file(record_file, is_record, "a record of an audit")
+    refuse_foreign_file(page, BEGINNING, "the page of an audit")
+    return record_file, page
 
 
 def _options_of(run: Path) -> Path:

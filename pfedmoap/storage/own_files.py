@@ -80,12 +80,13 @@ def contents_in_words(folder: Path) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def refuse_foreign_file(path: Path, beginning: bytes, what: str) -> None:
+def refuse_foreign_file(path: Path, ours: bytes | Callable[[Path], bool], what: str) -> None:
     """Refuse to overwrite a file that this package did not write.
 
     Args:
         path: The file; it may be absent or empty.
-        beginning: What each of our files of this kind begins with.
+        ours: What each of our files of this kind begins with, or whether a regular file that is not
+            empty is one of them.
         what: What we would write, for the message.
 
     Raises:
@@ -94,15 +95,19 @@ def refuse_foreign_file(path: Path, beginning: bytes, what: str) -> None:
     refuse_link(path)
     if not path.exists():
         return
-    if not stat.S_ISREG(path.stat().st_mode):
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
         raise RunError(f"{path} is no regular file; choose another name for {what}")
-    with path.open("rb") as file:
-        found = file.read(len(beginning))
-    if found and found != beginning:
+    if found.st_size and not (_begins(path, ours) if isinstance(ours, bytes) else ours(path)):
         raise RunError(
             f"{path} is there and is not {what} that this package wrote; it is left as it is. "
             "Move it away, or choose another name"
         )
+
+
+def _begins(path: Path, beginning: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(beginning)) == beginning
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from eval.choices import schema
 from eval.commands import audit, train
+from eval.report.page import BEGINNING
 
 SMALL = [
     "--method",
@@ -133,3 +134,34 @@ def test_a_folder_that_is_no_run_and_a_run_without_a_claim_are_refused(tmp_path,
         audit.main([*SMALL, *cache, "--privacy", "none", "--out", str(tmp_path / "a.json")])
     assert "audit needs a claim" in capsys.readouterr().err
     assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "there", "refused"),
+    [
+        ("README.md", "README.md", "ends in .json"),
+        ("audit.html", "audit.html", "ends in .json"),
+        ("a.json", "a.json", "a.json is there and is not a record of an audit"),
+        ("a.json", "a.html", "a.html is there and is not the page of an audit"),
+    ],
+)
+@pytest.mark.parametrize("content", ["# mine", '{"mine": 1}', "[]"])
+def test_files_that_are_not_its_own_are_left_alone(tmp_path, capsys, out, there, refused, content):
+    (tmp_path / there).write_text(content)
+    with pytest.raises(SystemExit):
+        audit.main([*SMALL, "--out", str(tmp_path / out)])
+    shown = " ".join(capsys.readouterr().err.split())
+    assert refused in shown.replace(f"{tmp_path}/", "")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {there: content}
+
+
+def test_its_own_files_and_empty_ones_may_be_replaced(tmp_path):
+    for name, content in (
+        ("b.json", '{"schema": "pfedmoap.audit"}'),
+        ("b.html", BEGINNING.decode()),
+    ):
+        (tmp_path / name).write_text(content)
+    (tmp_path / "c.html").touch()
+    for name in ("a", "b", "c"):
+        found = audit._places(tmp_path / f"{name}.json")
+        assert [path.name for path in found] == [f"{name}.json", f"{name}.html"]
