@@ -89,6 +89,8 @@ def evaluate(
     federation: Federation,
     privatizer: Privatizer | None = None,
     unseen: frozenset[ClientId] = NOBODY,
+    *,
+    private: bool = False,
 ) -> tuple[ClientScore, ...]:
     """Test every client, whether or not it ever took part.
 
@@ -98,12 +100,13 @@ def evaluate(
         federation: The clients' data.
         privatizer: How a method that tunes before inference forms gradients.
         unseen: Clients that are held out from all training.
+        private: Whether the federation promises differential privacy; see `predict_clients`.
 
     Returns:
         One score for each client, in the order of ids.
     """
     local_states = personal_locals(method, now, federation, privatizer, unseen)
-    return score(predict_clients(method, now, local_states, federation, unseen))
+    return score(predict_clients(method, now, local_states, federation, unseen, private=private))
 
 
 def score(predictions: Sequence[ClientPredictions]) -> tuple[ClientScore, ...]:

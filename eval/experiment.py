@@ -57,7 +57,12 @@ class Experiment:
 
         Tuning for inference has no noise, since its result never leaves the client.
         """
-        return evaluate(self.method, now, self.federation, unseen=self.unseen)
+        return evaluate(self.method, now, self.federation, unseen=self.unseen, private=self.private)
+
+    @property
+    def private(self) -> bool:
+        """Whether differential privacy is promised."""
+        return is_private(self.config.sections)
 
     @property
     def trainers(self) -> dict[ClientId, ClientData]:

@@ -79,15 +79,18 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
     found: dict[str, dict[ClientId, float]] = {}
+    unseen, private = experiment.unseen, experiment.private
     own = predict_clients(
-        experiment.method, now, local_states, experiment.federation, experiment.unseen
+        experiment.method, now, local_states, experiment.federation, unseen, private=private
     )
     found["own"] = _accuracy(own)
     for part, dataset in parts.items():
         method = over_classes(experiment.method, dataset.class_names)
         federation = _everybody_tests(experiment, dataset)
         try:
-            answers = predict_clients(method, now, local_states, federation, experiment.unseen)
+            answers = predict_clients(
+                method, now, local_states, federation, unseen, private=private
+            )
         except (RuntimeError, ValueError) as error:  # torch reports shapes in either way
             raise MethodError(
                 f"the state of {config.name('method')} does not carry over to new classes: {error}"

@@ -23,6 +23,7 @@ CHUNK = 1024  # test images classified at once
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 NOBODY: frozenset[ClientId] = frozenset()
+NO_CLASS = -1
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Answers:
     """One model's predictions for n images.
 
     Attributes:
-        predicted: The most probable class, (n,).
+        predicted: The most probable class, (n,); `NO_CLASS` where the model has no answer.
         confidence: Its probability, (n,).
     """
 
@@ -112,6 +113,8 @@ def predict_clients(
     local_states: Mapping[ClientId, Arrays | None],
     federation: Federation,
     unseen: frozenset[ClientId] = NOBODY,
+    *,
+    private: bool = False,
 ) -> tuple[ClientPredictions, ...]:
     """Classify every client's test images with its models.
 
@@ -123,6 +126,9 @@ def predict_clients(
         local_states: What each client predicts with, from `personal_locals`.
         federation: The clients' data.
         unseen: Clients that never took part.
+        private: Whether the federation promises differential privacy. A client's own model whose
+            output is not finite is then scored as wrong everywhere, in place of an error: that a
+            run fails is visible, and would depend on this client's data without any noise.
 
     Returns:
         One entry for each client, in the order of ids.
@@ -139,7 +145,8 @@ def predict_clients(
     for row, (download, test) in enumerate(zip(downloads, tests, strict=True)):
         own = federation.clients[download.client]
         if for_both is None:
-            personal, gate = _personal(method, download, local_states.get(download.client), test)
+            local = local_states.get(download.client)
+            personal, gate = _personal(method, download, local, test, private)
         else:
             personal, gate = for_both[row], None
         found.append(
@@ -162,12 +169,17 @@ def _train(federation: Federation, client: ClientId) -> ClientData:
 
 
 def _personal(
-    method: Method[S], download: Download, local: Arrays | None, test: ClientData
+    method: Method[S], download: Download, local: Arrays | None, test: ClientData, private: bool
 ) -> tuple[Answers, GateUse | None]:
     """Predict with one client's own model; returns the predictions and the gate's weights."""
     parts = [method.predict(download, local, part) for part in _chunks(test)]
     logits = torch.cat([part.logits for part in parts])
-    answers = _answers(logits, f"the model of client {download.client}")
+    try:
+        answers = _answers(logits, f"the model of client {download.client}")
+    except MethodError:
+        if not private:
+            raise
+        return _all_wrong(len(logits)), None
     return answers, _gate_use(parts, test.labels)
 
 
@@ -216,6 +228,11 @@ def _answers(logits: torch.Tensor, whose: str) -> Answers:
             "(e.g. method.gate_learning_rate)"
         )
     return Answers(best.indices.numpy().astype(np.int64), best.values.numpy())
+
+
+def _all_wrong(count: int) -> Answers:
+    """Answers of a model that has none: no class, with no confidence."""
+    return Answers(np.full(count, NO_CLASS, dtype=np.int64), np.zeros(count))
 
 
 def _gate_use(parts: Sequence[Prediction], labels: torch.Tensor) -> GateUse | None:

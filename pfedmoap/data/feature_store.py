@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pfedmoap.errors import DataError
+from pfedmoap.storage.atomic_files import make_folder
 from pfedmoap.storage.own_files import contents_in_words, real_folders, refuse_link, remove_files
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ def read_entry(folder: Path, key: str, rows: int) -> FloatArray | None:
             DESCRIPTION,
         )
         return None
+    _warn_where_others_can_read(folder)
     return array
 
 
@@ -95,9 +97,9 @@ class EntryWriter:
         self._written = np.zeros(leading, dtype=np.bool_)
 
     def __enter__(self) -> Self:
-        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder.parent, 0o700)
         _remove_abandoned(self._folder.parent)
-        self._unfinished.mkdir()
+        self._unfinished.mkdir(mode=0o700)  # features are encoded images: for their owner alone
         return self
 
     def __exit__(
@@ -147,7 +149,8 @@ class EntryWriter:
         self._array.flush()
         size = (self._unfinished / ARRAY).stat().st_size
         described = {**_description(self._key, self._array, size), "about": dict(self._about)}
-        (self._unfinished / DESCRIPTION).write_text(json.dumps(described, indent=2) + "\n")
+        with open(self._unfinished / DESCRIPTION, "x", opener=_for_owner) as file:
+            file.write(json.dumps(described, indent=2) + "\n")
         self._array = None
         finished: FloatArray = np.load(self._unfinished / ARRAY, mmap_mode="r")
         for _ in range(PUBLISH_ATTEMPTS):
@@ -179,11 +182,27 @@ def _description(key: str, array: FloatArray, size_bytes: int) -> dict[str, obje
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> MappedArray:
     """Create the file with its disk space reserved: a full disk would kill a mapped write."""
+    open(path, "x", opener=_for_owner).close()  # numpy would let everybody read it
     array: MappedArray = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
+
+
+def _for_owner(path: str, flags: int) -> int:
+    """Open a file; one that is made is for its owner alone."""
+    return os.open(path, flags, 0o600)
+
+
+def _warn_where_others_can_read(folder: Path) -> None:
+    """Say that an entry is open to others: earlier versions made them so, or somebody chose it."""
+    if os.name != "nt" and folder.stat().st_mode & 0o077:
+        logger.warning(
+            "stored features, which are encoded images, can be read by other users of this machine "
+            "(%s). Close them with: chmod -R go= %s",
+            *(folder, folder.parent),
+        )
 
 
 def _set_aside(folder: Path) -> None:

@@ -31,7 +31,9 @@ class Features:
     Attributes:
         views: Augmented views (random resized crop and flip) of each training image; 0 trains on
             the fixed centre view. Epochs rotate through them.
-        cache: Folder of the feature cache; safe to share and to delete.
+        cache: Folder of the feature cache. Features are encoded images: what is stored is for its
+            owner alone (folders 0700, files 0600). Several runs may use it at once, and deleting
+            it loses nothing but time.
         batch_size: Images encoded at once.
     """
 

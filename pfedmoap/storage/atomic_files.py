@@ -26,7 +26,7 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
         content: Its new content, which is on disk when this returns.
         private: Whether only the owner may read it and enter folders that are made for it.
     """
-    _make_folder(path.parent, 0o700 if private else 0o777)
+    make_folder(path.parent, 0o700 if private else 0o777)
     handle, temporary = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_END
     )
@@ -147,9 +147,10 @@ def read_arrays(path: Path) -> Arrays:
     return arrays
 
 
-def _make_folder(folder: Path, mode: int) -> None:
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it that are missing, all of one mode; leave others alone."""
     if not folder.is_dir():
-        _make_folder(folder.parent, mode)
+        make_folder(folder.parent, mode)
         folder.mkdir(mode=mode, exist_ok=True)
 
 

@@ -1,12 +1,14 @@
 """Answers that are no numbers are reported where they are made, with the client and the remedy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from eval.accuracy import evaluate
 from eval.choices import schema
 from eval.experiment import run_experiment
 from eval.predictions import predict_clients
@@ -15,6 +17,7 @@ from pfedmoap.data.federation import Client, Federation
 from pfedmoap.data.splits import ClientSplit
 from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import MethodError
+from pfedmoap.methods.registry import method_class
 from pfedmoap.wire.messages import Arrays, ClientId, Download
 from tests.helpers.runs import small
 
@@ -68,3 +71,39 @@ def test_a_diverged_run_names_the_client_and_the_remedy(cache, loader):
     config = schema().resolve(small(cache, method=method, training=training))
     with pytest.raises(MethodError, match=r"client \d+.*diverged.*training\.learning_rate"):
         run_experiment(loader.prepare(config), None, progress=False)
+
+
+def test_a_private_evaluation_ends_alike_whatever_a_clients_own_model_answers():
+    broken = torch.zeros(4, 2, 3)
+    broken[2, 0, 1] = float("nan")
+    method: Any = Scripted()
+    whole = federation(torch.zeros(5, 2, 3), broken)
+    fine, wrong = evaluate(method, NOW, whole, private=True)
+    assert fine.accuracy == 1.0
+    assert (wrong.accuracy, wrong.macro_f1, wrong.ece, wrong.global_accuracy) == (0, 0, 0, 1)
+    broken[2, 1, 1] = float("nan")  # of the server's model, which is public
+    with pytest.raises(MethodError, match="global model"):
+        evaluate(method, NOW, federation(broken), private=True)
+
+
+def test_a_private_run_does_not_end_with_a_clients_own_model(cache, loader, tmp_path, monkeypatch):
+    """A client with a NaN in what it keeps; only the private part says what became of it."""
+    made = method_class("pfedmoap").predict
+
+    def predict(self, download, local, features):
+        answer = made(self, download, local, features)
+        if download.client != 0 or not diverged:
+            return answer
+        return replace(answer, logits=answer.logits * float("nan"))
+
+    monkeypatch.setattr(method_class("pfedmoap"), "predict", predict)
+    public = []
+    for diverged in (False, True):
+        method = {"name": "pfedmoap", "context_length": 2, "experts": 1}
+        privacy = {"name": "release", "insecure_seed": 1}
+        config = schema().resolve(small(cache, method=method, privacy=privacy))
+        out = tmp_path / str(diverged)
+        outcome = run_experiment(loader.prepare(config), out, progress=False)
+        assert (outcome.scores[0].accuracy == 0) == diverged
+        public.append((out / "metrics.jsonl").read_text())
+    assert public[0] == public[1]

@@ -355,3 +355,24 @@ def test_bar_is_shown_on_a_terminal_only(make_dataset, tmp_path, capsys, monkeyp
     assert captured.out == ""
     cached_features(make_dataset(), TinyBackbone(), tmp_path / "c", progress=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps other permissions")
+def test_what_is_stored_is_for_its_owner_alone(make_dataset, tmp_path, caplog) -> None:
+    """Features are encoded images, and a cache is often in a folder that others may enter."""
+    umask = os.umask(0)
+    try:
+        cache = tmp_path / "made" / "cache"
+        cached_features(make_dataset(), TinyBackbone(), cache, views=1, kinds=("image", "patches"))
+    finally:
+        os.umask(umask)
+    found = {path: path.stat().st_mode & 0o777 for path in (cache.parent, *cache.parent.rglob("*"))}
+    assert len(found) == 2 + 4 * 3
+    for path, mode in found.items():
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+    cached_features(make_dataset(), TinyBackbone(), cache)
+    assert not caplog.records
+    for entry in entries(cache):
+        entry.chmod(0o755)
+    cached_features(make_dataset(), TinyBackbone(), cache)
+    assert "can be read by other users" in caplog.text
