@@ -10,6 +10,7 @@ from eval.accuracy import ClientScore, evaluate, record
 from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
+from eval.data_of_run import located, refuse_trained, remembered, report_changes
 from eval.holdout import class_part, unseen_clients
 from eval.promise import is_private
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
@@ -227,6 +228,7 @@ def run_experiment(
     run = None
     if out is not None:
         task = federation.describe() | {"backbone": method.setting.backbone.fingerprint}
+        task |= remembered(config.sections, federation, out)
         run = RunDirectory.create(
             out, dict(config.sections), task, resume=resume, divided=is_private(config.sections)
         )
@@ -259,21 +261,27 @@ def run_experiment(
 
 
 def load_outcome(
-    run: RunDirectory, loader: ExperimentLoader
+    run: RunDirectory, loader: ExperimentLoader, root: str | None = None
 ) -> tuple[Experiment, FederationState[Any]]:
     """Load a run: its experiment and the state of its last complete round.
 
     Args:
         run: The run.
         loader: Loads what the run's configuration names.
+        root: Where the data are, if they have moved.
 
     Returns:
         The experiment and the federation's state.
 
     Raises:
-        RunError: The run is damaged or has no complete round.
+        RunError: The run is damaged or has no complete round, or its data changed so that images
+            that it was trained on would be tested on.
     """
-    experiment = loader.prepare(schema().resolve(run.config))
+    config = schema().resolve(located(run, root))
+    dataset = loader.dataset(config)
+    report_changes(run, dataset)
+    refuse_trained(run, dataset)
+    experiment = loader.prepare(config)
     if experiment.method.setting.backbone.fingerprint != run.task["backbone"]:
         raise RunError(f"{run.path} was trained with other backbone weights than those loaded now")
     saved = run.load()

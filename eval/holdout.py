@@ -50,6 +50,7 @@ def class_part(dataset: ImageDataset, part: Part) -> ImageDataset:
         templates=dataset.templates,
         unreadable=dataset.unreadable,
         groups=None if dataset.groups is None else dataset.groups[index],
+        inventory=dataset.inventory and dataset.inventory.of(index),
     )
 
 

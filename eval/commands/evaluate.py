@@ -20,11 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_parser("Test every client of a run, as after its last round.")
     parser.add_argument("run", type=str, help="run directory")
     parser.add_argument("--csv", type=str | None, help="also write the table to this file")
+    parser.add_argument("--data.root", type=str | None, help="where the data are, if they moved")
     options = parse(parser, arguments)
     if options.csv:
         refuse_foreign_file(Path(options.csv), BEGINNING, "a table of clients")
     run = RunDirectory(options.run)
-    experiment, now = load_outcome(run, ExperimentLoader())
+    experiment, now = load_outcome(run, ExperimentLoader(), options["data.root"])
     scores = experiment.test(now)
     title = f"{experiment.config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(scores, f"{title}, after round {now.round}"))

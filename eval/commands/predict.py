@@ -1,14 +1,21 @@
 """``predict``: classify image files with one client's personal model."""
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.console import console
+from eval.data_of_run import known_data, report_quick_changes
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.data.images import printable
+from pfedmoap.data.known_data import trained_copy
 from pfedmoap.inference import Answer, PersonalizedClassifier
+from pfedmoap.runs.directory import RunDirectory
+
+logger = logging.getLogger(__name__)
 
 
 @readable_errors
@@ -20,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--client", type=int, required=True, help="whose model")
     options = parse(parser, arguments)
     classifier = PersonalizedClassifier.load(options.run, options.client)
+    _report_data(RunDirectory(options.run), options.images)
     table = Table(title=f"client {options.client}", title_justify="left")
     for heading in ("image", "class", "probability", "runner-up", "gate: whose prompts"):
         table.add_column(heading)
@@ -33,6 +41,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _experts(answer),
         )
     console.print(table)
+
+
+def _report_data(run: RunDirectory, images: Sequence[str]) -> None:
+    """Warn of changes in the run's data, and of images that are not new to it."""
+    known = known_data(run)
+    if known is None:
+        return
+    report_quick_changes(run, known)
+    for image in images:
+        if (name := trained_copy(known, Path(image))) is not None:
+            logger.warning(
+                "%s was trained on, as %s: its answer says nothing of how the model does on new "
+                "images",
+                *(printable(image), printable(name)),
+            )
 
 
 def _experts(answer: Answer) -> str:

@@ -25,12 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="the page; RUN/report.html if left out, in a private run RUN/private/report.html",
     )
     parser.add_argument("--title", type=str | None, help="title of the page")
+    parser.add_argument("--data.root", type=str | None, help="where the data are, if they moved")
     options = parse(parser, arguments)
     folders = [Path(run) for run in options.runs]
     owner = private_folder(folders)
     out = Path(options.out) if options.out else _place(folders[0], owner)
     refuse_foreign_file(out, BEGINNING, "a report")
-    page = build_report(folders, ExperimentLoader(), options.title).encode()
+    page = build_report(folders, ExperimentLoader(), options.title, options["data.root"]).encode()
     write_bytes(out, page, private=owner is not None)
     private = "" if owner is None else " (private: its figures are not covered by any guarantee)"
     console.print(f"report: {out}{private}", soft_wrap=True)

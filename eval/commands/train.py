@@ -7,6 +7,7 @@ from eval.accuracy import summarise
 from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
+from eval.data_of_run import refuse_changes
 from eval.experiment import ExperimentLoader, run_experiment
 from eval.promise import promised, spent, spent_epsilon
 from pfedmoap.runs.directory import RunDirectory
@@ -27,8 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     )
     out = Path(options["out"])
-    claimed(out)  # a folder that cannot be used is refused before any image is encoded
+    there = claimed(out)  # a folder that cannot be used is refused before any image is encoded
     loader = ExperimentLoader(progress=not options["quiet"])
+    if options["resume"] and there is not None and there.round > 0:
+        refuse_changes(RunDirectory(out), loader.dataset(config))
     experiment = loader.prepare(config)
     statement: Record = {}
 

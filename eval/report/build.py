@@ -21,7 +21,10 @@ _WARNING = (
 
 
 def build_report(
-    folders: Sequence[Path], loader: ExperimentLoader, title: str | None = None
+    folders: Sequence[Path],
+    loader: ExperimentLoader,
+    title: str | None = None,
+    root: str | None = None,
 ) -> str:
     """Make a page of runs and comparisons.
 
@@ -29,6 +32,7 @@ def build_report(
         folders: Run directories, or folders of comparisons.
         loader: Loads what the runs name.
         title: The page's title; ``None`` takes the first folder's name.
+        root: Where the data of the runs are, if they have moved.
 
     Returns:
         Self-contained HTML.
@@ -41,7 +45,8 @@ def build_report(
     parts: list[Part] = []
     for folder in comparisons:
         parts += comparison_parts(read_results(folder), folder)
-    runs = [read_evidence(folder, loader) for folder in folders if folder not in comparisons]
+    alone = [folder for folder in folders if folder not in comparisons]
+    runs = [read_evidence(folder, loader, root=root) for folder in alone]
     if len(runs) > 1:
         parts.append(runs_part(runs))
     parts += [run_part(run) for run in runs]

@@ -85,13 +85,16 @@ class Evidence:
         )
 
 
-def read_evidence(folder: Path, loader: ExperimentLoader, name: str | None = None) -> Evidence:
+def read_evidence(
+    folder: Path, loader: ExperimentLoader, name: str | None = None, root: str | None = None
+) -> Evidence:
     """Read a run and predict its clients' test images again.
 
     Args:
         folder: Its directory.
         loader: Loads backbone, data and cached features.
         name: What the page calls it; ``None`` takes the folder's name.
+        root: Where the data are, if they have moved.
 
     Returns:
         The evidence.
@@ -100,7 +103,7 @@ def read_evidence(folder: Path, loader: ExperimentLoader, name: str | None = Non
         RunError: It is no run, or has no complete round.
     """
     run = RunDirectory(folder)
-    experiment, now = load_outcome(run, loader)
+    experiment, now = load_outcome(run, loader, root)
     local_states = personal_locals(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )

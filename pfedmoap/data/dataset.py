@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pfedmoap.data.inventory import Inventory
 from pfedmoap.errors import DataError
 
 IntArray = NDArray[np.int64]
@@ -48,6 +49,7 @@ class ImageDataset:
         unreadable: Files that were found but could not be read, each with the reason.
         grouping: Other classes to share the items out by; ``None`` shares out by label.
         groups: Whose image each is, (n,), e.g. a patient's number; ``None`` where nothing says.
+        inventory: The file of each image; ``None`` where they are no files.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ImageDataset:
     unreadable: tuple[str, ...] = ()
     grouping: Grouping | None = None
     groups: IntArray | None = None
+    inventory: Inventory | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -122,6 +125,7 @@ def chosen_images(dataset: ImageDataset, indices: IntArray) -> ImageDataset:
         grouping=dataset.grouping
         and Grouping(dataset.grouping.names, dataset.grouping.numbers[indices]),
         groups=None if dataset.groups is None else dataset.groups[indices],
+        inventory=dataset.inventory and dataset.inventory.of(indices),
     )
 
 

@@ -100,6 +100,7 @@ class FeatureJob:
     def _writer(self, kind: str) -> EntryWriter:
         augmented = self.views if self.augmentation_seed is not None else 0
         about = {"dataset": self.dataset.name, "kind": kind, "augmented_views": augmented}
+        about["data"] = self.dataset.fingerprint
         leading = (len(self.dataset), self.views)
         return EntryWriter(self._folder(kind), self._key(kind), leading, about)
 

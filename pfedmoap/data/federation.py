@@ -1,7 +1,7 @@
 """From a data set to federated clients: few-shot draw, partition, cached features."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,11 +67,13 @@ class Federation:
         dataset: Where the images come from.
         clients: By id, counted from 0.
         server: Examples that the server holds; ``None`` where it holds none.
+        server_images: The same as indices into the data set.
     """
 
     dataset: ImageDataset
     clients: Mapping[ClientId, Client]
     server: ClientData | None = None
+    server_images: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def training_data(self) -> dict[ClientId, ClientData]:
@@ -214,7 +216,7 @@ def build_federation(
         )
         for i, split in enumerate(splits)
     }
-    return Federation(dataset, clients, train.of(kept) if len(kept) else None)
+    return Federation(dataset, clients, train.of(kept) if len(kept) else None, kept)
 
 
 def _main_domain(dataset: ImageDataset, index: IntArray) -> str | None:

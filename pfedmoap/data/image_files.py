@@ -15,6 +15,7 @@ from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import BoolArray, ImageDataset, IntArray
 from pfedmoap.data.division import strata_of, stratified_test_mask
 from pfedmoap.data.images import CheckedFile, check, decode, digest_of, printable, read_content
+from pfedmoap.data.inventory import DataFile, Inventory
 from pfedmoap.data.persons import grouped_test_mask, report_divided
 from pfedmoap.errors import DataError
 
@@ -100,6 +101,13 @@ def read_files(
         domain_names=domain_names,
         unreadable=unreadable,
         groups=groups,
+        inventory=Inventory(
+            root,
+            tuple(
+                DataFile(file.path, one.size_bytes, one.digest)
+                for file, one in zip(files, checks, strict=True)
+            ),
+        ),
     )
 
 

@@ -2,7 +2,8 @@
 
 ```
 config.json       the resolved configuration
-task.json         class names, templates and the clients' sizes: what inference needs of the data
+task.json         class names, templates and the clients' sizes: what inference needs of the data;
+                  where files were read, their names, sizes and hashes
 metrics.jsonl     one line a round
 private/          readable by its owner only; see `pfedmoap.runs.log` and `pfedmoap.runs.layout`
 checkpoint.json   the manifest: which files make up the last complete round, and their checksums

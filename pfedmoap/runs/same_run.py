@@ -4,8 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from pfedmoap.data.known_data import KEY, KnownData, changes_between
 from pfedmoap.errors import RunError
 from pfedmoap.runs.log import Record
+
+_PLACES = ("data.root ", "data.file ", "data.path ")  # data may move, where the run knows them
 
 
 def refuse_other_run(
@@ -23,14 +26,27 @@ def refuse_other_run(
         RunError: They differ; the message says in what.
     """
     config, task = (json.loads(json.dumps(record)) for record in new)
-    if differing := list(_differences(old[0], config)):
+    known, now = old[1].get(KEY), task.get(KEY)
+    movable = _PLACES if known is not None and now is not None else ()
+    differing = [
+        line for line in _differences(old[0], config) if not line.startswith(movable or (" ",))
+    ]
+    if differing:
         raise RunError(f"{run} was started with another configuration: " + "; ".join(differing))
     if divided[0] != divided[1]:
         raise RunError(
             f"{run} is a private run of a version that kept clients' results beside what may be "
             "shared; start it anew in another folder with --out"
         )
-    if changed := list(_differences(old[1], task)):
+    both_known = known is not None and now is not None
+    if both_known and (what := changes_between(KnownData.read(known), KnownData.read(now))):
+        raise RunError(
+            f"the data of {run} changed since it was started: {what}. It goes on only with the "
+            "data that it knows: put them back, or choose another folder with --out"
+        )
+    left = (KEY, "data") if both_known else (KEY,)  # a folder gives its data their name
+    before, after = ({k: v for k, v in one.items() if k not in left} for one in (old[1], task))
+    if changed := list(_differences(before, after)):
         names = ", ".join(sorted({line.split()[0].split(".")[0] for line in changed}))
         raise RunError(
             f"{run} was started on other data or weights (differing: {names}); its state means "

@@ -20,6 +20,7 @@ from PIL import Image
 
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.images import decode
+from pfedmoap.data.inventory import DataFile, Inventory
 from pfedmoap.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,13 @@ def dataset_of_files(
         domains=np.array([image.domain for image in images]) if about.domain_names else None,
         domain_names=about.domain_names,
         templates=about.templates,
+        inventory=Inventory(
+            folder,
+            tuple(
+                DataFile(image.path, end.size_bytes, f"ends-{end.digest}")
+                for image, end in zip(images, ends, strict=True)
+            ),
+        ),
     )
 
 
