@@ -45,6 +45,7 @@ def test_named_scripts_and_configurations_exist(page):
     named = re.findall(
         r"(?<!/)\b((?:scripts|eval)/(?!test_)[\w/-]+\.(?:py|yaml))", page.read_text()
     )
+    named += re.findall(r"\btests/[a-z_/]+\.py", page.read_text())
     assert not [name for name in named if not (ROOT / name).exists()]
 
 

@@ -271,7 +271,7 @@ def test_finite_gradients_whose_mean_is_not_do_not_show_in_the_step(adaptive):
         noise = [Randomness(0).stream("noise")]
         params = {"prompt": torch.zeros(1, 2)}
         found, _ = mechanism.gradients(Linear(), params, batch, noise)
-        return found["prompt"], float(mechanism._norms[ME][1]), mechanism.tally.take()
+        return found["prompt"], float(mechanism.norms[ME][1]), mechanism.tally.take()
 
     alone, norm, _ = step([[1.0, 0.0]], [0])
     together, following, shares = step([[1.0, 0.0], [3e38, 0.0], [3e38, 0.0]], [0, 1, 1])
