@@ -74,6 +74,30 @@ def find_ledgers(path: Path) -> Place:
     return Place(folder, run)
 
 
+def charged_epsilon(run: Path) -> dict[ClientId, float]:
+    """Return what each client had spent when a run charged it last.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        Epsilon of all runs that share the ledgers up to then; empty where there are no ledgers.
+
+    Raises:
+        PrivacyError: A ledger is damaged.
+    """
+    try:
+        place = find_ledgers(run)
+    except RunError:
+        return {}
+    return {
+        client: max(charge.epsilon for charge in account.charges)
+        for client, accounts in read_folder(place.folder).items()
+        for account in accounts
+        if account.run == place.run and account.charges
+    }
+
+
 def read_statements(
     folder: Path, epsilon: float | None = None, delta: float | None = None
 ) -> tuple[Statement, ...]:

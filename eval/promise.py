@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.ledgers import charged_epsilon
 from pfedmoap.errors import RunError
+from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.log import Record
 from pfedmoap.storage.strict_json import number
 from pfedmoap.wire.messages import ClientId
+from privacy.mechanisms.central import EVERYBODY
 
 
 def is_private(config: Mapping[str, Any]) -> bool:
@@ -15,12 +18,32 @@ def is_private(config: Mapping[str, Any]) -> bool:
     return bool(config.get("privacy", {}).get("name", "none") != "none")
 
 
-def spent_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
-    """Privacy loss of each client after its last round, from a run's metrics.
+def spent_epsilon(run: RunDirectory) -> dict[ClientId, float]:
+    """Return each client's privacy loss in a run, in its metrics or its ledgers, the larger.
+
+    Ledgers are charged before a round, so that they hold more than the metrics after a round that
+    was killed. They may lie elsewhere, or be missing from a copy of the run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Epsilon by client. Client -1 stands for all of them if the metrics name none.
 
     Raises:
         RunError: The metrics are damaged.
+        PrivacyError: The ledgers are damaged.
     """
+    spent = _logged_epsilon(run.metrics())
+    charged = charged_epsilon(run.path)
+    everybody = charged.pop(EVERYBODY, None)
+    if everybody is not None:
+        charged = dict.fromkeys(spent or [EVERYBODY], everybody)
+    clients = sorted({*spent, *charged})
+    return {client: max(spent.get(client, 0.0), charged.get(client, 0.0)) for client in clients}
+
+
+def _logged_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
     spent: dict[ClientId, float] = {}
     for record in records:
         for client, epsilon in record.get("epsilon", {}).items():
@@ -67,8 +90,9 @@ def spent(statement: Record, epsilon: Mapping[ClientId, float]) -> str | None:
     """
     if not statement:
         return None
+    whose = "of every client" if EVERYBODY in epsilon else f"the largest of {len(epsilon)} clients'"
     return (
         f"privacy spent so far: epsilon {max(epsilon.values(), default=0.0):.4g} of "
-        f"{statement['epsilon_budget']:g} (the largest of {len(epsilon)} clients'), "
+        f"{statement['epsilon_budget']:g} ({whose}), "
         f"at delta {statement['mechanism']['delta']:g}"
     )

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.federated.round}"))
     console.print(summary_table(summarise(outcome.scores), title))
     run = RunDirectory(out)
-    _say(spent(statement, spent_epsilon(run.metrics())))
+    _say(spent(statement, spent_epsilon(run)))
     console.print(f"run directory: {out}")
     if run.divided:
         _say(

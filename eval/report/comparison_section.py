@@ -39,7 +39,7 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
             spent = [
                 epsilon
                 for cell in cells
-                for epsilon in spent_epsilon(RunDirectory(folder / cell.folder).metrics()).values()
+                for epsilon in spent_epsilon(RunDirectory(folder / cell.folder)).values()
             ]
             contenders.append(
                 Contender(

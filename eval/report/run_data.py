@@ -118,13 +118,13 @@ def read_evidence(
         folder=folder,
         config=run.config,
         task=run.task,
-        records=(records := run.metrics()),
+        records=run.metrics(),
         predictions=predictions,
         scores=score(predictions),
         zero_shot=_zero_shot(experiment, loader),
         prompts={client: _flat(local["context"]) for client, local in sorted(kept.items())},
         global_prompt=None if shared is None else _flat(shared),
-        epsilon=spent_epsilon(records),
+        epsilon=spent_epsilon(run),
         guarantee=read_json(stated) if (stated := run.whole("privacy.json")).exists() else {},
     )
 

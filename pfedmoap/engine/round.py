@@ -1,7 +1,8 @@
 """One federated round: cohort, plan, exchange, admission, aggregation."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -89,9 +90,10 @@ def run_round(
     """
     known = {**dict.fromkeys(local_states, 1), **(charges or {})}
     selected = _select(method, cohort, round, local_states, known, privatizer)
-    exchanged = _exchange(
-        method, state, selected.allowed, round, data, local_states, transport, privatizer
-    )
+    with _unlogged() if privatizer.server.secret_cohort else nullcontext():
+        exchanged = _exchange(
+            method, state, selected.allowed, round, data, local_states, transport, privatizer
+        )
 
     def start() -> Arrays:
         anyone = method.plan(state, [min(data)], round)[0].arrays
@@ -100,6 +102,20 @@ def run_round(
     updates = privatizer.server.settle(round, exchanged.admitted, exchanged.arrived, start)
     traffic, clipped = transport.collect(), privatizer.clipped()
     return _settle(method, state, selected, exchanged, updates, local_states, traffic, clipped)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Log nothing, whoever logs: a line about a client, or one line more, tells who takes part.
+
+    What there is to say is in the round's result, whose parts about participants are private then.
+    """
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from eval.commands import train
-from eval.promise import promised, spent, spent_epsilon
+from eval.promise import _logged_epsilon, promised, spent
 from pfedmoap.errors import RunError
+from pfedmoap.runs.directory import RunDirectory
 
 SMALL = (
     "--partition",
@@ -31,6 +32,14 @@ SMALL = (
     "--backbone.device",
     "cpu",
 )
+
+
+SMALL_AVERAGED = [
+    word
+    for name, value in zip(SMALL[::2], SMALL[1::2], strict=True)
+    if name not in ("--method.experts", "--rounds.rounds")
+    for word in (name, value)
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,4 +83,30 @@ def test_a_budget_without_a_mode_says_which_mode_to_choose(tmp_path, capsys):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, "1", True, None])
 def test_a_spent_epsilon_that_is_no_number_is_not_shown(value):
     with pytest.raises(RunError, match="metrics of round 3 are damaged"):
-        spent_epsilon([{"round": 3, "epsilon": {"0": value}}])
+        _logged_epsilon([{"round": 3, "epsilon": {"0": value}}])
+
+
+@pytest.mark.parametrize("mode", ["release", "central"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_a_killed_round_has_cost_is_told(mode, shared, cache, tmp_path, capsys, monkeypatch):
+    """Killed in round 1 after it was charged for all of the budget: nobody can take part again."""
+    out = tmp_path / "run"
+    options = ["--privacy", mode, "--privacy.epsilon", "6", "--rounds.rounds", "1"]
+    options += ["--privacy.ledgers", str(tmp_path / "people")] if shared else []
+    options += ["--method", "promptfl", "--features.cache", cache, "--out", str(out)]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "save", killed)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train.main([*SMALL_AVERAGED, *options])
+    train.main([*SMALL_AVERAGED, *options, "--resume", "true"])
+    assert not any(record["epsilon"] for record in RunDirectory(out).metrics())
+    shown = " ".join(capsys.readouterr().out.split())
+    whose = {"release": "the largest of 2 clients'", "central": "of every client"}[mode]
+    spent = re.search(r"privacy spent so far: epsilon ([\d.]+) of 6 \((.*?)\)", shown)
+    assert spent is not None
+    assert 5.9 < float(spent[1]) <= 6
+    assert spent[2] == whose

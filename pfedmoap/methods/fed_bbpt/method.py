@@ -218,11 +218,11 @@ class FedBBPT:
             generator(self.setting.seed, "client", client, "round", round, "perturbations"),
             self.setting.backbone.device,
         )
-        if trained.steps < self.steps and len(task.data):
+        if steps < self.steps:  # of the public sum: whether there are images must not show
             logger.warning(
                 "client %d stopped after %d of %d steps in round %d: its query budget is spent",
                 client,
-                trained.steps,
+                steps,
                 self.steps,
                 round,
             )

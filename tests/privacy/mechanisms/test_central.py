@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import stat
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -392,3 +392,39 @@ def test_what_tells_participants_is_in_the_private_folder_alone(setting, data, t
     assert merged[0]["clipped"] == dict.fromkeys(map(str, sorted(data)), 1.0)
     (tmp_path / "private" / "metrics.jsonl").unlink()
     assert run.metrics() == lines
+
+
+@pytest.mark.parametrize("name", ["promptfl", "fed_bbpt"])
+def test_no_log_tells_who_takes_part(name, setting, data, caplog):
+    """Neither the engine's lines nor those of a method, of this package or of another one."""
+    caplog.set_level(logging.DEBUG)
+    method = made(name, setting)
+    kind = type(method)
+
+    class Talks(kind):
+        def privacy_gap(self, mode):
+            return super().privacy_gap(mode)
+
+        def train(self, tasks, privatizer):
+            logging.getLogger("elsewhere").error("client %d trains", tasks[0].download.client)
+            results = super().train(tasks, privatizer)
+            broken = {
+                name: value * float("nan") for name, value in results[0].update.arrays.items()
+            }
+            return [replace(results[0], update=replace(results[0].update, arrays=broken))]
+
+    limited = {"query_budget": method._price} if name == "fed_bbpt" else {}
+    talks = replace(Talks(**vars_of(method)), **limited)
+    privatizer = central(talks)
+    caplog.clear()
+    secret = one_round(talks, data, privatizer)
+    assert len(secret.rejected) == 1
+    assert not caplog.records
+    logging.getLogger("elsewhere").error("rounds are over")
+    assert len(caplog.records) == 1
+    one_round(talks, data, NoPrivacy())
+    assert any("trains" in record.getMessage() for record in caplog.records)
+
+
+def vars_of(method):
+    return {each.name: getattr(method, each.name) for each in fields(method) if each.init}
