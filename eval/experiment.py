@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Hashable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from eval.console import progress_bar
 from eval.data_of_run import located, refuse_trained, remembered, report_changes
 from eval.holdout import class_part, unseen_clients
 from eval.promise import is_private
+from eval.refused import refuse_if_all_refused
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
 from pfedmoap.config.sampling import Sampling, Seeds
 from pfedmoap.config.schema import Config
@@ -28,6 +30,7 @@ from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.language.model import FrozenLM
 from pfedmoap.models.loading import BackboneOptions
 from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.folder import held
 from pfedmoap.runs.log import Record
 from pfedmoap.storage.atomic_files import write_json
 from pfedmoap.wire.messages import ClientId
@@ -220,9 +223,24 @@ def run_experiment(
         The final state and every client's score.
 
     Raises:
-        RunError: A run is there and ``resume`` is false, or it has another configuration.
+        RunError: A run is there and ``resume`` is false, or it has another configuration, or
+            another process is writing to it, or the server refused every update of every round.
         PrivacyError: The method has no guarantee under the chosen privacy options.
     """
+    with ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(held(out))
+        return _run(experiment, out, resume, progress, watch, announce)
+
+
+def _run(
+    experiment: Experiment,
+    out: Path | None,
+    resume: bool,
+    progress: bool,
+    watch: Progress | None,
+    announce: Callable[[Record], None],
+) -> Outcome:
     config, method, federation = experiment.config, experiment.method, experiment.federation
     privatizer = experiment.privatizer(None if out is None else out / "ledgers")
     run = None
@@ -255,6 +273,7 @@ def run_experiment(
         )
     scores = tested.get(federated.round) or experiment.test(federated)
     if run is not None:
+        refuse_if_all_refused(run.metrics())
         write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)
         run.finish("per_client.csv", "privacy.json")
     return Outcome(federated, scores)

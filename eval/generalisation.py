@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pfedmoap.contract.capabilities import IsBoundToClasses
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.data.dataset import ImageDataset
+from pfedmoap.data.feature_store import cache_folder
 from pfedmoap.data.features import cached_features
 from pfedmoap.data.federation import Features, Federation
 from pfedmoap.engine.simulation import FederationState
@@ -121,7 +121,7 @@ def _everybody_tests(experiment: Experiment, dataset: ImageDataset) -> Federatio
     table = cached_features(
         dataset,
         anything.setting.backbone,
-        Path(options.cache).expanduser(),
+        cache_folder(options.cache),
         kinds=kinds,
         batch_size=options.batch_size,
         progress=False,

@@ -37,6 +37,10 @@ class RunError(PFedMoAPError, RuntimeError):
     """A run directory is missing, damaged, or belongs to another configuration."""
 
 
+class StorageError(PFedMoAPError, RuntimeError):
+    """A file cannot be written: no space is left, or the folder is not writable."""
+
+
 class PrivacyError(PFedMoAPError, ValueError):
     """A privacy guarantee would be void or overspent."""
 

@@ -13,6 +13,7 @@ from pfedmoap import PersonalizedClassifier
 from pfedmoap.data.digits import Digits
 from pfedmoap.errors import DataError, RunError
 from pfedmoap.runs.directory import RunDirectory
+from tests.helpers.runs import without_checksums
 
 SMALL = [
     "--partition",
@@ -136,6 +137,7 @@ def test_inference_needs_neither_data_nor_cache(run, digit):
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.is_file():
             target.write_bytes(file.read_bytes())
+    without_checksums(moved)
     (moved / "config.json").write_text(json.dumps(config))
     assert PersonalizedClassifier.load(moved, client=0).classify([digit])
 
@@ -164,6 +166,7 @@ def test_a_run_is_not_read_with_other_backbone_weights(run, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)
     task = json.loads((moved / "task.json").read_text())
+    without_checksums(moved)
     (moved / "task.json").write_text(json.dumps(task | {"backbone": "other"}))
     with pytest.raises(RunError, match="other weights"):
         PersonalizedClassifier.load(moved, client=0)

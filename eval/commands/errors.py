@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import ParamSpec
 from PIL import Image
 from rich.logging import RichHandler
 
+from eval.commands.interruption import Interrupted, farewell, interruptible, options_of
 from eval.console import console
 from pfedmoap.errors import PFedMoAPError
 
@@ -31,7 +33,14 @@ def readable_errors(command: Callable[P, None]) -> Callable[P, None]:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
         try:
-            command(*args, **kwargs)
+            with interruptible():
+                command(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+            name = command.__module__.rsplit(".", 1)[-1]
+            options = options_of(args[0] if args else kwargs.get("arguments"))
+            print(farewell(number, name, options), file=sys.stderr)
+            sys.exit(128 + number)
         except (PFedMoAPError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)

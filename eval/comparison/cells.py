@@ -77,9 +77,9 @@ def run_comparison(
             f"{out} holds a comparison already; continue it with --resume true, or choose another "
             "folder with --out"
         )
-    write_bytes(out / SOURCE, (json.dumps(plan.source, indent=2) + "\n").encode())  # in order
     loader = ExperimentLoader(progress=False)
     _check_all(plan, out, loader, advance)
+    write_bytes(out / SOURCE, (json.dumps(plan.source, indent=2) + "\n").encode())  # in order
     by_cell: dict[tuple[str, str, int], RunResult] = {}
     for done, cell in enumerate(plan.cells):
         advance(cell, done, 0, 0)

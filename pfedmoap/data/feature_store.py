@@ -17,9 +17,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pfedmoap.errors import DataError
+from pfedmoap.errors import DataError, StorageError
 from pfedmoap.storage.atomic_files import make_folder
+from pfedmoap.storage.locks import is_free, locked_handle
 from pfedmoap.storage.own_files import contents_in_words, real_folders, refuse_link, remove_files
+from pfedmoap.storage.space import room_for
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ ARRAY, DESCRIPTION = "features.npy", "entry.json"
 UNFINISHED = re.compile(r"unfinished-[0-9a-f]{32}")
 SAMPLED_ROWS = 64
 ABANDONED_SECONDS = 7 * 24 * 3600
+STARTING_SECONDS = 60
 PUBLISH_ATTEMPTS = 10
 
 
@@ -49,8 +52,11 @@ def read_entry(folder: Path, key: str, rows: int) -> FloatArray | None:
         The array, memory-mapped and read-only, or ``None`` if there is no such entry, or it is
         damaged, which is logged.
     """
-    if not folder.exists():
-        return None
+    try:
+        if not folder.exists():
+            return None
+    except OSError as error:
+        raise _unusable(folder.parent, error) from error
     try:
         described = json.loads((folder / DESCRIPTION).read_text())
         array: FloatArray = np.load(folder / ARRAY, mmap_mode="r", allow_pickle=False)
@@ -78,7 +84,8 @@ class EntryWriter:
     The rename is one step for array and description together, so a reader sees both or neither.
     Of two runs that write the same entry at the same time, the first to finish wins and the other
     uses its result. Leaving the ``with`` block without `publish` leaves nothing behind; what a
-    killed process leaves is removed by a later run after a week.
+    killed process leaves is removed by a later run: at once, or after a week where the file system
+    cannot tell whether it is alive.
 
     Args:
         folder: Where the entry will be.
@@ -93,13 +100,18 @@ class EntryWriter:
     ) -> None:
         self._folder, self._key, self._leading, self._about = folder, key, leading, about
         self._unfinished = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
+        self._handle: int | None = None  # shows other processes that this one is alive
         self._array: MappedArray | None = None
         self._written = np.zeros(leading, dtype=np.bool_)
 
     def __enter__(self) -> Self:
-        make_folder(self._folder.parent, 0o700)
-        _remove_abandoned(self._folder.parent)
-        self._unfinished.mkdir(mode=0o700)  # features are encoded images: for their owner alone
+        try:
+            make_folder(self._folder.parent, 0o700)
+            _remove_abandoned(self._folder.parent)
+            self._unfinished.mkdir(mode=0o700)  # features are encoded images: for their owner alone
+        except OSError as error:
+            raise _unusable(self._folder.parent, error) from error
+        self._handle = locked_handle(self._unfinished)
         return self
 
     def __exit__(
@@ -109,6 +121,8 @@ class EntryWriter:
         traceback: TracebackType | None,
     ) -> None:
         self._array = None
+        if self._handle is not None:
+            os.close(self._handle)
         _remove(self._unfinished)
 
     def write(
@@ -168,6 +182,27 @@ class EntryWriter:
         raise DataError(f"the features {self._folder} could not be put in place: run again")
 
 
+def cache_folder(path: str) -> Path:
+    """Find the folder of the cache that an option names.
+
+    Raises:
+        StorageError: It is in a home folder, and there is none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise StorageError(
+            f"{path} cannot be found ({error}); name a folder with --features.cache"
+        ) from error
+
+
+def _unusable(cache: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"the cache of image features {cache} cannot be used ({error.strerror}); name a folder "
+        "that can be written with --features.cache"
+    )
+
+
 def _description(key: str, array: FloatArray, size_bytes: int) -> dict[str, object]:
     rows = np.unique(np.linspace(0, len(array) - 1, SAMPLED_ROWS).astype(np.int64))
     return {
@@ -185,8 +220,9 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> MappedArray:
     open(path, "x", opener=_for_owner).close()  # numpy would let everybody read it
     array: MappedArray = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        size = path.stat().st_size
+        with room_for(path, size), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
     return array
 
 
@@ -235,5 +271,6 @@ def _remove_abandoned(parent: Path) -> None:
     """Remove what killed processes left, recognised by its exact name; see `_remove`."""
     for name in real_folders(parent, (), lambda name: UNFINISHED.fullmatch(name) is not None):
         with suppress(FileNotFoundError):
-            if time.time() - (parent / name).stat().st_mtime > ABANDONED_SECONDS:
+            age = time.time() - (parent / name).stat().st_mtime
+            if age > ABANDONED_SECONDS or (age > STARTING_SECONDS and is_free(parent / name)):
                 _remove(parent / name)

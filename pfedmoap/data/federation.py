@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from pfedmoap.config.bounds import Bounds, Count
 from pfedmoap.config.sampling import Sampling, Seeds
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.data.dataset import ImageDataset, IntArray, chosen_images
+from pfedmoap.data.feature_store import cache_folder
 from pfedmoap.data.features import cached_features
 from pfedmoap.data.few_shot import draw_images
 from pfedmoap.data.persons import report_shared, together
@@ -198,7 +198,7 @@ def build_federation(
         table = cached_features(
             chosen,
             backbone,
-            Path(features.cache).expanduser(),
+            cache_folder(features.cache),
             kinds=tuple(kinds),
             views=views,
             batch_size=features.batch_size,

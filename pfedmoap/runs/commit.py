@@ -27,8 +27,8 @@ def current_manifest(run: Path) -> Manifest:
     if shown is None:
         refuse_lost_manifest(run)
         return Manifest()
-    if shown.round > 0 and shown.sealed:  # the task says whether there is a private part
-        read_object(run / "task.json", shown.sha256.get("task.json"))
+    if shown.round > 0 and "task.json" in shown.sha256:  # it says whether there is a private part
+        read_object(run / "task.json", shown.sha256["task.json"])
     layout = layout_of(run)
     part = layout.unchecked_private_part
     if not layout.divided or not part.is_dir():

@@ -4,7 +4,9 @@ A folder is a run's if it has a valid manifest, and only an absent or empty one 
 Files are recognised by name *and* place, and nothing is done through a symbolic link.
 """
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from pfedmoap.runs.checksums import check_content, damaged
 from pfedmoap.runs.layout import PRIVATE
 from pfedmoap.runs.manifest import CLIENT, FILE, PREVIOUS, STATE, Manifest, read_manifest
 from pfedmoap.storage.atomic_files import read_json, target_of_temporary
+from pfedmoap.storage.locks import locked_folder
 from pfedmoap.storage.own_files import (
     contents_in_words,
     holds_nothing,
@@ -57,6 +60,19 @@ def claimed(run: Path) -> Manifest | None:
             "nothing was touched. Choose a folder with --out that is absent or empty"
         )
     return found
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep other processes from writing to a run, as long as the block lasts.
+
+    Raises:
+        RunError: Another process writes to it, and the message says which; or the folder holds
+            something else, and nothing in it was changed.
+    """
+    claimed(run)
+    with locked_folder(run):
+        yield
 
 
 def read_object(file: Path, checksum: str | None = None) -> dict[str, Any]:  # JSON

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pfedmoap.errors import ConfigError, RunError
+from pfedmoap.storage.space import room_for
 from pfedmoap.wire.messages import Arrays
 
 _TEMPORARY_END = ".pfedmoap"
@@ -27,6 +28,12 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
         private: Whether only the owner may read it and enter folders that are made for it.
     """
     make_folder(path.parent, 0o700 if private else 0o777)
+    with room_for(path, len(content)):
+        _write_by_temporary(path, content, private)
+    _sync_folder(path.parent)
+
+
+def _write_by_temporary(path: Path, content: bytes, private: bool) -> None:
     handle, temporary = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_END
     )
@@ -40,7 +47,6 @@ def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
 
 
 def target_of_temporary(name: str) -> str | None:
@@ -67,7 +73,10 @@ def append_line(path: Path, line: str, *, private: bool = False) -> None:
         private: Whether only the owner may read a file that is made.
     """
     mode = 0o600 if private else 0o666
-    with open(path, "a", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+    with (
+        room_for(path, len(line) + 1),
+        open(path, "a", opener=lambda name, flags: os.open(name, flags, mode)) as file,
+    ):
         file.write(line + "\n")
         file.flush()
         os.fsync(file.fileno())

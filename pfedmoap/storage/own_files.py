@@ -12,6 +12,8 @@ from pfedmoap.storage.atomic_files import target_of_temporary
 _OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 BY_HANDLE = {os.open, os.unlink, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 _SHOWN = 5
+LOCK = ".run.lock"
+HOLDER = f"{LOCK}.holder"
 
 
 def remove_files(root: Path, below: tuple[str, ...], ours: Callable[[str], bool]) -> None:
@@ -70,7 +72,9 @@ def holds_nothing(folder: Path) -> bool:
         return True
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; choose another one")
-    return all(target_of_temporary(path.name) for path in folder.iterdir())
+    return all(
+        path.name in (LOCK, HOLDER) or target_of_temporary(path.name) for path in folder.iterdir()
+    )
 
 
 def contents_in_words(folder: Path) -> str:

@@ -19,6 +19,7 @@ from pfedmoap.runs.layout import PRIVATE
 from pfedmoap.runs.manifest import read_manifest, write_manifest
 from pfedmoap.wire.messages import ClientId
 from privacy.ledgers.ledger import LOCK
+from tests.helpers.runs import without_checksums
 
 SMALL = (
     "--partition",
@@ -258,10 +259,7 @@ def test_a_private_run_of_the_old_layout_is_not_resumed(run, tmp_path, capsys):
     shutil.copytree(run, old)
     directory = RunDirectory(old)
     task = directory.task
-    for folder in (old, old / PRIVATE):  # such versions wrote no checksums
-        whole = read_manifest(folder)
-        assert whole is not None
-        write_manifest(folder, replace(whole, sha256={}, lines={}))
+    without_checksums(old)  # such versions wrote none
     (old / "task.json").write_text(json.dumps(task))
     with pytest.raises(RunError, match="kept clients' results beside what may be shared"):
         RunDirectory.create(old, directory.config, task, resume=True, divided=True)

@@ -132,6 +132,7 @@ def test_a_mistake_in_the_last_cell_is_known_before_the_first_runs(cache: Path, 
     with pytest.raises(ConfigError, match="method 'too wide': gate_width"):
         run_comparison(plan(cache, methods=methods), tmp_path)
     assert not list(tmp_path.rglob("metrics.jsonl"))
+    run_comparison(plan(cache, seeds=[0]), tmp_path)  # the corrected command is not refused
 
 
 def test_base_to_new_and_unseen_clients_have_columns(cache: Path, tmp_path: Path):

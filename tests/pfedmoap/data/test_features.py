@@ -17,8 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from pfedmoap.data.dataset import ImageDataset
+from pfedmoap.data.feature_store import EntryWriter, cache_folder
 from pfedmoap.data.features import cached_features
-from pfedmoap.errors import BackboneError, DataError
+from pfedmoap.errors import BackboneError, DataError, StorageError
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.seeding import generator, numpy_generator
 from tests.helpers.places import ROOT
@@ -376,3 +377,30 @@ def test_what_is_stored_is_for_its_owner_alone(make_dataset, tmp_path, caplog) -
         entry.chmod(0o755)
     cached_features(make_dataset(), TinyBackbone(), cache)
     assert "can be read by other users" in caplog.text
+
+
+def test_a_cache_that_cannot_be_used_names_the_option(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file")
+    writer = EntryWriter(tmp_path / "cache" / ("0" * 32), "key", (1, 1), {})
+    with pytest.raises(StorageError, match=r"cache cannot be used .*--features\.cache"), writer:
+        pass
+
+    def no_home(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(StorageError, match=r"name a folder with --features\.cache"):
+        cache_folder("~/.cache/pfedmoap")
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_fills_is_not(tmp_path):
+    dead, other = (tmp_path / f"unfinished-{digit * 32}" for digit in "01")
+    with EntryWriter(tmp_path / ("2" * 32), "key", (1, 1), {}) as living:
+        for folder in (dead, other, living._unfinished):
+            folder.mkdir(exist_ok=True)
+            os.utime(folder, (0, time.time() - 3600))
+        os.utime(other)  # is perhaps being made just now
+        with EntryWriter(tmp_path / ("3" * 32), "key", (1, 1), {}):
+            assert not dead.exists()
+            assert other.exists()
+            assert living._unfinished.exists()
