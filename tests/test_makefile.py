@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers.places import ROOT
+
 FILES = ("Makefile", "pyproject.toml", "requirements.lock", "requirements-cuda.lock")
 STAND_IN = """#!/bin/sh
 echo "$@" >> {log}

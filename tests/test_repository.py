@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 import pfedmoap
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parent.parent
 GITHUB = ROOT / ".github"
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[0].split())

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "out": (out, "where the record goes; the page is written beside it"),
         },
     )
-    record_file, page = _places(Path(options.pop("out")))
+    record_file, page = places_of(Path(options.pop("out")))
     trial = prepare(
         config,
         AuditOptions(
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _places(record_file: Path) -> tuple[Path, Path]:
+def places_of(record_file: Path) -> tuple[Path, Path]:
     """Where record and page go; refused, before any work, where they would replace other files."""
     if record_file.suffix.lower() != ".json":
         raise ConfigError(

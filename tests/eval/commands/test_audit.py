@@ -163,5 +163,5 @@ def test_its_own_files_and_empty_ones_may_be_replaced(tmp_path):
         (tmp_path / name).write_text(content)
     (tmp_path / "c.html").touch()
     for name in ("a", "b", "c"):
-        found = audit._places(tmp_path / f"{name}.json")
+        found = audit.places_of(tmp_path / f"{name}.json")
         assert [path.name for path in found] == [f"{name}.json", f"{name}.html"]
