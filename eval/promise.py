@@ -34,7 +34,7 @@ def spent_epsilon(run: RunDirectory) -> dict[ClientId, float]:
         RunError: The metrics are damaged.
         PrivacyError: The ledgers are damaged.
     """
-    spent = _logged_epsilon(run.metrics())
+    spent = logged_epsilon(run.metrics())
     charged = charged_epsilon(run.path)
     everybody = charged.pop(EVERYBODY, None)
     if everybody is not None:
@@ -43,7 +43,12 @@ def spent_epsilon(run: RunDirectory) -> dict[ClientId, float]:
     return {client: max(spent.get(client, 0.0), charged.get(client, 0.0)) for client in clients}
 
 
-def _logged_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
+def logged_epsilon(records: Sequence[Record]) -> dict[ClientId, float]:
+    """Read what each client has spent by its last round, from a run's metrics.
+
+    Raises:
+        RunError: A value is no number.
+    """
     spent: dict[ClientId, float] = {}
     for record in records:
         for client, epsilon in record.get("epsilon", {}).items():

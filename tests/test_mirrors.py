@@ -24,6 +24,7 @@ COVERED = {
         pfedmoap.wire.messages pfedmoap.wire.transport""",
     "tests/privacy/test_options.py": """
         privacy.checks privacy.statements""",
+    "tests/eval/test_interruption.py": "eval.commands.interruption eval.refused",
     "tests/eval/test_data_of_run.py": "pfedmoap.data.inventory pfedmoap.data.known_data",
     "tests/eval/test_private_schedule.py": "pfedmoap.contract.privacy_options",
     "tests/privacy/test_private_rounds.py": "pfedmoap.contract.capabilities",
@@ -89,8 +90,8 @@ COVERED = {
         pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.same_run pfedmoap.runs.state_files
         pfedmoap.storage.own_files pfedmoap.storage.strict_json""",
     "tests/pfedmoap/engine/test_simulation.py": "pfedmoap.storage.atomic_files",
-    "tests/privacy/ledgers/test_ledger.py": """
-        pfedmoap.storage.locks privacy.ledgers.authorisation""",
+    "tests/pfedmoap/storage/test_locks.py": "pfedmoap.storage.space",
+    "tests/privacy/ledgers/test_ledger.py": "privacy.ledgers.authorisation",
     "tests/privacy/ledgers/test_composition.py": "privacy.ledgers.ledger_file",
     "tests/privacy/accounting/test_epsilon.py": "privacy.accounting.cross_checks",
     "tests/privacy/auditing/test_audit.py": """

@@ -93,13 +93,16 @@ class EntryWriter:
         leading: Leading sizes of the array, (images, views); the rest is known with the first
             features.
         about: What a person may want to know of the entry; stored beside it.
+
+    Attributes:
+        unfinished: The folder of its own.
     """
 
     def __init__(
         self, folder: Path, key: str, leading: tuple[int, int], about: Mapping[str, object]
     ) -> None:
         self._folder, self._key, self._leading, self._about = folder, key, leading, about
-        self._unfinished = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
+        self.unfinished = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
         self._handle: int | None = None  # shows other processes that this one is alive
         self._array: MappedArray | None = None
         self._written = np.zeros(leading, dtype=np.bool_)
@@ -108,10 +111,10 @@ class EntryWriter:
         try:
             make_folder(self._folder.parent, 0o700)
             _remove_abandoned(self._folder.parent)
-            self._unfinished.mkdir(mode=0o700)  # features are encoded images: for their owner alone
+            self.unfinished.mkdir(mode=0o700)  # features are encoded images: for their owner alone
         except OSError as error:
             raise _unusable(self._folder.parent, error) from error
-        self._handle = locked_handle(self._unfinished)
+        self._handle = locked_handle(self.unfinished)
         return self
 
     def __exit__(
@@ -123,7 +126,7 @@ class EntryWriter:
         self._array = None
         if self._handle is not None:
             os.close(self._handle)
-        _remove(self._unfinished)
+        _remove(self.unfinished)
 
     def write(
         self, images: NDArray[np.int64], views: NDArray[np.int64], values: FloatArray
@@ -139,7 +142,7 @@ class EntryWriter:
             DataError: If the features have another shape than those before.
         """
         if self._array is None:
-            self._array = _allocate(self._unfinished / ARRAY, (*self._leading, *values.shape[1:]))
+            self._array = _allocate(self.unfinished / ARRAY, (*self._leading, *values.shape[1:]))
         if values.shape[1:] != self._array.shape[2:]:
             raise DataError(
                 f"features have shape {values.shape[1:]}, expected {self._array.shape[2:]}"
@@ -161,15 +164,15 @@ class EntryWriter:
             raise DataError(f"nothing was written to the features {self._folder}")
         self._array[~self._written] = np.nan
         self._array.flush()
-        size = (self._unfinished / ARRAY).stat().st_size
+        size = (self.unfinished / ARRAY).stat().st_size
         described = {**_description(self._key, self._array, size), "about": dict(self._about)}
-        with open(self._unfinished / DESCRIPTION, "x", opener=_for_owner) as file:
+        with open(self.unfinished / DESCRIPTION, "x", opener=_for_owner) as file:
             file.write(json.dumps(described, indent=2) + "\n")
         self._array = None
-        finished: FloatArray = np.load(self._unfinished / ARRAY, mmap_mode="r")
+        finished: FloatArray = np.load(self.unfinished / ARRAY, mmap_mode="r")
         for _ in range(PUBLISH_ATTEMPTS):
             try:
-                self._unfinished.rename(self._folder)
+                self.unfinished.rename(self._folder)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise

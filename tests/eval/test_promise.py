@@ -6,7 +6,7 @@ import re
 import pytest
 
 from eval.commands import train
-from eval.promise import _logged_epsilon, promised, spent
+from eval.promise import logged_epsilon, promised, spent
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 
@@ -83,7 +83,7 @@ def test_a_budget_without_a_mode_says_which_mode_to_choose(tmp_path, capsys):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, "1", True, None])
 def test_a_spent_epsilon_that_is_no_number_is_not_shown(value):
     with pytest.raises(RunError, match="metrics of round 3 are damaged"):
-        _logged_epsilon([{"round": 3, "epsilon": {"0": value}}])
+        logged_epsilon([{"round": 3, "epsilon": {"0": value}}])
 
 
 @pytest.mark.parametrize("mode", ["release", "central"])

@@ -170,7 +170,7 @@ class FedBBPT:
 
     def declines(self, local: Arrays | None) -> str | None:
         """Decline if the budget does not suffice for one more step on a full batch."""
-        return self._budget.refusal(local, self._price)
+        return self._budget.refusal(local, self.price)
 
     def impersonal(self) -> bool:
         """Return true: every client predicts with the server's parameters."""
@@ -207,7 +207,7 @@ class FedBBPT:
 
     def _train(self, task: ClientTask, privatizer: Privatizer) -> ClientResult:
         client, round = task.download.client, task.download.round
-        steps = self._budget.steps(task.local, self._price, self.steps)
+        steps = self._budget.steps(task.local, self.price, self.steps)
         first = (round - 1) * self.steps + 1
         trained, usage = run_steps(
             Descent(self.prompting, self.estimator, self._gains, self.momentum),
@@ -226,7 +226,7 @@ class FedBBPT:
                 self.steps,
                 round,
             )
-        bill = self._budget.bill(task.local, usage.queries, steps * self._price)
+        bill = self._budget.bill(task.local, usage.queries, steps * self.price)
         costs = {"steps": trained.steps, **asdict(usage)}
         return trained.result(trained.params, keeps=bill, costs=costs, lasting=bill)
 
@@ -239,7 +239,7 @@ class FedBBPT:
         return privatizer.batches([size], views, [stream], epochs, batch_size)
 
     @property
-    def _price(self) -> int:
+    def price(self) -> int:
         """Queries of a step on a full batch, which is public."""
         return self.estimator.queries(self.setting.training.batch_size)
 

@@ -396,11 +396,11 @@ def test_a_cache_that_cannot_be_used_names_the_option(tmp_path, monkeypatch):
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_fills_is_not(tmp_path):
     dead, other = (tmp_path / f"unfinished-{digit * 32}" for digit in "01")
     with EntryWriter(tmp_path / ("2" * 32), "key", (1, 1), {}) as living:
-        for folder in (dead, other, living._unfinished):
+        for folder in (dead, other, living.unfinished):
             folder.mkdir(exist_ok=True)
             os.utime(folder, (0, time.time() - 3600))
         os.utime(other)  # is perhaps being made just now
         with EntryWriter(tmp_path / ("3" * 32), "key", (1, 1), {}):
             assert not dead.exists()
             assert other.exists()
-            assert living._unfinished.exists()
+            assert living.unfinished.exists()

@@ -414,7 +414,7 @@ def test_no_log_tells_who_takes_part(name, setting, data, caplog):
             }
             return [replace(results[0], update=replace(results[0].update, arrays=broken))]
 
-    limited = {"query_budget": method._price} if name == "fed_bbpt" else {}
+    limited = {"query_budget": method.price} if name == "fed_bbpt" else {}
     talks = replace(Talks(**vars_of(method)), **limited)
     privatizer = central(talks)
     caplog.clear()
