@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 
 from eval.calibration import reliability_of
 from eval.fairness import jain_index, spread, worst_decile
-from eval.predictions import NOBODY, ClientPredictions, personal_locals, predict_clients
+from eval.predictions import NOBODY, ClientPredictions, predict_clients, states_for_prediction
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.contract.method import Method
 from pfedmoap.data.federation import Federation
@@ -105,7 +105,7 @@ def evaluate(
     Returns:
         One score for each client, in the order of ids.
     """
-    local_states = personal_locals(method, now, federation, privatizer, unseen)
+    local_states = states_for_prediction(method, now, federation, privatizer, unseen)
     return score(predict_clients(method, now, local_states, federation, unseen, private=private))
 
 

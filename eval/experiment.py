@@ -106,11 +106,11 @@ class Outcome:
     """A finished run.
 
     Attributes:
-        federated: State of server and clients after the last round.
+        final: State of server and clients after the last round.
         scores: One score for each client, of the last round.
     """
 
-    federated: FederationState[Any]  # the state's type is the method's own
+    final: FederationState[Any]  # the state's type is the method's own
     scores: tuple[ClientScore, ...]
 
 
@@ -261,7 +261,7 @@ def _run(
         return record(tested[now.round])
 
     with progress_bar(config.name("method"), shown=shown) as advance:
-        federated = run_federation(
+        final = run_federation(
             method,
             experiment.trainers,
             config.build("rounds"),
@@ -271,12 +271,12 @@ def _run(
             observe=observe,
             progress=watch or advance,
         )
-    scores = tested.get(federated.round) or experiment.test(federated)
+    scores = tested.get(final.round) or experiment.test(final)
     if run is not None:
         refuse_if_all_refused(run.metrics())
         write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)
         run.finish("per_client.csv", "privacy.json")
-    return Outcome(federated, scores)
+    return Outcome(final, scores)
 
 
 def load_outcome(

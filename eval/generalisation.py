@@ -9,7 +9,7 @@ import torch
 
 from eval.experiment import Experiment
 from eval.holdout import class_part
-from eval.predictions import ClientPredictions, personal_locals, predict_clients
+from eval.predictions import ClientPredictions, predict_clients, states_for_prediction
 from pfedmoap.contract.capabilities import IsBoundToClasses
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import ClientData
@@ -75,7 +75,7 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
         raise MethodError(f"base-to-new cannot be had from {config.name('method')}: {why}")
     whole: ImageDataset = config.build("data").read()
     parts = {part: class_part(whole, part) for part in ("base", "new")}
-    local_states = personal_locals(
+    local_states = states_for_prediction(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
     found: dict[str, dict[ClientId, float]] = {}

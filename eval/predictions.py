@@ -77,7 +77,7 @@ class ClientPredictions:
     gate: GateUse | None
 
 
-def personal_locals(
+def states_for_prediction(
     method: Method[S],
     now: FederationState[S],
     federation: Federation,
@@ -123,7 +123,7 @@ def predict_clients(
     Args:
         method: The method.
         now: What server and clients know; nothing of it is changed.
-        local_states: What each client predicts with, from `personal_locals`.
+        local_states: What each client predicts with, from `states_for_prediction`.
         federation: The clients' data.
         unseen: Clients that never took part.
         private: Whether the federation promises differential privacy. A client's own model whose

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         announce=announce,
     )
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
-    console.print(client_table(outcome.scores, f"{title}, after round {outcome.federated.round}"))
+    console.print(client_table(outcome.scores, f"{title}, after round {outcome.final.round}"))
     console.print(summary_table(summarise(outcome.scores), title))
     run = RunDirectory(out)
     _say(spent(statement, spent_epsilon(run)))

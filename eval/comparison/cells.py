@@ -148,7 +148,7 @@ def run_cell(
     experiment = loader.prepare(cell.config)
     outcome = run_experiment(experiment, folder, resume=True, watch=watch)
     if halves:
-        found = base_to_new(experiment, outcome.federated)
+        found = base_to_new(experiment, outcome.final)
         figures = {key: value for key, value in asdict(found).items() if key != "by_client"}
         write_json(
             run.layout.where(GENERALISATION),

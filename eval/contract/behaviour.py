@@ -81,7 +81,7 @@ def predicting_reads_and_never_writes(world: SmallFederation) -> None:
     arrays = world.method.to_arrays
     state, local_states, _ = world.rounds(2)
     frozen = snapshot(arrays(state))
-    frozen_locals = {client: snapshot(local) for client, local in local_states.items()}
+    frozen_local_states = {client: snapshot(local) for client, local in local_states.items()}
     first, second = world.predict(state, local_states), world.predict(state, local_states)
     world.method.predict_global(state, world.data[world.clients[0]].view())
     require_same(frozen, arrays(state), "the server's state was written into")
@@ -89,7 +89,7 @@ def predicting_reads_and_never_writes(world: SmallFederation) -> None:
         require(torch.equal(answer.logits, second[client].logits), "answers change")
         if client in local_states:
             require_same(
-                frozen_locals[client], local_states[client], "local state was written into"
+                frozen_local_states[client], local_states[client], "local state was written into"
             )
 
 

@@ -16,11 +16,12 @@ from pfedmoap.wire.messages import Arrays
 def same_seed_gives_the_same_bytes(world: SmallFederation) -> None:
     """All randomness comes from the setting's seed."""
     state, local_states, results = world.rounds(3)
-    again, locals_again, results_again = world.again().rounds(3)
+    again, local_states_again, results_again = world.again().rounds(3)
     arrays = world.method.to_arrays
     require_same(arrays(state), arrays(again), "the server's state differs from run to run")
     require(
-        local_states.keys() == locals_again.keys(), "other clients have local state in each run"
+        local_states.keys() == local_states_again.keys(),
+        "other clients have local state in each run",
     )
     require_same_results(results, results_again, "a client's round differs from run to run")
 
@@ -28,12 +29,12 @@ def same_seed_gives_the_same_bytes(world: SmallFederation) -> None:
 def another_seed_gives_another_model(world: SmallFederation) -> None:
     """The setting's seed is used."""
     _, local_states, results = world.rounds(2)
-    _, other_locals, others = world.again(seed=world.method.setting.seed + 1).rounds(2)
+    _, other_local_states, others = world.again(seed=world.method.setting.seed + 1).rounds(2)
     for one, two in zip(results, others, strict=True):
         client = one.update.client
         known = {**one.update.arrays, **local_states[client]}
         require(bool(known), f"client {client} neither uploads nor keeps anything")
-        other = {**two.update.arrays, **other_locals[client]}
+        other = {**two.update.arrays, **other_local_states[client]}
         require(not same(known, other), f"client {client} is the same under another seed")
 
 
@@ -99,11 +100,13 @@ def clients_side_by_side_equal_clients_one_by_one(world: SmallFederation) -> Non
     training = replace(world.method.setting.training, clients_per_batch=1)
     alone = world.again(training=training)
     state, local_states, _ = world.rounds(2)
-    state_alone, locals_alone, _ = alone.rounds(2)
+    state_alone, local_states_alone, _ = alone.rounds(2)
     arrays = world.method.to_arrays
     require_same(arrays(state), arrays(state_alone), "the server differs", 1e-5)
     for client in local_states:
-        require_same(local_states[client], locals_alone[client], f"client {client} differs", 1e-5)
+        require_same(
+            local_states[client], local_states_alone[client], f"client {client} differs", 1e-5
+        )
 
 
 def a_client_does_not_depend_on_who_ran_before(world: SmallFederation) -> None:
@@ -126,12 +129,14 @@ def inputs_are_left_alone(world: SmallFederation) -> None:
     arrays = world.method.to_arrays
     state, local_states, results = world.rounds(2)
     frozen = snapshot(arrays(state))
-    frozen_locals = {client: snapshot(local) for client, local in local_states.items()}
+    frozen_local_states = {client: snapshot(local) for client, local in local_states.items()}
     frozen_uploads = [snapshot(result.update.arrays) for result in results]
     world.round(state, local_states, world.clients, 3)
     require_same(frozen, arrays(state), "the old server state was written into")
     for client in local_states:
-        require_same(frozen_locals[client], local_states[client], "local state was written into")
+        require_same(
+            frozen_local_states[client], local_states[client], "local state was written into"
+        )
     for before, result in zip(frozen_uploads, results, strict=True):
         require_same(before, result.update.arrays, "an update was written into")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eval.accuracy import ClientScore, score
 from eval.choices import schema
 from eval.experiment import Experiment, ExperimentLoader, load_outcome
-from eval.predictions import ClientPredictions, personal_locals, predict_clients
+from eval.predictions import ClientPredictions, predict_clients, states_for_prediction
 from eval.promise import spent_epsilon
 from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import PFedMoAPError
@@ -104,7 +104,7 @@ def read_evidence(
     """
     run = RunDirectory(folder)
     experiment, now = load_outcome(run, loader, root)
-    local_states = personal_locals(
+    local_states = states_for_prediction(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
     predictions = predict_clients(

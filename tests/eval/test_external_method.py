@@ -44,8 +44,8 @@ def test_a_run_finds_its_methods_file_and_no_other(cache, loader, tmp_path):
     outcome = run(resume=False)
     experiment, now = load_outcome(RunDirectory(out), loader)
     assert type(experiment.method).__name__ == "Mine"
-    assert torch.equal(now.state["shared"], outcome.federated.state["shared"])
-    assert run(resume=True).federated.round == 2
+    assert torch.equal(now.state["shared"], outcome.final.state["shared"])
+    assert run(resume=True).final.round == 2
     (answer,) = PersonalizedClassifier.load(out, 0).classify([Image.new("RGB", (32, 32))])
     assert len(answer.ranking) == 10
     file.write_text(FILE + "# another one\n")

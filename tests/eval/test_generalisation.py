@@ -25,7 +25,7 @@ def test_zero_shot_on_new_classes_is_zero_shot_over_the_new_names(
 ):
     sections = small(cache, method={"name": "zero_shot"}, sampling={"shots": 4, "classes": "base"})
     experiment = loader.prepare(schema().resolve(sections))
-    now = run_experiment(experiment, None, progress=False).federated
+    now = run_experiment(experiment, None, progress=False).final
     found = base_to_new(experiment, now)
     method: Any = over_classes(experiment.method, tuple(f"the digit {d}" for d in range(5, 10)))
     whole = loader.prepare(schema().resolve(small(cache, partition={"name": "iid", "clients": 4})))
@@ -42,7 +42,7 @@ def test_zero_shot_on_new_classes_is_zero_shot_over_the_new_names(
 def test_trained_state_carries_over_and_is_not_changed(cache: Path, loader: ExperimentLoader):
     sections = small(cache, sampling={"shots": 4, "classes": "base"})
     experiment = loader.prepare(schema().resolve(sections))
-    now = run_experiment(experiment, None, progress=False).federated
+    now = run_experiment(experiment, None, progress=False).final
     before = {k: v.clone() for k, v in now.local_states[ClientId(0)].items()}
     found = base_to_new(experiment, now)
     assert sorted(found.by_client) == [0, 1, 2, 3]
@@ -54,7 +54,7 @@ def test_trained_state_carries_over_and_is_not_changed(cache: Path, loader: Expe
 
 def test_a_run_on_all_classes_is_refused(cache: Path, loader: ExperimentLoader):
     experiment = loader.prepare(schema().resolve(small(cache)))
-    now = run_experiment(experiment, None, progress=False).federated
+    now = run_experiment(experiment, None, progress=False).final
     with pytest.raises(ConfigError, match=r"sampling\.classes=base"):
         base_to_new(experiment, now)
 
@@ -66,7 +66,7 @@ def test_unseen_clients_never_train_and_answer_with_what_they_are_sent(
     experiment = loader.prepare(schema().resolve(sections))
     outcome = run_experiment(experiment, None, progress=False)
     (held_out,) = experiment.unseen
-    assert held_out not in outcome.federated.local_states
+    assert held_out not in outcome.final.local_states
     (one,) = [score for score in outcome.scores if score.unseen]
     assert one.client == held_out
     assert one.accuracy == one.global_accuracy  # pFedMoAP serves a newcomer the global prompt

@@ -70,12 +70,12 @@ def test_endpoint_gives_what_this_process_gives(method, small, clip):
         thread = threading.Thread(target=endpoint.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         remote = replace(method, endpoint=endpoint.url)
-        there, locals_there, results_there = small(remote).rounds(2)
+        there, local_states_there, results_there = small(remote).rounds(2)
         served = endpoint.served
         endpoint.shutdown()
         thread.join(10)
     assert torch.equal(state, there)
-    assert served.queries == sum(int(local["queries"]) for local in locals_there.values())
+    assert served.queries == sum(int(local["queries"]) for local in local_states_there.values())
     for here, away in zip(results, results_there, strict=True):
         assert here.costs["queries"] == away.costs["queries"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eval.commands import evaluate, predict, report, train
-from eval.predictions import personal_locals, predict_clients
+from eval.predictions import predict_clients, states_for_prediction
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.config.sampling import Sampling, Seeds
@@ -86,7 +86,9 @@ def test_three_clients_train_for_two_rounds(family, auxiliary, file):
         for name, value in weights[0].items()
         if "k_proj.bias" not in name
     )
-    answers = predict_clients(method, now, personal_locals(method, now, federation), federation)
+    answers = predict_clients(
+        method, now, states_for_prediction(method, now, federation), federation
+    )
     assert all(one.shared is not None for one in answers)
     assert all((one.personal.confidence > 0.3).all() for one in answers)
 

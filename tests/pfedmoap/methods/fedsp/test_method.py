@@ -1,4 +1,4 @@
-"""FedSP: what crosses the wire, its stages, its ablations, and its traps by name."""
+"""FedSP: what crosses the wire, its stages, its ablations, and its known pitfalls."""
 
 import copy
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The traps of pFedMoAP, one test each; they are defects of its released code."""
+"""Defects of pFedMoAP's released code that this implementation must not have, one test each."""
 
 from collections.abc import Mapping
 from dataclasses import replace
