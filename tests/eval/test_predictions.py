@@ -66,7 +66,8 @@ def test_a_class_that_is_ruled_out_is_an_answer():
 
 
 def test_a_diverged_run_names_the_client_and_the_remedy(cache, loader):
-    training = {"epochs": 1, "learning_rate": 1e30, "batch_size": 32}
+    # Each step multiplies the prompt by 1 - 1e9, until float32 overflows.
+    training = {"epochs": 8, "learning_rate": 1e9, "weight_decay": 1.0, "batch_size": 32}
     method = {"name": "local_coop", "context_length": 2}
     config = schema().resolve(small(cache, method=method, training=training))
     with pytest.raises(MethodError, match=r"client \d+.*diverged.*training\.learning_rate"):
