@@ -30,7 +30,7 @@ PLACE_OPTIONS = ("root", "file", "path")
 
 
 def remembered(sections: Mapping[str, Any], federation: Federation, out: Path) -> Record:
-    """What a run's ``task.json`` says of its data.
+    """Make the entry of a run's ``task.json`` about its data.
 
     Args:
         sections: The configuration.
@@ -53,13 +53,13 @@ def remembered(sections: Mapping[str, Any], federation: Federation, out: Path) -
 
 
 def known_data(run: RunDirectory) -> KnownData | None:
-    """What a run knows of its data; ``None`` where they are no files, or its version kept none."""
+    """Read a run's record of its data; ``None`` if they are no files or an earlier version ran."""
     record = run.task.get(KEY)
     return None if record is None else KnownData.read(record)
 
 
 def located(run: RunDirectory, root: str | None = None) -> dict[str, Any]:
-    """A run's configuration, with the place where its data are now.
+    """Return a run's configuration with the current location of its data.
 
     Args:
         run: The run.
@@ -95,7 +95,7 @@ def located(run: RunDirectory, root: str | None = None) -> dict[str, Any]:
 
 
 def report_changes(run: RunDirectory, dataset: ImageDataset) -> None:
-    """Warn of what changed in a run's data since it was trained.
+    """Warn of changes in a run's data since it was trained.
 
     Raises:
         RunError: The classes are others.
@@ -158,5 +158,5 @@ def report_quick_changes(run: RunDirectory, known: KnownData) -> None:
 
 
 def _option(sections: Mapping[str, Any]) -> str | None:
-    """Which option of the data says where they lie."""
+    """Return the option that names the location of the data."""
     return next((name for name in PLACE_OPTIONS if sections["data"].get(name)), None)

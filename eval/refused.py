@@ -8,7 +8,7 @@ from pfedmoap.runs.log import Record
 
 
 def refuse_if_all_refused(records: Sequence[Record]) -> None:
-    """End a run without results where no update was ever used.
+    """Raise an error if every update of a run was refused.
 
     Args:
         records: The run's rounds.

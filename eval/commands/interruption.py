@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals that ask a command to end: one line, and the exit status of the signal."""
+"""Handle Ctrl-C and termination signals: one line of output, and the signal's exit status."""
 
 import shlex
 import signal
@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let signals end the block by `Interrupted`, which drops the running round.
+    """Raise `Interrupted` in the block on a signal, which discards the running round.
 
     A second signal ends the process at once, which a run survives as well. Signals that the caller
     ignores (``nohup``) stay ignored; outside the main thread nothing is changed.
@@ -55,7 +55,7 @@ def interruptible() -> Iterator[None]:
 
 
 def farewell(number: int, command: str, arguments: Sequence[str]) -> str:
-    """What to say when a signal has ended a command.
+    """Make the message about a command that a signal ended.
 
     Args:
         number: The signal.

@@ -144,7 +144,7 @@ def check_value(
 
 
 def shown(value: Any) -> str:
-    """Write a value into a message, shortened: a number of a thousand digits is nobody's help."""
+    """Format a value for a message, shortened."""
     if value is None:
         return "nothing (null)"
     try:
@@ -155,7 +155,7 @@ def shown(value: Any) -> str:
 
 
 def described(hint: Any) -> str:
-    """Say in words what an option's type admits."""
+    """Describe in words what an option's type admits."""
     hint, bounds = _parts(hint)
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(described(arm) for arm in get_args(hint))
@@ -231,7 +231,7 @@ def _admits(hint: Any, value: Any) -> bool:
 
 
 def _sound(value: Any) -> bool:
-    """Whether a value of any type is one that a computer can work with."""
+    """Whether a value of any type is within the default limits."""
     if isinstance(value, Integral):
         return -(1 << WHOLE_BITS) <= int(value) < 1 << WHOLE_BITS
     if isinstance(value, Real):

@@ -1,4 +1,4 @@
-"""What a run remembers of its data, and what changed in them since."""
+"""A run's record of its data, and changes in them since."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class KnownData:
-    """What a run remembers of its data.
+    """A run's record of its data.
 
     Attributes:
         fingerprint: The data set's.
@@ -113,7 +113,7 @@ class KnownData:
 
 @dataclass(frozen=True)
 class Changes:
-    """How data differ from what a run knows of them.
+    """Differences between data and a run's record of them.
 
     Attributes:
         added: Names of files that are new.
@@ -149,7 +149,7 @@ class Changes:
 def remember(
     dataset: ImageDataset, uses: Mapping[str, IntArray], place: Path, run: Path
 ) -> KnownData:
-    """Make what a run remembers.
+    """Make a run's record of its data.
 
     Args:
         dataset: The data set.
@@ -176,10 +176,10 @@ def remember(
 
 
 def changes(known: KnownData, dataset: ImageDataset) -> Changes:
-    """Compare data with what a run knows of them.
+    """Compare data with a run's record of them.
 
     Args:
-        known: What it knows.
+        known: The record.
         dataset: The data now.
 
     Returns:
@@ -239,7 +239,7 @@ def trained_copy(known: KnownData, image: Path) -> str | None:
     try:
         digest = digest_of(read_content(image))
     except DataError:
-        return None  # who decodes it says why
+        return None  # decoding the file reports the reason
     return known.trained().get(_short(digest))
 
 
@@ -249,12 +249,12 @@ def _known(dataset: ImageDataset, one: DataFile, index: int, use: str) -> KnownF
 
 
 def quick_changes(known: KnownData, run: Path, since: float) -> Changes:
-    """Look whether files that a run used are still what they were, without reading all of them.
+    """Find changed files of a run without reading all of them.
 
     A file is read where its length differs or it was written after the run began.
 
     Args:
-        known: What the run knows.
+        known: The run's record.
         run: Its folder.
         since: When it began, seconds since 1970.
 

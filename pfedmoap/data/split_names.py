@@ -1,4 +1,4 @@
-"""What people call the parts of a data set that are trained on, tested on, and kept for choosing.
+"""Common names of the training, test and validation parts of a data set.
 
 A part for validation is never trained on. Where there is no part for testing it takes that place;
 beside one it is not used at all, since nothing here chooses by it.
@@ -53,9 +53,9 @@ _FILLERS = frozenset(
 
 
 def roles_of(names: Iterable[str]) -> dict[str, Role]:
-    """What parts are for by their names, in any case: ``Testing``, ``val2017``, ``training_set``.
+    """Find parts' roles by their names, in any case: ``Testing``, ``val2017``, ``training_set``.
 
-    Words that all names have in common say nothing: ``alphabet_train`` beside ``alphabet_test``.
+    Words that all names have in common are ignored: ``alphabet_train`` beside ``alphabet_test``.
 
     Example:
         >>> roles_of(["Training", "alphabet_test", "photo"])
@@ -92,7 +92,7 @@ def uses_of(roles: Mapping[str, Role]) -> dict[str, Use]:
 
 
 def report_uses(where: object, uses: Mapping[str, Use], counts: Mapping[str, int]) -> None:
-    """Say what was understood, unless the parts are named ``train`` and ``test``, as documented.
+    """Log the parts' uses, unless they are named ``train`` and ``test``, as documented.
 
     Args:
         where: The folder or file.

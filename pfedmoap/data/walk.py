@@ -1,4 +1,4 @@
-"""Walking a folder tree for images; what is passed over on the way is counted and named."""
+"""Find images in a folder tree; skipped entries are counted and named."""
 
 import logging
 import os
@@ -15,9 +15,9 @@ MOST_NAMED = 8
 
 
 def walk(root: Path) -> Iterator[PurePosixPath]:
-    """Find the images below a folder, in no order, and warn once of what is passed over.
+    """Find the images below a folder, in no order, and warn once of skipped entries.
 
-    Names that begin with a dot are hidden and passed over without a word.
+    Hidden names, which begin with a dot, are skipped without a warning.
 
     Args:
         root: The folder.

@@ -1,4 +1,4 @@
-"""What shows that a file of a run is the one that was written: SHA-256, in the manifest.
+"""Checksums of a run's files, in its manifest: SHA-256.
 
 A checksum finds damage (a flipped bit, a lost half, a file from another place); it is no signature,
 and does not protect from a change of a file together with the manifest.
@@ -35,7 +35,7 @@ def sha256_of_line(record: Mapping[str, Any]) -> str:  # JSON of any shape
 
 
 def check_content(file: Path, content: bytes, expected: str | None) -> None:
-    """Hold a file's content to its checksum.
+    """Compare a file's content with its checksum.
 
     Args:
         file: The file, for the message.
@@ -50,7 +50,7 @@ def check_content(file: Path, content: bytes, expected: str | None) -> None:
 
 
 def damaged(file: Path, why: str) -> RunError:
-    """Say that a file of a run is damaged, and what to do."""
+    """Make the error about a damaged file of a run, with the remedy."""
     return RunError(
         f"{file} is damaged: {why}. Restore it from a copy, or see what can be saved with "
         "`pfedmoap repair RUN`"
@@ -58,7 +58,7 @@ def damaged(file: Path, why: str) -> RunError:
 
 
 def warn_without_checksums(run: Path) -> None:
-    """Say once for each run that an earlier version wrote it, so that damage is not noticed."""
+    """Warn once a run if an earlier version wrote it without checksums."""
     if run.absolute() not in warned:
         warned.add(run.absolute())
         logger.warning(

@@ -12,7 +12,7 @@ from pfedmoap.runs.manifest import FILE, PREVIOUS, Manifest, read_manifest, writ
 
 
 def layout_of(run: Path) -> Layout:
-    """Find where a run keeps its files; its task says whether it has a private part."""
+    """Return a run's layout; its task says whether it has a private part."""
     file = run / "task.json"
     return Layout(run, file.exists() and MARK in read_object(file))
 
@@ -71,7 +71,7 @@ def previous_files(layout: Layout) -> frozenset[str]:
 
 
 def with_checksums(layout: Layout, manifest: Manifest) -> Manifest:
-    """Give the manifest of an earlier version the checksums of the files as they are now."""
+    """Add the current files' checksums to the manifest of an earlier version."""
     places = {file: layout.where(file) for file in sorted(manifest.files)}
     places |= {name: layout.run / name for name in ("config.json", "task.json", PRIVATE_TASK)}
     return replace(

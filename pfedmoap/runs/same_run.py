@@ -1,4 +1,4 @@
-"""Whether a command may take a run up: the same configuration on the same data and weights."""
+"""Check that a command may resume a run: same configuration, data and weights."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _PLACES = ("data.root ", "data.file ", "data.path ")  # data may move, where the
 def refuse_other_run(
     run: Path, old: tuple[Record, Record], new: tuple[Record, Record], divided: tuple[bool, bool]
 ) -> None:
-    """Refuse a command that means another run than the one in the folder.
+    """Raise an error if a command is about another run than the one in the folder.
 
     Args:
         run: The folder, for the message.

@@ -1,4 +1,4 @@
-"""A run's state files: named tensors, whose they are, and after which round they were written."""
+"""A run's state files: named tensors with their owner and round."""
 
 import json
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _HEADER_BYTES = 8
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose state it is.
+    """The owner of a state file.
 
     Attributes:
         client: The client; ``None`` for the server.
@@ -85,7 +85,7 @@ def read_state(path: Path, owner: Owner, checksum: str | None) -> Arrays:
 
 
 def owner_in(content: bytes) -> Owner | None:
-    """Read whose state a safetensors file holds; ``None`` where an earlier version wrote it.
+    """Read a state file's owner; ``None`` if an earlier version wrote it.
 
     Raises:
         ValueError: The header is damaged.

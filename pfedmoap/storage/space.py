@@ -1,4 +1,4 @@
-"""Errors of a full disk that say which file, how much it needs, and what can be deleted."""
+"""Errors about a full disk, with the file, its size, and what can be deleted."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextmanager
 def room_for(path: Path, size: int) -> Iterator[None]:
-    """Turn the system's errors about a full disk into one that says what to do.
+    """Turn the system's errors about a full disk into a `StorageError` with a remedy.
 
     Args:
         path: The file that is being written.
