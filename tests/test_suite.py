@@ -40,15 +40,26 @@ def test_warnings_of_code_are_errors(tmp_path):
     assert "1 failed" in said, said
 
 
-def test_a_gpu_test_is_skipped_without_cuda_and_runs_with_it(tmp_path, monkeypatch):
+def test_a_gpu_test_is_skipped_without_cuda_and_runs_with_it(tmp_path):
     (tmp_path / "conftest.py").write_text(
-        "import os, torch\n"
-        "from tests.helpers.models import device, pytest_runtest_setup\n"
-        "torch.cuda.is_available = lambda: os.environ['CUDA'] == '1'\n"
+        "import torch\n"
+        "from tests.helpers import models\n"
+        "from tests.helpers.models import device\n"
+        "def pytest_runtest_setup(item):\n"
+        "    torch.cuda.is_available = lambda: item.name.startswith('test_with_cuda')\n"
+        "    models.pytest_runtest_setup(item)\n"
     )
-    test = (
-        "import pytest\ndef test_numbers(device): pass\n@pytest.mark.gpu\ndef test_kernel(): pass\n"
+    test = "import pytest\n" + "".join(
+        f"def test_{cuda}_numbers(device): pass\n@pytest.mark.gpu\ndef test_{cuda}_kernel(): pass\n"
+        for cuda in ("with_cuda", "without_cuda")
     )
-    for cuda, ended in (("0", "1 passed, 2 skipped"), ("1", "3 passed")):
-        monkeypatch.setenv("CUDA", cuda)
-        assert ended in suite(tmp_path, test)
+    said = suite(tmp_path, test, "-v")
+    for name, ended in {
+        "with_cuda_numbers[cpu]": "PASSED",
+        "with_cuda_numbers[cuda]": "PASSED",
+        "with_cuda_kernel": "PASSED",
+        "without_cuda_numbers[cpu]": "PASSED",
+        "without_cuda_numbers[cuda]": "SKIPPED",
+        "without_cuda_kernel": "SKIPPED",
+    }.items():
+        assert f"::test_{name} {ended}" in said, said
