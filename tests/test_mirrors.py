@@ -57,10 +57,15 @@ COVERED = {
         pfedmoap.methods.fedavg_pt pfedmoap.methods.fedopt_pt pfedmoap.methods.fedprox_pt
         pfedmoap.methods.gmm_pt.method pfedmoap.methods.scaffold_pt""",
     "tests/pfedmoap/methods/fedsp/test_method.py": """
-        pfedmoap.methods.fedsp.problems pfedmoap.methods.fedsp.stages""",
+        pfedmoap.methods.fedsp.problems pfedmoap.methods.fedsp.requirements
+        pfedmoap.methods.fedsp.stages pfedmoap.methods.fedsp.state""",
+    "tests/pfedmoap/methods/fedamp/test_method.py": "pfedmoap.methods.fedamp.cloud_prompts",
+    "tests/pfedmoap/methods/fedotp/test_method.py": "pfedmoap.methods.fedotp.transport_problem",
+    "tests/pfedmoap/methods/fedpgp/test_method.py": "pfedmoap.methods.fedpgp.contrast",
     "tests/pfedmoap/methods/fedsp/test_language_models.py": """
         pfedmoap.methods.fedsp.protect pfedmoap.models.language.scoring""",
-    "tests/pfedmoap/methods/pfedmoap/test_method.py": "pfedmoap.server.aggregation",
+    "tests/pfedmoap/methods/pfedmoap/test_method.py": """
+        pfedmoap.methods.pfedmoap.server_state pfedmoap.server.aggregation""",
     "tests/pfedmoap/data/test_tree.py": "pfedmoap.data.split_names pfedmoap.data.walk",
     "tests/pfedmoap/models/blackbox/test_in_process.py": "pfedmoap.models.blackbox.white_box",
     "tests/pfedmoap/models/blackbox/test_http_client.py": "pfedmoap.models.blackbox.wire",

@@ -43,9 +43,6 @@ class FedOptPT(PromptSet):
     second_decay: Decay = 0.99
     adaptivity: Positive = 1e-3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
     def init(self) -> Arrays:
         """Start from one random set, with zero moments."""
         start = super().init()

@@ -28,9 +28,6 @@ class FedProx(AveragedPrompt):
 
     mu: NotNegative = 0.5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
     def privacy_gap(self, mode: Mode) -> str | None:
         """See `HasPrivacyAnalysis`: the proximal term depends on no data."""
         return super().privacy_gap(mode)

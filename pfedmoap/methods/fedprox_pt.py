@@ -32,9 +32,6 @@ class FedProxPT(PromptSet):
 
     mu: NotNegative = 0.01
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
     def privacy_gap(self, mode: Mode) -> str | None:
         """See `HasPrivacyAnalysis`: the proximal term depends on no data."""
         return super().privacy_gap(mode)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import Problem
+from pfedmoap.config.bounds import Count
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientResult, ClientTask
-from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fedper import FedPer
 from pfedmoap.prompts.tuning import tune
 from pfedmoap.wire.messages import Arrays
@@ -33,12 +33,7 @@ class FedRep(FedPer):
             the own ones, which are ``training.epochs`` (their tau_h).
     """
 
-    shared_epochs: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.shared_epochs < 1:
-            raise ConfigError(f"shared_epochs must be at least 1, got {self.shared_epochs}")
+    shared_epochs: Count = 1
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Noise on uploads or on their mean covers them however they were trained."""

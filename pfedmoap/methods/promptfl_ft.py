@@ -36,9 +36,6 @@ class PromptFLFineTuned(AveragedPrompt):
 
     fine_tune_epochs: Count = 5
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
     def privacy_gap(self, mode: Mode) -> str | None:
         """Rounds are those of the base; the tuned copy is never uploaded."""
         return super().privacy_gap(mode)

@@ -58,7 +58,6 @@ class ZeroShot:
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Return no results: nothing is trained."""
-        del tasks, privatizer
         return []
 
     def aggregate(self, state: None, updates: Sequence[Update]) -> None:
@@ -66,7 +65,6 @@ class ZeroShot:
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify; the same for every client."""
-        del download, local
         return self.predict_global(None, features)
 
     def predict_global(self, state: None, features: Arrays) -> Prediction:

@@ -21,8 +21,6 @@ Of the training options only ``training.batch_size`` is used: ``epochs``, ``lear
 ``momentum`` and ``weight_decay`` belong to gradient descent.
 """
 
-import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -31,7 +29,6 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from pfedmoap.client.batches import BatchPlan, Stream
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import (
     AnyNumber,
@@ -45,22 +42,27 @@ from pfedmoap.config.bounds import (
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fed_bbpt.budget import QueryBudget
-from pfedmoap.methods.fed_bbpt.prompt_generator import Normalisation, PromptGenerator
+from pfedmoap.methods.fed_bbpt.prompt_generator import Normalisation
 from pfedmoap.methods.fed_bbpt.prompting import ImagePrompting, Prompting, TextPrompting
 from pfedmoap.methods.fed_bbpt.spsa import Gains
-from pfedmoap.methods.fed_bbpt.training import Descent, Estimator, WhiteBox, ZerothOrder, run_steps
+from pfedmoap.methods.fed_bbpt.training import (
+    Descent,
+    Estimator,
+    WhiteBox,
+    ZerothOrder,
+    plan_batches,
+    run_steps,
+    warn_if_cut_short,
+)
 from pfedmoap.methods.fed_bbpt.words import FIRST_WORDS, VOCABULARY, PolicyGradient, WordPrompting
 from pfedmoap.models.blackbox.http_client import HTTPModel, split_address
 from pfedmoap.models.blackbox.in_process import InProcessModel
-from pfedmoap.models.blackbox.interface import BlackBoxModel, TextPrompt
+from pfedmoap.models.blackbox.interface import BlackBoxModel
 from pfedmoap.models.blackbox.white_box import WhiteBoxModel
-from pfedmoap.prompts.initial import initial_context
 from pfedmoap.prompts.tuning import average_or_keep, broadcast
 from pfedmoap.seeding import generator
 from pfedmoap.server.aggregation import Weighting
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -212,31 +214,16 @@ class FedBBPT:
         trained, usage = run_steps(
             Descent(self.prompting, self.estimator, self._gains, self.momentum),
             task,
-            self._plan_batches(task, privatizer),
+            plan_batches(task, self.setting, privatizer, self.steps),
             range(first, first + steps),
             self._budget.left(task.local),
             generator(self.setting.seed, "client", client, "round", round, "perturbations"),
             self.setting.backbone.device,
         )
-        if steps < self.steps:  # of the public sum: whether there are images must not show
-            logger.warning(
-                "client %d stopped after %d of %d steps in round %d: its query budget is spent",
-                client,
-                steps,
-                self.steps,
-                round,
-            )
+        warn_if_cut_short(task.download, steps, self.steps)
         bill = self._budget.bill(task.local, usage.queries, steps * self.price)
         costs = {"steps": trained.steps, **asdict(usage)}
         return trained.result(trained.params, keeps=bill, costs=costs, lasting=bill)
-
-    def _plan_batches(self, task: ClientTask, privatizer: Privatizer) -> BatchPlan:
-        """Plan at least as many batches as steps, independent of the other clients of the round."""
-        size, batch_size = len(task.data), self.setting.training.batch_size
-        epochs = math.ceil(self.steps / max(1, math.ceil(size / batch_size)))
-        views = task.data.features["pixels"].shape[1]
-        stream = Stream(self.setting.seed, task.download.client, task.download.round)
-        return privatizer.batches([size], views, [stream], epochs, batch_size)
 
     @property
     def price(self) -> int:
@@ -252,21 +239,10 @@ class FedBBPT:
         """The learned parameters and their use in a query, by `variant`."""
         setting = self.setting
         if self.variant == "text":
-            start = initial_context(
-                setting.backbone, self.context_length, self.context_init, seed=setting.seed
-            )
-            return TextPrompting(setting.class_names, start.cpu())
+            return TextPrompting.make(setting, self.context_length, self.context_init)
         if self.variant == "words":
             return WordPrompting(setting.class_names, self.vocabulary, self._first_words)
-        preprocessing = setting.backbone.preprocessing
-        return ImagePrompting(
-            PromptGenerator(
-                preprocessing.size, self.generator_width, self.normalisation, setting.seed
-            ),
-            preprocessing,
-            TextPrompt(setting.class_names, setting.templates),
-            self.strength,
-        )
+        return ImagePrompting.make(setting, self.generator_width, self.normalisation, self.strength)
 
     @property
     def _first_words(self) -> tuple[str, ...]:

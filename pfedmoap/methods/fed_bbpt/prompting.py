@@ -8,10 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pfedmoap.methods.fed_bbpt.prompt_generator import PromptGenerator
+from pfedmoap.contract.tasks import Setting
+from pfedmoap.methods.fed_bbpt.prompt_generator import Normalisation, PromptGenerator
 from pfedmoap.methods.fed_bbpt.random_encoder import RandomEncoder
 from pfedmoap.models.blackbox.interface import Question, TextPrompt
 from pfedmoap.models.clip.preprocessing import Preprocessing
+from pfedmoap.prompts.initial import initial_context
 
 Asking = Callable[[Tensor], Question]
 """From parameters (G,) to a question about images that are already fixed."""
@@ -56,6 +58,19 @@ class ImagePrompting:
     preprocessing: Preprocessing
     text: TextPrompt
     strength: float = 1.0
+
+    @classmethod
+    def make(
+        cls, setting: Setting, width: int, normalisation: Normalisation, strength: float
+    ) -> "ImagePrompting":
+        """Prompt the images of a task; see `PromptGenerator` for width and normalisation."""
+        preprocessing = setting.backbone.preprocessing
+        return cls(
+            PromptGenerator(preprocessing.size, width, normalisation, setting.seed),
+            preprocessing,
+            TextPrompt(setting.class_names, setting.templates),
+            strength,
+        )
 
     @property
     def name(self) -> str:
@@ -107,6 +122,12 @@ class TextPrompting:
 
     class_names: tuple[str, ...]
     start: Tensor
+
+    @classmethod
+    def make(cls, setting: Setting, length: int, words: str | None) -> "TextPrompting":
+        """Prompt the classes of a task, from words or a random context of some length."""
+        start = initial_context(setting.backbone, length, words, seed=setting.seed)
+        return cls(setting.class_names, start.cpu())
 
     @property
     def name(self) -> str:

@@ -1,5 +1,7 @@
-"""A client's steps within its query budget, and the two estimators of a gradient."""
+"""A client's batches and steps within its query budget, and the two estimators of a gradient."""
 
+import logging
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,13 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pfedmoap.client.batches import BatchPlan
+from pfedmoap.client.batches import BatchPlan, Stream
+from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.contract.stacking import TrainedClient
-from pfedmoap.contract.tasks import ClientData, ClientTask
+from pfedmoap.contract.tasks import ClientData, ClientTask, Setting
 from pfedmoap.methods.fed_bbpt.prompting import Asking, Prompting
 from pfedmoap.methods.fed_bbpt.spsa import Estimate, Gains, look_ahead_step, spsa
 from pfedmoap.models.blackbox.interface import BlackBoxModel, Usage, ask_in_parts
 from pfedmoap.models.blackbox.white_box import WhiteBoxModel
+from pfedmoap.wire.messages import Download
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,17 @@ class Descent:
     momentum: float
 
 
+def plan_batches(
+    task: ClientTask, setting: Setting, privatizer: Privatizer, steps: int
+) -> BatchPlan:
+    """Plan at least as many batches as there are steps, alone, whoever else is in the round."""
+    size, batch_size = len(task.data), setting.training.batch_size
+    epochs = math.ceil(steps / max(1, math.ceil(size / batch_size)))
+    views = task.data.features["pixels"].shape[1]
+    stream = Stream(setting.seed, task.download.client, task.download.round)
+    return privatizer.batches([size], views, [stream], epochs, batch_size)
+
+
 def run_steps(
     how: Descent,
     task: ClientTask,
@@ -183,6 +200,24 @@ def run_steps(
         )
     loss = sum(losses) / max(1, len(losses))
     return TrainedClient(task, {how.prompting.name: weights.cpu()}, loss, len(losses)), usage
+
+
+def warn_if_cut_short(download: Download, steps: int, planned: int) -> None:
+    """Log that a client's budget allows fewer steps than a round has.
+
+    Args:
+        download: Which client and round.
+        steps: Steps by the public sum, so that the log says nothing of the client's images.
+        planned: Steps of a round.
+    """
+    if steps < planned:
+        logger.warning(
+            "client %d stopped after %d of %d steps in round %d: its query budget is spent",
+            download.client,
+            steps,
+            planned,
+            download.round,
+        )
 
 
 def _examples(data: ClientData, plan: BatchPlan, step: int, device: torch.device) -> Examples:

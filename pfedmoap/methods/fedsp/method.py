@@ -31,11 +31,13 @@ from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, Whole, check_options
 from pfedmoap.contract.stacking import client_batches
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
-from pfedmoap.errors import ConfigError, MethodError
+from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fedsp.distillation import Distillation, Start, distil
 from pfedmoap.methods.fedsp.problems import AUXILIARY, PREFIX
 from pfedmoap.methods.fedsp.protect import protect
-from pfedmoap.methods.fedsp.stages import OPTIMISER, Plan, run_stages, server_stage
+from pfedmoap.methods.fedsp.requirements import gap_of_stages, lack_of_examples
+from pfedmoap.methods.fedsp.stages import Plan, run_stages, server_stage
+from pfedmoap.methods.fedsp.state import State, auxiliary_weights, starting_arrays
 from pfedmoap.models.protected.interface import (
     AuxiliaryModel,
     ProtectedModel,
@@ -47,23 +49,6 @@ from pfedmoap.models.protected.naming import named, part_of
 from pfedmoap.models.protected.towers import Shape
 from pfedmoap.server.aggregation import Weighting, average
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
-
-
-@dataclass(frozen=True)
-class State:
-    """The server's state.
-
-    Attributes:
-        prefix: The prefix by part, (layers, 2, p, W).
-        auxiliary: The distilled weights, as every client is first given them.
-        equipped: Clients that have them.
-        optimiser: State of the server's own optimiser; empty before its first step.
-    """
-
-    prefix: Arrays
-    auxiliary: Arrays
-    equipped: frozenset[ClientId]
-    optimiser: Arrays
 
 
 @dataclass(frozen=True)
@@ -130,24 +115,7 @@ class FedSP:
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """See `HasPrivacyAnalysis`: the budget covers one stage of private steps, not a second."""
-        if mode == "release":
-            return None
-        if mode == "central":
-            return (
-                "the server also remembers from each upload who has its auxiliary, which noise on "
-                "the average does not cover. Use `--privacy release`, or promptfl"
-            )
-        if mode == "joint" and self.stages == "alternate":
-            return (
-                "it takes two sets of steps on the same examples in a round, and the budget is "
-                "planned for one; use --method.stages prompt or joint, or `--privacy release`"
-            )
-        if mode == "decoupled":
-            return (
-                "its auxiliary stays at home, but trained without noise it would steer the "
-                "prefix; use mode joint with --method.stages prompt, or `--privacy release`"
-            )
-        return self._client.step_gap
+        return gap_of_stages(mode, self.stages, self._client)
 
     @property
     def uploads(self) -> Mapping[str, ArraySpec]:
@@ -157,14 +125,9 @@ class FedSP:
 
     def lacks(self) -> str | None:
         """The server must hold examples, unless nothing that it does needs any."""
-        texts_do = self.protects == "text" or self.distillation_steps == 0
-        if (texts_do and not self.server_step) or self.setting.server_data is not None:
+        if self.setting.server_data is not None:
             return None
-        return (
-            "FedSP's server distils and trains on examples of its own, and has none: give it some "
-            "with --sampling.server_shots 4; without them only --method.server_step false can run, "
-            "with --method.protects text or --method.distillation_steps 0"
-        )
+        return lack_of_examples(self.protects, self.distillation_steps, self.server_step)
 
     def class_bond(self) -> str | None:
         """Clients' auxiliary models can embed only the words of the classes' prompts."""
@@ -225,7 +188,7 @@ class FedSP:
             staged = run_stages(
                 self.stages,
                 self._client,
-                [self._start(task) for task in batch],
+                [starting_arrays(task) for task in batch],
                 batch,
                 self.setting,
                 self.auxiliary_learning_rate,
@@ -255,7 +218,7 @@ class FedSP:
     @torch.no_grad()
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the client's own auxiliary and the server's prefix."""
-        weights = self._alone(self._weights(download, local))
+        weights = self._alone(auxiliary_weights(download, local))
         prefix = self._alone(part_of(PREFIX, download.arrays))
         seen = self._alone({kind: features[kind] for kind in self._client.features})
         shared = self._client.represent(weights, prefix)
@@ -270,36 +233,11 @@ class FedSP:
 
     def to_arrays(self, state: State) -> Arrays:
         """All of the server's state."""
-        return {
-            **named(PREFIX, state.prefix),
-            **named(AUXILIARY, state.auxiliary),
-            **named(OPTIMISER, state.optimiser),
-            "equipped": torch.tensor(sorted(state.equipped), dtype=torch.int64),
-        }
+        return state.to_arrays()
 
     def from_arrays(self, arrays: Arrays) -> State:
         """Inverse of `to_arrays`."""
-        return State(
-            part_of(PREFIX, arrays),
-            part_of(AUXILIARY, arrays),
-            frozenset(ClientId(client) for client in arrays["equipped"].tolist()),
-            part_of(OPTIMISER, arrays),
-        )
-
-    def _start(self, task: ClientTask) -> Arrays:
-        """A client's arrays at the beginning of its round, ``prefix.*`` and ``auxiliary.*``."""
-        prefix = named(PREFIX, part_of(PREFIX, task.download.arrays))
-        return prefix | named(AUXILIARY, self._weights(task.download, task.local))
-
-    def _weights(self, download: Download, local: Arrays | None) -> Arrays:
-        """A client's own auxiliary weights, or those that it has just been sent."""
-        found = part_of(AUXILIARY, local or {}) or part_of(AUXILIARY, download.arrays)
-        if not found:
-            raise MethodError(
-                f"client {download.client} took part before, but its local state with its "
-                "auxiliary model is not here: continue from a run directory that holds it"
-            )
-        return found
+        return State.from_arrays(arrays)
 
     def _alone(self, arrays: Arrays) -> Arrays:
         """Give one client's arrays a leading axis, on the backbone's device."""

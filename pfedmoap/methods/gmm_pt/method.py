@@ -38,9 +38,6 @@ class GMMPT(PromptSet):
     concentration: Positive = 1.0
     iterations: Annotated[int, Bounds(ge=1, le=100_000)] = 50
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
     def privacy_gap(self, mode: Mode) -> str | None:
         """Clients train as their base says; the server does not average."""
         return super().privacy_gap(mode)

@@ -17,7 +17,7 @@ no experts to train with is not averaged, and clients classify with the new aver
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import Problem
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive, check_options
-from pfedmoap.contract.stacking import TrainedClient, stack_arrays
+from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate, Pooling
@@ -45,6 +45,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     pack_guests,
     stack_experts,
 )
+from pfedmoap.methods.pfedmoap.server_state import ServerState
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.initial import initial_context
 from pfedmoap.prompts.tuning import PromptProblem, classify, tune
@@ -52,21 +53,6 @@ from pfedmoap.seeding import numpy_generator
 from pfedmoap.server.aggregation import average
 from pfedmoap.server.expert_pool import Expert, ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
-
-
-@dataclass(frozen=True)
-class ServerState:
-    """The server's state.
-
-    Attributes:
-        context: The averaged prompt, (L, W).
-        pool: The last prompt of every client that has taken part.
-        gate: The averaged gate by name; empty where gates stay on the clients.
-    """
-
-    context: Tensor
-    pool: ExpertPool
-    gate: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -229,13 +215,12 @@ class PFedMoAP:
         return classify(self.encoder, state.context, self.setting, features["image"])
 
     def to_arrays(self, state: ServerState) -> Arrays:
-        """The averaged prompt, the pool, and the gate where it is averaged."""
-        return {"context": state.context, **state.pool.to_arrays(), **state.gate}
+        """See `ServerState.to_arrays`."""
+        return state.to_arrays()
 
     def from_arrays(self, arrays: Arrays) -> ServerState:
         """Inverse of `to_arrays`."""
-        gate = {name: arrays[name] for name in self._shared_gate}
-        return ServerState(arrays["context"], ExpertPool.from_arrays(arrays), gate)
+        return ServerState.from_arrays(arrays)
 
     def _select(self, pool: ExpertPool, client: ClientId, round: int) -> list[Expert]:
         if self.selection == "nearest":
@@ -245,22 +230,19 @@ class PFedMoAP:
 
     def _starting_contexts(self, tasks: Sequence[ClientTask]) -> Tensor:
         """Stack what the clients start from, (K, L, W)."""
-        device = self.setting.backbone.device
-        sent = stack_arrays(tasks, "context", device)
-        if self.start == "global":
-            return sent
-        kept = [None if task.local is None else task.local["context"] for task in tasks]
-        rows = zip(sent, kept, strict=True)
-        return torch.stack([new if own is None else own.to(device) for new, own in rows])
+        sources = [task.download.arrays for task in tasks]
+        if self.start == "own":
+            sources = [{**s, **(task.local or {})} for s, task in zip(sources, tasks, strict=True)]
+        return torch.stack([s["context"] for s in sources]).to(self.setting.backbone.device)
 
     def _gates(self, tasks: Sequence[ClientTask]) -> dict[str, Tensor]:
         """Stack the clients' gates (K, ...): each its own, the averaged, or the initial one."""
-        device = self.setting.backbone.device
         sources = [task.download.arrays if self._shared_gate else task.local for task in tasks]
-        return {
-            name: torch.stack([(source or {}).get(name, value).to(device) for source in sources])
-            for name, value in self.initial_gate.items()
-        }
+        starts = [
+            {name: (source or {}).get(name, value) for name, value in self.initial_gate.items()}
+            for source in sources
+        ]
+        return stack(starts, self.setting.backbone.device)
 
     def _result(self, client: TrainedClient) -> ClientResult:
         """Upload the prompt, and the gate where it is averaged; keep the rest."""

@@ -98,7 +98,9 @@ def test_privacy_covers_uploads_and_no_step(setting):
 
 
 def test_nonsense_options_are_refused(setting):
-    with pytest.raises(ConfigError, match="shared_epochs must be at least 1, got 0"):
+    with pytest.raises(
+        ConfigError, match=r"method.shared_epochs must be a whole number, at least 1 .*got 0"
+    ):
         FedRep(setting, shared_epochs=0)
     with pytest.raises(ConfigError, match="local_vectors"):
         FedRep(setting, local_vectors=16)

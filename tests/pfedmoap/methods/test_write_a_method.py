@@ -44,7 +44,7 @@ def test_the_pages_method_keeps_the_contract_trains_and_is_evaluated(folder, cap
 
 def test_the_pages_method_does_what_it_says(folder, small, setting):
     kind = method_class("between.py")
-    with pytest.raises(ConfigError, match=r"share must be in 0 .. 1, got 2"):
+    with pytest.raises(ConfigError, match=r"share must be .*at least 0 and at most 1, got 2"):
         kind(setting, share=2)
     world = small(kind(setting, share=1.0))
     state, local_states, _ = world.rounds(2)

@@ -8,8 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from pfedmoap.errors import BackboneError, ConfigError
-from pfedmoap.methods.fedotp.method import FedOTP, Transport
+from pfedmoap.methods.fedotp.method import FedOTP
 from pfedmoap.methods.fedotp.optimal_transport import transport_plan
+from pfedmoap.methods.fedotp.transport_problem import Transport
 from pfedmoap.wire.messages import ClientId
 
 

@@ -16,51 +16,22 @@ example's loss, so that under differential privacy it is clipped along with it. 
 the same random values for all clients, from the public seed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive
 from pfedmoap.contract.tasks import Prediction
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
-from pfedmoap.prompts.tuning import PromptProblem, classify, template_features
+from pfedmoap.methods.fedpgp.contrast import ResidualProblem
+from pfedmoap.prompts.tuning import classify, template_features
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import Arrays
-
-
-@dataclass(frozen=True)
-class ResidualProblem(PromptProblem):
-    """Cross-entropy of K clients' personal prompts, plus the contrastive loss.
-
-    Attributes:
-        written: Class features of the hand-written prompt, (C, D).
-        mu: Weight of the contrastive loss.
-        temperature: Its temperature tau.
-    """
-
-    written: Tensor = field(kw_only=True)
-    mu: float = 1.0
-    temperature: float = 0.5
-
-    def represent(self, params: Arrays) -> Arrays:
-        """Encode the personal prompts, (K, C, D), and contrast them with the global ones, (K,)."""
-        both = self.encoder(torch.cat([params["context"], self.compose(params)]))
-        common, personal = both.unflatten(0, (2, -1))
-        towards = (common * self.written).sum(-1)  # (K, C)
-        apart = (common * personal).sum(-1)
-        contrast = F.softplus((apart - towards) / self.temperature).mean(-1)
-        return {"text": personal, "contrast": contrast}
-
-    def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
-        """Cross-entropy over all classes plus the weighted contrast, (K, B)."""
-        each = super().losses(params, shared, features, labels)
-        return each + self.mu * shared["contrast"].unsqueeze(-1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.fedpgp import FedPGP
+from pfedmoap.methods.fedpgp.method import FedPGP
 from pfedmoap.prompts.tuning import template_features
 from pfedmoap.wire.messages import ClientId
 

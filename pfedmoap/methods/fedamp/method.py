@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import NotNegative, Positive, Share
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ClientResult, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
+from pfedmoap.methods.fedamp.cloud_prompts import cloud_prompts
 from pfedmoap.prompts.tuning import PromptProblem
 from pfedmoap.server.aggregation import Weighting
 from pfedmoap.server.expert_pool import ExpertPool
@@ -52,9 +52,6 @@ class FedAMP(AveragedPrompt):
     step: Share = 1.0
     proximal: NotNegative = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-
     def privacy_gap(self, mode: Mode) -> str | None:
         """See `HasPrivacyAnalysis`: the server weighs uploads pairwise, and does not average."""
         return super().privacy_gap(mode)
@@ -65,14 +62,10 @@ class FedAMP(AveragedPrompt):
 
     def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send each client its cloud prompt; a newcomer the plain mean, or the initial prompt."""
-        clients, prompts = everybody(state)
-        cloud: dict[ClientId, Tensor] = {}
-        newcomers = state[INITIAL]
-        if clients:
-            flat = prompts.flatten(1).double()  # (N, L W)
-            mixed = (message_weights(flat, self.sigma, self.step) @ flat).to(prompts.dtype)
-            cloud = dict(zip(clients, mixed.view_as(prompts), strict=True))
-            newcomers = prompts.double().mean(0).to(prompts.dtype)
+        pool = ExpertPool.from_arrays(state)
+        cloud = cloud_prompts(pool, self.sigma, self.step)
+        prompts = [pool[client] for client in pool.clients] or [state[INITIAL]]
+        newcomers = torch.stack(prompts).double().mean(0).to(prompts[0].dtype)
         return [
             Download(round, client, {"context": cloud.get(client, newcomers)})
             for client in sorted(cohort)
@@ -98,33 +91,6 @@ class FedAMP(AveragedPrompt):
 
     def predict_global(self, state: Arrays, features: Arrays) -> None:
         """There is no global model."""
-
-
-def everybody(state: Arrays) -> tuple[tuple[ClientId, ...], Tensor]:
-    """Return the clients in the pool, in the order of ids, and their prompts (N, L, W)."""
-    pool = ExpertPool.from_arrays(state)
-    prompts = [pool[client] for client in pool.clients]
-    return pool.clients, torch.stack(prompts) if prompts else torch.empty(0)
-
-
-def message_weights(prompts: Tensor, sigma: float, step: float) -> Tensor:
-    """Weigh every client's prompt for every client (eq. 6, with our scale-free constants).
-
-    Args:
-        prompts: N prompts, (N, d).
-        sigma: Reach of similarity in units of the mean squared distance between two clients.
-        step: Weight of all others together where all prompts are equal, times N / (N - 1).
-
-    Returns:
-        (N, N); rows are positive and sum to 1.
-    """
-    count = len(prompts)
-    squared = torch.cdist(prompts, prompts, compute_mode="donot_use_mm_for_euclid_dist").pow(2)
-    mean = squared.sum() / max(1, count * (count - 1))
-    reach = sigma * mean.clamp(min=torch.finfo(prompts.dtype).tiny)
-    weights = step / count * torch.exp(-squared / reach)
-    weights.fill_diagonal_(0)
-    return weights + torch.diag(1 - weights.sum(1))
 
 
 METHOD = FedAMP

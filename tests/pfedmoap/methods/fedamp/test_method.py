@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.fedamp import FedAMP, message_weights
+from pfedmoap.methods.fedamp.cloud_prompts import message_weights
+from pfedmoap.methods.fedamp.method import FedAMP
 from pfedmoap.wire.messages import ClientId
 
 

@@ -1,0 +1,34 @@
+"""What pFedMoAP's server knows between rounds."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from pfedmoap.methods.pfedmoap.mixture import GATE
+from pfedmoap.server.expert_pool import ExpertPool
+from pfedmoap.wire.messages import Arrays
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """The server's state.
+
+    Attributes:
+        context: The averaged prompt, (L, W).
+        pool: The last prompt of every client that has taken part.
+        gate: The averaged gate by name; empty where gates stay on the clients.
+    """
+
+    context: Tensor
+    pool: ExpertPool
+    gate: Arrays = field(default_factory=dict)
+
+    def to_arrays(self) -> Arrays:
+        """The averaged prompt, the pool, and the gate where it is averaged, as named tensors."""
+        return {"context": self.context, **self.pool.to_arrays(), **self.gate}
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> "ServerState":
+        """Inverse of `to_arrays`."""
+        gate = {name: value for name, value in arrays.items() if name.startswith(GATE)}
+        return cls(arrays["context"], ExpertPool.from_arrays(arrays), gate)
