@@ -46,12 +46,15 @@ def has_image_suffix(name: str) -> bool:
 
 def seems_image(path: Path) -> bool:
     """Whether a file has an image's suffix or, with any other name, an image's first bytes."""
-    if has_image_suffix(path.name):
-        return True
+    return has_image_suffix(path.name) or opens(path)
+
+
+def opens(path: Path) -> bool:
+    """Whether a file begins as an image that Pillow opens, whatever it is called."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
-        with path.open("rb") as file, Image.open(file, formats=_formats(signed=True)):
+        with path.open("rb") as file, Image.open(file, formats=_signed_formats()):
             return True
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return True  # an image, which will be refused by name
@@ -167,11 +170,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-def _formats(*, signed: bool = False) -> list[str]:
-    """The formats that are decoded; with ``signed`` those alone that have a signature."""
+def _signed_formats() -> list[str]:
+    """The formats that are decoded and known by a file's first bytes."""
     Image.init()
-    usable = [kind for kind in Image.ID if kind not in NOT_RASTER]
-    return [kind for kind in usable if not signed or Image.OPEN[kind][1] is not None]
+    usable = (kind for kind in Image.ID if kind not in NOT_RASTER)
+    return [kind for kind in usable if Image.OPEN[kind][1] is not None]
 
 
 def _decoded(content: bytes, *, draft: bool = False) -> Image.Image:
@@ -179,7 +182,9 @@ def _decoded(content: bytes, *, draft: bool = False) -> Image.Image:
     if not content:
         raise DataError("the file is empty")
     try:
-        with Image.open(BytesIO(content), formats=_formats()) as image:
+        with Image.open(BytesIO(content)) as image:
+            if image.format in NOT_RASTER:
+                raise DataError(f"Pillow decodes no {image.format}")
             if draft and image.width * image.height <= MOST_PIXELS:
                 image.draft("RGB", (32, 32))
             return _guarded(image)

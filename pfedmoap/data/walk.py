@@ -27,7 +27,9 @@ def walk(root: Path) -> Iterator[PurePosixPath]:
     """
     others: Counter[str] = Counter()
     empty: list[str] = []
-    for folder, subfolders, names in os.walk(root, followlinks=True):
+    closed: list[OSError] = []
+    deeper = 0
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=closed.append):
         place = PurePosixPath(Path(folder).relative_to(root).as_posix())
         subfolders[:] = [n for n in subfolders if not n.startswith(".")]
         found = 0
@@ -42,8 +44,19 @@ def walk(root: Path) -> Iterator[PurePosixPath]:
         if not found and not subfolders and place.parts:
             empty.append(str(place))
         if len(place.parts) >= DEEPEST:
+            deeper += len(subfolders)
             subfolders.clear()
     _report(root, others, sorted(empty))
+    if deeper:
+        logger.warning(
+            "%s: %d folders below depth %d are not looked into",
+            *(printable(root), deeper, DEEPEST),
+        )
+    if closed:
+        logger.warning(
+            "%s: %d folders cannot be read, such as %s (%s)",
+            *(printable(root), len(closed), printable(closed[0].filename), closed[0].strerror),
+        )
 
 
 def _report(root: Path, others: Counter[str], empty: list[str]) -> None:

@@ -9,6 +9,7 @@ changes with the content. A JPEG that is damaged in its middle is found when it 
 import hashlib
 import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from pfedmoap.data.dataset import ImageDataset
-from pfedmoap.data.images import decode
+from pfedmoap.data.images import decode, opens
 from pfedmoap.data.inventory import DataFile, Inventory
 from pfedmoap.errors import DataError
 
@@ -147,6 +148,8 @@ class _Ends:
 
 def _read_ends(path: Path) -> _Ends:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return _Ends(0, "", "no regular file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(END_BYTES)
@@ -156,7 +159,8 @@ def _read_ends(path: Path) -> _Ends:
         return _Ends(0, "", "missing")
     except OSError as error:
         return _Ends(0, "", str(error.strerror or error))
-    problem = None if head.startswith(SIGNATURES) else "not an image" if size else "empty"
+    known = head.startswith(SIGNATURES) or (size > 0 and opens(path))
+    problem = None if known else "not an image" if size else "empty"
     return _Ends(size, hashlib.sha256(head + tail).hexdigest(), problem)
 
 

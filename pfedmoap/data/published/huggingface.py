@@ -14,7 +14,7 @@ from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.division import strata_of, stratified_test_mask
 from pfedmoap.data.folder import human_name
-from pfedmoap.data.images import to_rgb
+from pfedmoap.data.images import decode
 from pfedmoap.errors import DataError
 
 INSTALL = "pip install 'pfedmoap[huggingface]'"
@@ -137,6 +137,6 @@ class _Rows:
     def __call__(self, index: int) -> Image.Image:
         for part in self.parts:
             if index < len(part):
-                return to_rgb(part[index][self.column])
+                return decode(part[index][self.column])
             index -= len(part)
         raise DataError(f"there is no image {index} behind the last one")

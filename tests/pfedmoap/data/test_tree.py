@@ -1,5 +1,6 @@
 """Folder trees as people have them: their own divisions, and what else lies in them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,21 @@ def test_every_suffix_and_folder_is_read_and_the_rest_is_named_once(tmp_path, ca
     assert caplog.text.count("passed over") == 1
     assert "4 files that are no images are passed over (2 .txt" in caplog.text
     assert "1 folders hold no image, so that no class comes of them: emu" in caplog.text
+
+
+def test_folders_that_are_not_looked_into_are_counted(tmp_path, caplog, monkeypatch) -> None:
+    put(tmp_path, *CLASSES, "church/a/b/c/d")
+    data = ImageFolder(str(tmp_path), layout="classes").read()
+    assert len(data) == 4
+    assert "1 folders below depth 4 are not looked into" in caplog.text
+
+    def refuse(folder):
+        if str(folder).endswith("tench"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", refuse)
+    ImageFolder(str(tmp_path), layout="classes").read()
+    assert "1 folders cannot be read, such as" in caplog.text
+    assert "tench (Permission denied)" in caplog.text
