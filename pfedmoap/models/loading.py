@@ -1,7 +1,8 @@
 """Loading a backbone by name: embedded, open_clip's, ``hf-hub:``, ``local-dir:`` or ``lm:``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -107,7 +108,10 @@ class BackboneOptions:
                 f"{fetch_advice(self.model, self.pretrained)}"
             ) from error
         return FrozenCLIP(
-            model, self._tokenizer(), _preprocessing(model), f"{self.model}/{self.pretrained}"
+            model,
+            self._tokenizer(),
+            preprocessing_of(open_clip.get_model_preprocess_cfg(model)),
+            f"{self.model}/{self.pretrained}",
         )
 
     def _wants_quick_gelu(self) -> bool:
@@ -159,8 +163,16 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def _preprocessing(model: torch.nn.Module) -> Preprocessing:
-    config = open_clip.get_model_preprocess_cfg(model)
+def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
+    """The preprocessing that open_clip's configuration of a model describes.
+
+    Args:
+        config: ``size``, ``mean`` and ``std``, and perhaps ``interpolation``, ``resize_mode`` and
+            ``fill_color``, as open_clip names them.
+
+    Raises:
+        BackboneError: The images are not square.
+    """
     size = config["size"]
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:

@@ -1,6 +1,7 @@
 """Preprocessing is the backbone's own, for every way of resizing that open_clip has."""
 
 import json
+from dataclasses import asdict
 from itertools import product
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.clip.preprocessing import Preprocessing
-from pfedmoap.models.loading import BackboneOptions
+from pfedmoap.models.loading import BackboneOptions, preprocessing_of
 
 SIZES = ((224, 224), (500, 375), (333, 500), (641, 97), (90, 301), (225, 224), (31, 33), (1, 7))
 
@@ -72,6 +73,24 @@ def test_a_model_is_loaded_with_its_own(tmp_path, described) -> None:
     theirs = open_clip.create_model_and_transforms(name)[2]
     image = photograph(97, 60)
     torch.testing.assert_close(ours.centre(image), theirs(image), rtol=0, atol=0)
+
+
+def test_every_published_model_s_preprocessing_is_open_clip_s() -> None:
+    """Every architecture and tag: their configurations come down to few different ones."""
+    seen = {}
+    for name, tag in open_clip.list_pretrained():
+        vision = (open_clip.get_model_config(name) or {})["vision_cfg"]
+        size = vision.get("image_size", 224)
+        if isinstance(size, int):
+            given = open_clip.get_pretrained_cfg(name, tag)
+            kept = ("mean", "std", "interpolation", "resize_mode")
+            config = PreprocessCfg(size, **{k: given[k] for k in kept if given.get(k)})
+            seen[repr(config)] = config
+    assert len(seen) > 10
+    image = photograph(300, 211)
+    for config in seen.values():
+        ours, theirs = preprocessing_of(asdict(config)), image_transform_v2(config, is_train=False)
+        assert torch.equal(ours.centre(image), theirs(image)), config
 
 
 def test_square_images_of_the_embedded_model_are_as_they_were() -> None:
