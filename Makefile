@@ -16,7 +16,7 @@ HERE := $(VENV)/installed-$(shell pwd | cksum | tr -d ' ')
 STAMP := $(HERE)-$(shell { cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
 $(shell [ ! -d $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(VENV)/installed*)
 
-.PHONY: help install demo test test-locked test-latest test-oldest lint bench compare lock clean
+.PHONY: help install demo test test-locked test-latest test-oldest lint bench faults compare lock clean
 
 install: $(STAMP)  ## set up .venv with the versions of the lock
 
@@ -52,6 +52,9 @@ lint: $(STAMP)  ## formatting, lint, types, import directions
 
 bench: $(STAMP)  ## seconds per step and round against the plain way
 	$(BIN)/python scripts/bench_step.py
+
+faults: $(STAMP)  ## 500 random faults on a tiny run; writes the table of docs/reliability.md
+	$(BIN)/python scripts/faults.py --page docs/reliability.md
 
 compare: $(STAMP)  ## all methods on digits and rendered scenes, 3 seeds
 	$(BIN)/python scripts/compare.py scripts/configs/compare.yaml

@@ -16,6 +16,8 @@ COMMANDS = {
     "reproduce": "run the published tables, and print ours beside the paper's figures",
     "audit": "measure a lower bound of the privacy loss",
     "check-method": "hold a method of your own to the contract of all methods",
+    "faults": "put random faults on a tiny run, and tabulate how they end",
+    "repair": "save what can be saved of a damaged run",
     "ledger": "show what clients have spent of their privacy budgets",
     "disclosure": "say how much of a protected model FedSP's auxiliary shows",
     "serve-clip": "serve a model over HTTP to clients that may only ask it",

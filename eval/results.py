@@ -86,6 +86,11 @@ def read_result(folder: Path) -> RunResult:
     run = RunDirectory(folder)
     config, task, records = run.config, run.task, run.metrics()
     curve = _curve(records)
+    if records and records[-1]["round"] != run.round:
+        raise RunError(
+            f"{folder} has lost the line of round {run.round} in its metrics, and with it the "
+            "figures; `pfedmoap evaluate` makes them again from the state"
+        )
     if not curve or not is_finished(folder) or curve[-1].round != records[-1]["round"]:
         raise RunError(f"{folder} is not finished; continue it with --resume true")
     extra = run.whole(GENERALISATION)

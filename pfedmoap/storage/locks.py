@@ -121,7 +121,8 @@ def locked_handle(folder: Path) -> int | None:
 def _write_note(note: Path) -> None:
     since = datetime.now().astimezone().isoformat(timespec="seconds")
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    note.write_text(json.dumps(holder) + "\n")
+    with suppress(OSError):  # it is for messages alone: a full disk has one of its own
+        note.write_text(json.dumps(holder) + "\n")
 
 
 def _in_use(folder: Path, note: Path, waited: str = "") -> RunError:
