@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from eval.accuracy import ClientScore
+from eval.escaping import for_csv
 from pfedmoap.storage.atomic_files import write_bytes
 
 BEGINNING = b"client,domain,train_images,"
@@ -17,5 +18,6 @@ def write_client_csv(path: Path, scores: tuple[ClientScore, ...], *, private: bo
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(ClientScore)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(score) for score in scores)
+    rows = [asdict(score) for score in scores]
+    writer.writerows({name: for_csv(value) for name, value in row.items()} for row in rows)
     write_bytes(path, text.getvalue().encode(), private=private)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -13,11 +14,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from eval.accuracy import ClientScore, Summary
+from eval.escaping import for_terminal
 from pfedmoap.engine.simulation import Progress as Callback
 
-console = Console()
+
+class PlainConsole(Console):
+    """Prints text as it is: no markup, no emoji codes, and no character that acts on a terminal.
+
+    What is printed holds names that others chose, so that this is done in one place for all.
+    """
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
+        super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # rich's own, passed on
+        """Turn a string, also of a table's cell or title, into what is printed."""
+        return super().render_str(for_terminal(text), **options)
+
+
+console = PlainConsole()
 
 
 def terminal_progress(unit: str | None = None, *, shown: bool = True) -> Progress:
@@ -31,13 +49,15 @@ def terminal_progress(unit: str | None = None, *, shown: bool = True) -> Progres
         The display, to be entered and given its bars.
     """
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         *(() if unit is None else (TextColumn(unit + "s"),)),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True, quiet=not shown),  # older rich ends a hidden bar with a line
+        console=PlainConsole(
+            stderr=True, quiet=not shown
+        ),  # older rich ends a hidden bar with a line
         transient=True,
         disable=not shown,
     )
@@ -47,7 +67,7 @@ def terminal_progress(unit: str | None = None, *, shown: bool = True) -> Progres
 def progress_bar(label: str, unit: str = "round", *, shown: bool = True) -> Iterator[Callback]:
     """Show a bar on standard error; yields the function that moves it."""
     with terminal_progress(unit, shown=shown) as progress:
-        task = progress.add_task(label, total=None)
+        task = progress.add_task(for_terminal(label, lines=False), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 

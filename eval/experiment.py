@@ -1,7 +1,7 @@
 """From a configuration to a finished run: constructs all parts and runs them."""
 
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from eval.client_csv import write_client_csv
 from eval.console import progress_bar
 from eval.data_of_run import located, refuse_trained, remembered, report_changes
 from eval.holdout import class_part, unseen_clients
+from eval.planning import check_privacy, planned_training, refuse_what_it_lacks
 from eval.promise import is_private
 from eval.refused import refuse_if_all_refused
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
@@ -24,8 +25,9 @@ from pfedmoap.contract.privacy_options import PrivacyOptions
 from pfedmoap.contract.tasks import ClientData, Setting
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Federation, build_federation
+from pfedmoap.data.splits import ClientSplit
 from pfedmoap.engine.simulation import FederationState, Progress, run_federation
-from pfedmoap.errors import ConfigError, RunError
+from pfedmoap.errors import RunError
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.language.model import FrozenLM
 from pfedmoap.models.loading import BackboneOptions
@@ -88,17 +90,7 @@ class Experiment:
     @property
     def planned(self) -> PlannedTraining:
         """The training that a privacy budget has to cover."""
-        training, rounds = self.config.build("training"), self.config.build("rounds")
-        clients, seed = tuple(sorted(self.trainers)), self.config.build("seeds").training
-        return PlannedTraining(
-            rounds.rounds,
-            training.epochs,
-            training.batch_size,
-            groups=self.federation.groups,
-            rounds_of_a_client=rounds.most_of_one_client(clients, seed),
-            clients=clients,
-            participation=rounds.participation,
-        )
+        return planned_training(self.config, self.trainers, self.federation.groups)
 
 
 @dataclass(frozen=True)
@@ -128,11 +120,13 @@ class ExperimentLoader:
     progress: bool = True
     kept: dict[Hashable, tuple[str, Any]] = field(default_factory=dict)  # objects of any kind
 
-    def prepare(self, config: Config) -> Experiment:
+    def prepare(self, config: Config, *, to_run: bool = True) -> Experiment:
         """Load the backbone, read and partition the data, and make the method.
 
         Args:
             config: The resolved configuration.
+            to_run: Whether it will be trained, so that what its privacy options refuse is refused
+                before an image is encoded.
 
         Returns:
             The experiment, ready to run.
@@ -151,8 +145,14 @@ class ExperimentLoader:
             seed=seeds.training,
         )
         method: AnyMethod = config.build("method", setting=setting)
+        if isinstance(method, NeedsServerData) and not sampling.server_shots:
+            refuse_what_it_lacks(method)
         kinds = tuple(method.features)
         private = is_private(config.sections)
+
+        def check(splits: Sequence[ClientSplit]) -> None:
+            if to_run:
+                check_privacy(config, method, dataset, splits)
 
         def share_out() -> Federation:
             return build_federation(
@@ -165,14 +165,15 @@ class ExperimentLoader:
                 features=config.build("features"),
                 idle_clients=private,
                 progress=self.progress,
+                check=check,
             )
 
         parts = ("backbone", "data", "partition", "sampling", "seeds", "features")
         federation = self._once(config, parts, share_out, kinds, private)
         if federation.server is not None:
             method = with_server_data(method, federation.server)
-        if isinstance(method, NeedsServerData) and (why := method.lacks()) is not None:
-            raise ConfigError(why)
+        if isinstance(method, NeedsServerData):
+            refuse_what_it_lacks(method)
         unseen = unseen_clients(federation.clients, sampling.unseen_clients, seeds.partition)
         return Experiment(config, federation, method, config.build("privacy"), unseen)
 
@@ -300,7 +301,7 @@ def load_outcome(
     dataset = loader.dataset(config)
     report_changes(run, dataset)
     refuse_trained(run, dataset)
-    experiment = loader.prepare(config)
+    experiment = loader.prepare(config, to_run=False)
     if experiment.method.setting.backbone.fingerprint != run.task["backbone"]:
         raise RunError(f"{run.path} was trained with other backbone weights than those loaded now")
     saved = run.load()

@@ -26,7 +26,7 @@ BLOCK = re.compile(r"(.*?)(?:block|\w+\.)\d+\.")  # text.block0.mlp, transformer
 def main(arguments: Sequence[str] | None = None) -> None:
     """Distil and print a table; see ``--help``."""
     config, _ = schema().parse(arguments, __doc__ or "")
-    experiment = ExperimentLoader().prepare(config)
+    experiment = ExperimentLoader().prepare(config, to_run=False)
     method = experiment.method
     if not isinstance(method, FedSP):
         raise ConfigError("only FedSP has an auxiliary model: use --method fedsp")

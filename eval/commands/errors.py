@@ -1,7 +1,6 @@
 """Report known errors as one message and an exit code, without a traceback."""
 
 import functools
-import logging
 import signal
 import sys
 import warnings
@@ -10,10 +9,10 @@ from io import TextIOWrapper
 from typing import ParamSpec
 
 from PIL import Image
-from rich.logging import RichHandler
 
 from eval.commands.interruption import Interrupted, farewell, interruptible, options_of
-from eval.console import console
+from eval.escaping import for_terminal
+from eval.logs import messages_shown
 from pfedmoap.errors import PFedMoAPError
 
 P = ParamSpec("P")
@@ -24,16 +23,11 @@ def readable_errors(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        logging.basicConfig(
-            level=logging.WARNING,
-            format="%(message)s",
-            handlers=[RichHandler(console=console, show_time=False, show_path=False)],
-        )
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we refuse it in a line
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
         try:
-            with interruptible():
+            with messages_shown(), interruptible():
                 command(*args, **kwargs)
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
@@ -42,7 +36,7 @@ def readable_errors(command: Callable[P, None]) -> Callable[P, None]:
             print(farewell(number, name, options), file=sys.stderr)
             sys.exit(128 + number)
         except (PFedMoAPError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {for_terminal(str(error))}", file=sys.stderr)
             sys.exit(1)
 
     return wrapped

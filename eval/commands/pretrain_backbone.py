@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parse(parser, arguments)
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("pfedmoap").setLevel(logging.INFO)
     torch.set_num_threads(args.threads)
     options = PretrainingOptions(
         label_steps=args.label_steps,

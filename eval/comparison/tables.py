@@ -11,6 +11,7 @@ from rich.table import Table
 from eval.comparison.cells import Results, promises_privacy
 from eval.comparison.paired import Difference
 from eval.comparison.summary import Row, Spread, table_rows
+from eval.escaping import for_csv, for_latex, for_markdown
 from pfedmoap.runs.layout import make_private_folder
 from pfedmoap.storage.atomic_files import write_bytes
 
@@ -266,20 +267,15 @@ def table_note(results: Results, rows: Sequence[Row]) -> str:
 
 
 def _bar(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(for_markdown(cell) for cell in cells) + " |"
 
 
 def _ampersands(cells: Iterable[str]) -> str:
-    return " & ".join(_escape(cell) for cell in cells) + r" \\"
-
-
-def _escape(text: str) -> str:
-    special = {"±": r"$\pm$", "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}
-    special |= {sign: f"\\{sign}" for sign in "%&_#${}"}
-    return "".join(special.get(character, character) for character in text)
+    return " & ".join(for_latex(cell) for cell in cells) + r" \\"
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    safe = [[for_csv(cell) for cell in row] for row in rows]
+    csv.writer(text, lineterminator="\n").writerows(safe)
     return text.getvalue()

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from eval.comparison.spec import Cell, Comparison
+from eval.escaping import for_csv
 from eval.published.figures import Figure, PublishedTable
 from eval.results import read_result
 from pfedmoap.runs.directory import RunDirectory
@@ -111,7 +112,7 @@ def write_lines(path: Path, lines: Sequence[Line], *, private: bool = False) -> 
         ours, paper = line.ours or Figure(float("nan"), None), line.published
         both = [paper.mean, paper.std] if paper else [None, None]
         row = [line.column, line.method, ours.mean, ours.std, line.seeds, *both, line.verdict]
-        writer.writerow(row)
+        writer.writerow([for_csv(cell) for cell in row])
     write_bytes(path, text.getvalue().encode(), private=private)
 
 

@@ -133,7 +133,7 @@ def _zero_shot(experiment: Experiment, loader: ExperimentLoader) -> dict[ClientI
     """Accuracy of hand-written prompts on the same test images."""
     sections = dict(experiment.config.sections) | {"method": {"name": "zero_shot"}}
     try:
-        reference = loader.prepare(schema().resolve(sections))
+        reference = loader.prepare(schema().resolve(sections), to_run=False)
     except PFedMoAPError:
         return None  # optional: a report does without this reference
     nobody: FederationState[Any] = FederationState(0, reference.method.init(), {})

@@ -70,6 +70,12 @@ class ImageDataset:
         n = len(self.labels)
         if n == 0:
             raise DataError(f"data set {self.name!r} has no images")
+        if any(not name.strip() for name in self.class_names):
+            raise DataError(
+                f"data set {self.name!r} has a class without a name, number "
+                f"{[bool(name.strip()) for name in self.class_names].index(False)} of "
+                f"{len(self.class_names)}: give each class a name, from which its prompt is made"
+            )
         if len(set(self.class_names)) != len(self.class_names):
             raise DataError(f"data set {self.name!r} has duplicate class names")
         if self.is_test.shape != (n,):

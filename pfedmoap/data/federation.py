@@ -1,6 +1,6 @@
 """From a data set to federated clients: few-shot draw, partition, cached features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -86,13 +86,8 @@ class Federation:
 
         ``None`` where the data do not say.
         """
-        owners = self.dataset.groups
-        if owners is None:
-            return None
-        return {
-            client: torch.from_numpy(owners[own.split.train].astype(np.int64))
-            for client, own in self.clients.items()
-        }
+        splits = [self.clients[client].split for client in sorted(self.clients)]
+        return owners_of(self.dataset, splits)
 
     def describe(self) -> dict[str, object]:
         """All that inference and reports need to know of the data, as JSON."""
@@ -157,6 +152,7 @@ def build_federation(
     features: Features,
     idle_clients: bool = False,
     progress: bool = True,
+    check: Callable[[Sequence[ClientSplit]], None] = lambda _: None,
 ) -> Federation:
     """Share a data set out over clients and encode every image that is used, once.
 
@@ -172,6 +168,7 @@ def build_federation(
         features: How features are computed and kept.
         idle_clients: Whether clients may be without training images; see `refuse_idle`.
         progress: Show a progress bar while images are encoded.
+        check: Called with the split before an image is encoded; may refuse it.
 
     Returns:
         The clients with their data, and the server with its own.
@@ -189,6 +186,7 @@ def build_federation(
         report_shared(shared, splits)
     if not idle_clients:
         refuse_idle(shared, splits)
+    check(splits)
     used = np.sort(np.concatenate([kept, *(split.train for split in splits)]))
 
     def encode(indices: IntArray, views: int) -> _Encoded:
@@ -217,6 +215,27 @@ def build_federation(
         for i, split in enumerate(splits)
     }
     return Federation(dataset, clients, train.of(kept) if len(kept) else None, kept)
+
+
+def owners_of(
+    dataset: ImageDataset, splits: Sequence[ClientSplit]
+) -> dict[ClientId, Tensor] | None:
+    """Whose image each client's training examples are, (n,) by client; private.
+
+    Args:
+        dataset: The data set.
+        splits: The clients' images, in the order of their ids from 0.
+
+    Returns:
+        Numbers of persons, or ``None`` where the data do not say.
+    """
+    owners = dataset.groups
+    if owners is None:
+        return None
+    return {
+        ClientId(i): torch.from_numpy(owners[split.train].astype(np.int64))
+        for i, split in enumerate(splits)
+    }
 
 
 def _main_domain(dataset: ImageDataset, index: IntArray) -> str | None:

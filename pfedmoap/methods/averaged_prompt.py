@@ -22,7 +22,7 @@ from pfedmoap.config.bounds import Bounds, check_options
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.models.clip.clip import PromptEncoder
-from pfedmoap.prompts.initial import initial_context
+from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import PromptProblem, average_or_keep, broadcast, tune
 from pfedmoap.server.aggregation import Weighting
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
@@ -49,6 +49,7 @@ class AveragedPrompt:
 
     def __post_init__(self) -> None:
         check_options(self, "method")
+        check_context(self.setting, self.features, self.context_length, self.context_init)
 
     @property
     def trains(self) -> bool:

@@ -10,9 +10,10 @@ from functools import cached_property
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_one_phase
+from pfedmoap.config.bounds import check_options
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.models.logits import cosine_logits
-from pfedmoap.prompts.tuning import template_features
+from pfedmoap.prompts.tuning import check_templates, template_features
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
@@ -27,6 +28,10 @@ class ZeroShot:
 
     setting: Setting
     template: str | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self, "method")
+        check_templates(self.setting, self.template)
 
     @property
     def trains(self) -> bool:

@@ -1,11 +1,36 @@
 """Initial context vectors of a prompt."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from pfedmoap.contract.tasks import Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.clip.tokens import prompt_tokens
 from pfedmoap.seeding import generator
+
+
+def check_context(
+    setting: Setting, kinds: Sequence[str], length: int, words: str | None = None
+) -> None:
+    """Refuse a context that has no place, or words of another length, before any work begins.
+
+    Args:
+        setting: The task, whose class names stand behind the context.
+        kinds: Kinds of features that the method needs.
+        length: Number L of context vectors.
+        words: Words to start from, if any.
+
+    Raises:
+        BackboneError: The backbone lacks a kind of feature, or a class name is too long.
+        ConfigError: The words do not have ``length`` tokens.
+    """
+    setting.backbone.require_features(kinds)
+    prompt_tokens(setting.backbone.tokenizer, setting.class_names, length)
+    if words is not None:
+        initial_context(setting.backbone, length, words, seed=setting.seed)
 
 
 def initial_context(

@@ -17,8 +17,8 @@ from pfedmoap.contract.tasks import Setting
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.clip.image_tokens import PromptedVision
 from pfedmoap.models.logits import cosine_logits
-from pfedmoap.prompts.initial import initial_context
-from pfedmoap.prompts.tuning import template_features
+from pfedmoap.prompts.initial import check_context, initial_context
+from pfedmoap.prompts.tuning import check_templates, template_features
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import Arrays
 
@@ -86,6 +86,11 @@ class VisualTokens:
     head: Literal["text", "trained"] = "text"
     projection: bool = False
     hidden: int = 512
+
+    def __post_init__(self) -> None:
+        self.setting.backbone.require_features(self.features)
+        if self.head == "text":
+            check_templates(self.setting)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -182,7 +187,7 @@ class TextContexts:
     std: float = 0.02
 
     def __post_init__(self) -> None:
-        self._words(self.length)
+        check_context(self.setting, self.features, self.length, self.words)
 
     @property
     def features(self) -> tuple[str, ...]:

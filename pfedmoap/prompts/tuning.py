@@ -13,10 +13,49 @@ from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.client.problem import Problem
 from pfedmoap.contract.stacking import TrainedClient, client_batches, cohort_of, trained_clients
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
+from pfedmoap.errors import ConfigError
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.logits import cosine_logits, cross_entropy
 from pfedmoap.server.aggregation import Weighting, average
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+
+
+def sentences(setting: Setting, template: str | None = None) -> list[list[str]]:
+    """Put the class names into hand-written prompts.
+
+    Args:
+        setting: The task; its templates are used where none is given.
+        template: One template with ``{}`` for the class name.
+
+    Returns:
+        C texts for each template.
+
+    Raises:
+        ConfigError: A template has no place for the class name.
+    """
+    templates = setting.templates if template is None else (template,)
+    if wrong := [each for each in templates if "{}" not in each]:
+        raise ConfigError(
+            f"the template {wrong[0]!r} has no {{}} in the place of the class name, so that all "
+            "classes would be the same"
+        )
+    return [[each.replace("{}", name) for name in setting.class_names] for each in templates]
+
+
+def check_templates(setting: Setting, template: str | None = None) -> None:
+    """Refuse class names that are too long for a hand-written prompt, before any work begins.
+
+    Args:
+        setting: The task.
+        template: See `sentences`.
+
+    Raises:
+        BackboneError: A text would be cut off, or the backbone has no texts of this kind.
+        ConfigError: A template has no place for the class name.
+    """
+    setting.backbone.require_features(("image",))
+    for texts in sentences(setting, template):
+        setting.backbone.tokenise(texts)
 
 
 @torch.no_grad()
@@ -30,11 +69,7 @@ def template_features(setting: Setting, template: str | None = None) -> Tensor:
     Returns:
         Unit-norm mean over the templates, (C, D).
     """
-    templates = setting.templates if template is None else (template,)
-    encoded = [
-        setting.backbone.text_features([each.format(name) for name in setting.class_names])
-        for each in templates
-    ]
+    encoded = [setting.backbone.text_features(texts) for texts in sentences(setting, template)]
     return F.normalize(torch.stack(encoded).sum(0), dim=-1)
 
 

@@ -59,7 +59,8 @@ from pfedmoap.models.blackbox.http_client import HTTPModel, split_address
 from pfedmoap.models.blackbox.in_process import InProcessModel
 from pfedmoap.models.blackbox.interface import BlackBoxModel
 from pfedmoap.models.blackbox.white_box import WhiteBoxModel
-from pfedmoap.prompts.tuning import average_or_keep, broadcast
+from pfedmoap.prompts.initial import check_context
+from pfedmoap.prompts.tuning import average_or_keep, broadcast, check_templates
 from pfedmoap.seeding import generator
 from pfedmoap.server.aggregation import Weighting
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
@@ -132,6 +133,11 @@ class FedBBPT:
             raise ConfigError("an endpoint gives no gradients: drop it, or use gradient spsa")
         if self.gradient == "white-box" and self.variant == "words":
             raise ConfigError("a choice of words has no gradient: use another variant")
+        if self.variant == "text":
+            check_context(self.setting, self.features, self.context_length, self.context_init)
+        else:
+            said = self.prompting if self.variant == "words" else None
+            check_templates(self.setting, said.longest if isinstance(said, WordPrompting) else None)
 
     @property
     def trains(self) -> bool:

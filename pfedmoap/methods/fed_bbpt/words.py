@@ -78,6 +78,11 @@ class WordPrompting:
         chosen = parameters.view(len(self.start), -1).argmax(1).tolist()
         return " ".join([*(self.vocabulary[word] for word in chosen), "{}."])
 
+    @property
+    def longest(self) -> str:
+        """A template as long as any that can be said, in characters."""
+        return " ".join([*([max(self.vocabulary, key=len)] * len(self.start)), "{}."])
+
     def about(self, images: Tensor) -> Asking:
         """Prepare."""
         return lambda parameters: Question(

@@ -29,7 +29,7 @@ from pfedmoap.contract.tasks import Prediction
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedpgp.contrast import ResidualProblem
-from pfedmoap.prompts.tuning import classify, template_features
+from pfedmoap.prompts.tuning import check_templates, classify, template_features
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import Arrays
 
@@ -52,6 +52,7 @@ class FedPGP(AveragedPrompt):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_templates(self.setting, self.template)
         most = min(self.context_length, self.setting.backbone.text_width)
         if self.rank > most:
             raise ConfigError(f"method.rank must be at most {most}, got {self.rank}")

@@ -31,4 +31,6 @@ def protect(setting: Setting[FrozenCLIP | FrozenLM], options: Protection) -> Pro
                 "--method.protects and --method.prefixed"
             )
         return ProtectedLM(backbone, options, setting.seed)
+    for each in setting.templates:  # refuses what is too long before an image is encoded
+        backbone.tokenise([each.replace("{}", name) for name in setting.class_names])
     return ProtectedCLIP(backbone, setting.class_names, setting.templates, options, setting.seed)

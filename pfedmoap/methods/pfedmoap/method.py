@@ -47,7 +47,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
 )
 from pfedmoap.methods.pfedmoap.server_state import ServerState
 from pfedmoap.models.clip.clip import PromptEncoder
-from pfedmoap.prompts.initial import initial_context
+from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import PromptProblem, classify, tune
 from pfedmoap.seeding import numpy_generator
 from pfedmoap.server.aggregation import average
@@ -97,6 +97,7 @@ class PFedMoAP:
 
     def __post_init__(self) -> None:
         check_options(self, "method")
+        check_context(self.setting, self.features, self.context_length, self.context_init)
         if self.newcomers == "experts" and self.experts == 0:
             raise ConfigError("method.newcomers experts needs method.experts of at least 1, got 0")
         if self.gate == "attention" and self.gate_width > self.setting.backbone.embed_dim:
@@ -104,6 +105,7 @@ class PFedMoAP:
                 f"gate_width {self.gate_width} exceeds the backbone's feature width "
                 f"{self.setting.backbone.embed_dim}; use at most that"
             )
+        self._mixture  # noqa: B018  # refuses a width that its heads do not divide
 
     @property
     def trains(self) -> bool:

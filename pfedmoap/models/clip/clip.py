@@ -15,7 +15,13 @@ from pfedmoap.models.clip.patches import PatchTower, find_patches
 from pfedmoap.models.clip.plain_text import PlainPromptEncoder, token_embedding
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.models.clip.shared_prefix import SharedPrefixEncoder, TextTower, shareable_tower
-from pfedmoap.models.clip.tokens import ClassPosition, Tokenizer, end_positions, prompt_tokens
+from pfedmoap.models.clip.tokens import (
+    ClassPosition,
+    Tokenizer,
+    end_positions,
+    prompt_tokens,
+    refuse_cut_off,
+)
 from pfedmoap.models.fingerprint import PROBE, fingerprint
 
 RAW = ("pixels", "tokens")  # kinds of features that are not of unit norm
@@ -135,7 +141,7 @@ class FrozenCLIP:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over both towers and the tokeniser; in run directories and the cache's key."""
-        tokens = self.tokenise(PROBE).tolist()
+        tokens = self.tokenizer(list(PROBE)).tolist()
         return fingerprint(self.model, repr(tokens), repr(self.preprocessing))
 
     @torch.no_grad()
@@ -202,7 +208,7 @@ class FrozenCLIP:
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Encode whole sentences to unit-norm float32 features, (N, D)."""
-        tokens = self.tokenizer(list(texts)).to(self.device)
+        tokens = self.tokenise(texts).to(self.device)
         return F.normalize(self.model.encode_text(tokens).float(), dim=-1)
 
     @torch.no_grad()
@@ -256,8 +262,12 @@ class FrozenCLIP:
         return PromptedVision(self.token_tower)
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:
-        """Turn N texts into token ids, (N, T)."""
-        return self.tokenizer(list(texts))
+        """Turn N texts into token ids, (N, T).
+
+        Raises:
+            BackboneError: A text is too long; none is cut off in silence.
+        """
+        return refuse_cut_off(self.tokenizer, texts, self.name)
 
     def text_ends(self, texts: Sequence[str]) -> Tensor:
         """Find the position of each of N texts' end token, (N,)."""

@@ -91,6 +91,32 @@ def prompt_tokens(
     return PromptTokens(torch.stack(rows), torch.stack(slots), start, torch.tensor(lengths))
 
 
+def refuse_cut_off(tokenizer: Tokenizer, texts: Sequence[str], name: str) -> Tensor:
+    """Tokenise texts, and refuse those of which the tokeniser would leave out the end.
+
+    Args:
+        tokenizer: Maps N texts to ids (N, T), padded at the end.
+        texts: N texts.
+        name: The model's, for messages.
+
+    Returns:
+        The ids, (N, T).
+
+    Raises:
+        BackboneError: A text has more tokens than the text tower has positions, or fills them all.
+    """
+    rows, longer = tokenizer(list(texts)), tokenizer([f"{text} a" for text in texts])
+    for text, cut in zip(texts, (rows == longer).all(dim=1).tolist(), strict=True):
+        if cut:
+            shown = text if len(text) <= 200 else f"{text[:200]} ..."
+            raise BackboneError(
+                f"the text {shown!r} leaves no free one of the {rows.shape[1]} token positions of "
+                f"{name}, and its end would be left out in silence. Use a shorter class name or a "
+                "shorter template"
+            )
+    return rows
+
+
 def end_positions(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
     """Find where texts end.
 

@@ -246,7 +246,7 @@ class ProtectedCLIP:
 
     @cached_property
     def _sentences(self) -> list[list[str]]:
-        return [[each.format(name) for name in self.class_names] for each in self.templates]
+        return [[t.replace("{}", name) for name in self.class_names] for t in self.templates]
 
     @cached_property
     def _tokens(self) -> Tensor:
