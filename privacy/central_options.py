@@ -19,7 +19,15 @@ from privacy.accounting.epsilon import (
     sampled_gaussian_noise,
 )
 from privacy.accounting.plan import ClientRounds
-from privacy.checks import check_options, make_randomness, warn_of_delta, warn_where_short
+from privacy.checks import (
+    Noise,
+    Norm,
+    check_options,
+    check_rate,
+    make_randomness,
+    warn_of_delta,
+    warn_where_short,
+)
 from privacy.ledgers.ledger import Budget, Ledgers
 from privacy.mechanisms.central import CentralPrivacy, ServerAccount
 from privacy.mechanisms.clipping import AdaptiveClipping, Rule
@@ -57,13 +65,13 @@ class Central:
 
     epsilon: Annotated[float, Bounds(ge=SMALLEST_EPSILON, le=LARGEST_EPSILON)] = 8.0
     delta: Annotated[float, Bounds(ge=SMALLEST_DELTA, lt=LARGEST_DELTA)] = 1e-5
-    max_update_norm: Positive = 0.1
+    max_update_norm: Norm = 0.1
     clipping: Rule = "fixed"
     target_quantile: Fraction = 0.5
     clip_learning_rate: Positive = 0.2
     count_noise_std: Positive | None = None
     accountant: str = "pld"  # as in `DPSGD`
-    noise_multiplier: Positive | None = None
+    noise_multiplier: Noise | None = None
     ledgers: str | None = None
     insecure_seed: int | None = None
 
@@ -81,6 +89,7 @@ class Central:
         """
         permitted(method, "central")
         count, rate = len(planned.clients), planned.participation
+        check_rate(rate, "rounds.participation")
         if not count:
             raise PrivacyError(
                 "central noise is divided among the clients that a round expects, and the plan "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pfedmoap.client.privatizer import Mode, PlannedTraining
-from pfedmoap.config.bounds import Bounds, Count, Fraction, Positive, Share
+from pfedmoap.config.bounds import Bounds, Count, Fraction, Positive
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.errors import PrivacyError
@@ -23,7 +23,16 @@ from privacy.accounting.epsilon import (
     sampled_gaussian_noise,
 )
 from privacy.accounting.plan import check_cap, client_rounds
-from privacy.checks import check_options, make_randomness, warn_of_delta, warn_where_short
+from privacy.checks import (
+    Noise,
+    Norm,
+    Rate,
+    check_options,
+    check_rate,
+    make_randomness,
+    warn_of_delta,
+    warn_where_short,
+)
 from privacy.ledgers.ledger import Budget, Ledgers
 from privacy.mechanisms.clipping import AdaptiveClipping, Rule, Tally
 from privacy.mechanisms.groups import Unit, groups_of
@@ -73,15 +82,15 @@ class DPSGD:
 
     epsilon: Annotated[float, Bounds(ge=SMALLEST_EPSILON, le=LARGEST_EPSILON)] = 8.0
     delta: Annotated[float, Bounds(ge=SMALLEST_DELTA, lt=LARGEST_DELTA)] = 1e-5
-    max_grad_norm: Positive = 1.0
+    max_grad_norm: Norm = 1.0
     clipping: Rule = "fixed"
     target_quantile: Fraction = 0.5
     clip_learning_rate: Positive = 0.2
     count_noise_std: Positive | None = None
     mode: Literal["joint", "decoupled"] | None = None
-    sample_rate: Share = 0.25
+    sample_rate: Rate = 0.25
     accountant: str = "pld"  # not a Literal, so that the removed one has its own error message
-    noise_multiplier: Positive | None = None
+    noise_multiplier: Noise | None = None
     counts: Counts = "withheld"
     unit: Unit = "example"
     max_per_group: Count | None = None
@@ -94,8 +103,7 @@ class DPSGD:
         check_options(self.epsilon, self.delta, self.noise_multiplier, self.max_grad_norm)
         check_accountant(self.accountant)
         check_cap(self.max_rounds_per_client)
-        if not 0 < self.sample_rate <= 1:
-            raise PrivacyError(f"privacy.sample_rate must be in (0, 1], got {self.sample_rate}")
+        check_rate(self.sample_rate, "privacy.sample_rate")
         if self.max_per_group is not None and (self.unit != "group" or self.max_per_group < 1):
             raise PrivacyError(
                 f"privacy.max_per_group is {self.max_per_group} with privacy.unit {self.unit!r}: "
@@ -206,8 +214,8 @@ class Release:
 
     epsilon: Annotated[float, Bounds(ge=SMALLEST_EPSILON, le=LARGEST_EPSILON)] = 8.0
     delta: Annotated[float, Bounds(ge=SMALLEST_DELTA, lt=LARGEST_DELTA)] = 1e-5
-    max_update_norm: Positive = 0.1
-    noise_multiplier: Positive | None = None
+    max_update_norm: Norm = 0.1
+    noise_multiplier: Noise | None = None
     counts: Counts = "withheld"
     max_rounds_per_client: Count | None = None
     ledgers: str | None = None

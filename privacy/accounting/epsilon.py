@@ -11,7 +11,7 @@ from scipy.special import log_ndtr
 
 from pfedmoap.errors import PrivacyError
 from privacy.accounting.cross_checks import LEAST_PRV_EPSILON, prv_epsilon, rdp_epsilon
-from privacy.accounting.pld import LEAST_NOISE, pld_epsilon
+from privacy.accounting.pld import LEAST_NOISE, MOST_STEPS, pld_epsilon
 
 Accountant = Literal["pld", "rdp", "prv"]
 Analysis = Callable[[float, float, int, float], float]
@@ -98,6 +98,8 @@ def _tight_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delt
     unsampled = gaussian_epsilon(noise_multiplier, steps, delta)
     if sample_rate == 1 or noise_multiplier < LEAST_NOISE:
         return unsampled
+    if steps > MOST_STEPS:
+        return min(unsampled, rdp_epsilon(noise_multiplier, sample_rate, steps, delta))
     return pld_epsilon(noise_multiplier, sample_rate, steps, delta, unsampled)
 
 

@@ -15,6 +15,7 @@ from pfedmoap.errors import PrivacyError
 
 # Below this noise a single step costs an epsilon above 1,000 and losses no longer fit a grid.
 LEAST_NOISE = 0.02
+MOST_STEPS = 10**6  # whose distributions are composed in seconds
 _POINTS = 40  # grid points in one standard deviation of a step's privacy loss
 _MOST_POINTS = 50_000  # of a step's distribution
 _ROUNDING = 1e-16  # by how much the Fourier transform may lose delta, for each step

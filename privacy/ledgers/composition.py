@@ -7,7 +7,7 @@ from typing import NamedTuple, get_args
 from pfedmoap.errors import PrivacyError
 from privacy.accounting.cross_checks import composed_rdp_epsilon
 from privacy.accounting.epsilon import Accountant, gaussian_epsilon, sampled_gaussian_epsilon
-from privacy.accounting.pld import LEAST_NOISE, composed_pld_epsilon, resolves
+from privacy.accounting.pld import LEAST_NOISE, MOST_STEPS, composed_pld_epsilon, resolves
 from privacy.ledgers.ledger_file import Account, unit_of
 
 
@@ -103,7 +103,8 @@ def composed_epsilon(mechanisms: tuple[Steps, ...], delta: float) -> float:
     too_little = min(each.noise_multiplier for each in together) < LEAST_NOISE
     if too_little or all(each.sample_rate == 1 for each in together):
         return unsampled
-    if not resolves(delta, sum(each.steps for each in together)):
+    steps = sum(each.steps for each in together)
+    if steps > MOST_STEPS or not resolves(delta, steps):
         return min(unsampled, composed_rdp_epsilon(together, delta))
     return composed_pld_epsilon(together, delta, unsampled)
 

@@ -18,12 +18,15 @@ from pfedmoap.storage.atomic_files import write_json
 from pfedmoap.storage.own_files import refuse_link
 from pfedmoap.storage.strict_json import fields, integer, items, number, read_strict, text
 from pfedmoap.wire.messages import ClientId
+from privacy.accounting.epsilon import LARGEST_DELTA, SMALLEST_DELTA
 
 NAME = re.compile(r"(-?\d{3,9})\.json")
 THIS_RUN = "this run"
 """Id of a run that keeps its ledgers in its own folder, and of the only run in format 1."""
 
 _FORMAT = 2
+# What options allow, and calibration can find: beyond, accounting fails or does not end.
+_RANGES = {"noise_multiplier": (1e-8, 1e12), "sample_rate": (1e-6, 1.0)}
 _UNITS = {"dpsgd": "example", "release": "client"}  # of format 1, by the mechanism's first word
 
 
@@ -136,7 +139,7 @@ def _parse(record: Any) -> tuple[int, tuple[Account, ...]]:  # JSON of any shape
     if isinstance(record, dict) and "format" not in record:
         return _parse_format_1(record)
     fields(record, ("format", "client", "runs"))
-    if record["format"] != _FORMAT:
+    if type(record["format"]) is not int or record["format"] != _FORMAT:
         raise ValueError(f"format {record['format']!r:.20}, expected {_FORMAT}")
     accounts = []
     for run in items(record["runs"], "runs"):
@@ -178,4 +181,14 @@ def _mechanism(record: Any) -> dict[str, Any]:  # JSON of any shape
     for name, value in mechanism.items():
         if not isinstance(value, str | bool | None):
             number(value, f"the mechanism's {name}", least=-1e300)
+    _in_range(mechanism, "delta", SMALLEST_DELTA, LARGEST_DELTA)
+    for name, (least, most) in _RANGES.items():
+        if name in mechanism:
+            _in_range(mechanism, name, least, most)
     return mechanism
+
+
+def _in_range(mechanism: dict[str, Any], name: str, least: float, most: float) -> None:
+    what = f"the mechanism's {name}"
+    if not number(mechanism.get(name), what) <= most or mechanism[name] < least:
+        raise ValueError(f"{what} must be from {least:g} to {most:g}, got {mechanism[name]!r:.30}")

@@ -8,9 +8,11 @@ import pytest
 from eval.choices import schema
 from pfedmoap.client.privatizer import HasPrivacyAnalysis, NoPrivacy, PlannedTraining
 from pfedmoap.contract.privacy_analysis import gap_in_analysis
-from pfedmoap.errors import PrivacyError
+from pfedmoap.errors import ConfigError, PrivacyError
 from pfedmoap.methods.registry import Methods, method_class
 from pfedmoap.wire.messages import ClientId
+from privacy.central_options import Central
+from privacy.checks import warn_of_delta
 from privacy.options import DPSGD, Release
 
 PLAN = PlannedTraining(rounds=5, epochs=2, batch_size=8)
@@ -171,3 +173,23 @@ def test_every_budget_gets_its_noise(setting, epsilon):
     for options in (DPSGD(epsilon=epsilon), Release(epsilon=epsilon)):
         statement = options.privatizer(made("promptfl", setting), PLAN, None).describe()
         assert 0.98 * epsilon <= statement["epsilon_planned"] <= epsilon
+
+
+@pytest.mark.parametrize("name", ["dpsgd", "release", "central"])
+@pytest.mark.parametrize("value", [1e308, 1e300, 1e7, 1e-7, 1e-44, 5e-324])
+def test_numbers_beyond_floating_point_are_refused_before_a_run_starts(name, value):
+    norm = "max_grad_norm" if name == "dpsgd" else "max_update_norm"
+    options = ["noise_multiplier", norm] if value != 1e-7 else [norm]
+    small = ["sample_rate"] if name == "dpsgd" and value < 1e-6 else []
+    for option in options + small:
+        with pytest.raises(ConfigError, match=option):
+            schema().resolve({"privacy": {"name": name, option: value}})
+        with pytest.raises(PrivacyError, match="must be"):
+            {"dpsgd": DPSGD, "release": Release, "central": Central}[name](**{option: value})
+
+
+def test_the_suggested_delta_is_a_smaller_one(caplog):
+    """1e-5 is not what to choose in its own place."""
+    warn_of_delta(1e-5, 8e5, "examples")
+    assert "is large" in caplog.text
+    assert "such as 1e-07" in caplog.text

@@ -88,3 +88,15 @@ def test_different_units_have_no_total():
 def test_an_account_that_does_not_say_its_noise_is_refused(mechanism):
     with pytest.raises(PrivacyError, match="cannot be added up"):
         composed_accounts((account(**mechanism),), 1e-5)
+
+
+def test_more_steps_than_distributions_can_be_composed_of_have_an_upper_bound():
+    """A ledger may hold 10^9 units; by hand, or from very many rounds."""
+    steps = 10**9
+    for noise in (1.0, 1e5):
+        several = composed_epsilon((Steps(noise, 0.5, steps), Steps(2 * noise, 0.5, 1)), 1e-5)
+        unsampled = gaussian_epsilon(noise, steps, 1e-5)
+        one = sampled_gaussian_epsilon("pld", noise, 0.5, steps, 1e-5)
+        assert 0 < one <= unsampled
+        assert one <= several * (1 + 1e-6)
+        assert one >= sampled_gaussian_epsilon("pld", noise, 0.5, 1000, 1e-5)

@@ -120,9 +120,28 @@ DAMAGED = [
     TEXT.replace('"runs": [', '"runs": [], "runs": ['),
     TEXT.replace('"sigma": 2.0', '"sigma": 1e999'),
     TEXT.replace('"sigma": 2.0', '"sigma": [2.0]'),
+    TEXT.replace('"format": 2', '"format": 2.0'),
+    *(
+        TEXT.replace('"sigma": 2.0', f'"{name}": {value}')
+        for name, values in {
+            "noise_multiplier": ("1e-200", "5e-324", "1e200", "0", "-1", '"2"', "null", "true"),
+            "sample_rate": ("1e-300", "0", "1.5", '"1"', "null"),
+        }.items()
+        for value in values
+    ),
+    *(
+        TEXT.replace('"delta": 1e-05', f'"delta": {value}')
+        for value in ("0", '"1e-5"', "0.6", "true")
+    ),
+    TEXT.replace('"delta": 1e-05, ', ""),
     json.dumps({**GOOD, "runs": GOOD["runs"] * 2}),
     json.dumps({**GOOD, "note": "more"}),
 ]
+
+
+def test_each_damage_is_one():
+    assert TEXT not in DAMAGED
+    assert len(set(DAMAGED)) == len(DAMAGED)
 
 
 @pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
