@@ -85,6 +85,8 @@ def read_object(file: Path, checksum: str | None = None) -> dict[str, Any]:  # J
     Raises:
         RunError: It is missing or damaged, or holds no object.
     """
+    if checksum is not None and not file.exists():
+        raise damaged(file, "it is missing, and the run's manifest knows it")
     found = read_json(file)
     if checksum is not None:
         check_content(file, file.read_bytes(), checksum)

@@ -177,6 +177,20 @@ def test_json_of_another_kind_is_one_clear_error(path, name, text):
         read_all(path)
 
 
+@pytest.mark.parametrize("name", ["config.json", "task.json", "private/task.json"])
+def test_a_file_that_is_gone_is_said_to_be_gone(tmp_path, name):
+    """The folder is a run without any doubt; asking whether it is one would mislead."""
+    run = RunDirectory.create(tmp_path, CONFIG, {"clients": [3]}, resume=False, divided=True)
+    run.save(Checkpoint(1, state(0), {CLIENTS[0]: state(1)}), (CLIENTS[0],), {"round": 1})
+    (tmp_path / name).unlink()
+    for read in (
+        lambda: (RunDirectory(tmp_path).config, RunDirectory(tmp_path).task),
+        lambda: RunDirectory.create(tmp_path, CONFIG, {}, resume=True, divided=True),
+    ):
+        with pytest.raises(RunError, match=r"json is damaged.*it is missing"):
+            read()
+
+
 def test_a_table_that_was_changed_is_not_reported(path):
     (path / "per_client.csv").write_text("client,accuracy\n1,0.5\n")
     RunDirectory(path).finish("per_client.csv")
