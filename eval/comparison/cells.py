@@ -11,9 +11,10 @@ from eval.experiment import ExperimentLoader, run_experiment
 from eval.generalisation import base_to_new
 from eval.promise import is_private
 from eval.results import GENERALISATION, RunResult, is_finished, read_result
-from pfedmoap.errors import PFedMoAPError, RunError
+from pfedmoap.errors import ConfigError, PFedMoAPError, RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.layout import PRIVATE
+from pfedmoap.runs.same_run import refuse_other_run
 from pfedmoap.storage.atomic_files import read_json, write_bytes, write_json
 from pfedmoap.storage.own_files import contents_in_words, holds_nothing, refuse_link
 
@@ -77,6 +78,7 @@ def run_comparison(
             f"{out} holds a comparison already; continue it with --resume true, or choose another "
             "folder with --out"
         )
+    refuse_another_comparison(plan, out)
     loader = ExperimentLoader(progress=False)
     _check_all(plan, out, loader, advance)
     write_bytes(out / SOURCE, (json.dumps(plan.source, indent=2) + "\n").encode())  # in order
@@ -113,6 +115,37 @@ def claimed(out: Path) -> bool:
             "absent or empty"
         )
     return True
+
+
+def refuse_another_comparison(plan: Comparison, out: Path) -> None:
+    """Check that a comparison holds all of the one in its folder, before that one is replaced.
+
+    It may have more tasks, methods or seeds, and other options where no round is complete.
+
+    Raises:
+        RunError: A cell is missing from it, or has complete rounds with another configuration.
+    """
+    if not (out / SOURCE).exists():
+        return
+    old = read_json(out / SOURCE)
+    try:
+        before = {(c.task, c.method, c.seed) for c in comparison(old).cells}
+    except ConfigError as error:
+        raise RunError(f"{out / SOURCE} cannot be continued: {error}") from error
+    gone = sorted(before - {(c.task, c.method, c.seed) for c in plan.cells})
+    if gone:
+        task, method, seed = gone[0]
+        raise RunError(
+            f"{out} holds another comparison, of which {len(gone)} cells are not in this one, such "
+            f"as task {task!r}, method {method!r}, seed {seed}; nothing was touched. Continue it "
+            "with a file that holds them, too, or choose another folder with --out"
+        )
+    for cell in plan.cells:
+        run = RunDirectory(out / cell.folder)
+        if is_finished(run.path) or ((run.path / "config.json").exists() and run.metrics()):
+            sections = dict(cell.config.sections)
+            divided = (run.divided, is_private(sections))
+            refuse_other_run(run.path, (run.config, run.task), (sections, run.task), divided)
 
 
 def _check_all(plan: Comparison, out: Path, loader: ExperimentLoader, advance: Advance) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from eval.choices import schema
-from eval.comparison.cells import SOURCE, Advance, claimed, run_cell
+from eval.comparison.cells import SOURCE, Advance, claimed, refuse_another_comparison, run_cell
 from eval.comparison.spec import Cell, Comparison, comparison
 from eval.experiment import ExperimentLoader
 from eval.results import is_finished
@@ -73,6 +73,7 @@ def run_available(
             configuration.
     """
     claimed(out)
+    refuse_another_comparison(plan, out)
     write_json(out / SOURCE, plan.source)
     loader = ExperimentLoader(progress=False)
     refused: dict[str, str | None] = {}

@@ -89,11 +89,33 @@ def test_a_comparison_may_grow_but_not_change(cache: Path, tmp_path: Path):
     with pytest.raises(RunError, match="--resume true"):
         run_comparison(plan(cache, seeds=[0]), tmp_path)
     assert len(run_comparison(plan(cache), tmp_path, resume=True).by_cell) == 4
-    changed = plan(
-        cache, methods={"zero-shot": {"method": {"name": "zero_shot", "template": "{}"}}}
-    )
+    other = {"zero-shot": {"method": {"name": "zero_shot", "template": "{}"}}}
+    changed = plan(cache, methods=plan(cache).source["methods"] | other)
     with pytest.raises(RunError, match=r"method\.template"):
         run_comparison(changed, tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("change", ["seeds", "methods", "tasks", "options"])
+def test_another_comparison_does_not_replace_the_one_that_is_there(
+    cache: Path, tmp_path: Path, change: str
+):
+    """Neither when it is compared nor when a table is reproduced."""
+    out = tmp_path / "out"
+    run_comparison(plan(cache, seeds=[0]), out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    other = {
+        "seeds": {"seeds": [1]},
+        "methods": {"methods": {"other": {"method": "zero_shot"}}, "reference": "other"},
+        "tasks": {"tasks": {"other": {}}, "seeds": [0]},
+        "options": {"base": plan(cache).source["base"] | {"sampling": {"shots": 3}}, "seeds": [0]},
+    }[change]
+    for run in (
+        lambda: run_comparison(plan(cache, **other), out, resume=True),
+        lambda: run_available(plan(cache, **other), out),
+    ):
+        with pytest.raises(RunError, match=r"another (comparison|configuration)"):
+            run()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("resume", [False, True])
