@@ -54,7 +54,8 @@ def _report_data(run: RunDirectory, images: Sequence[str]) -> None:
             logger.warning(
                 "%s was trained on, as %s: its answer says nothing of how the model does on new "
                 "images",
-                *(printable(image), printable(name)),
+                printable(image),
+                printable(name),
             )
 
 

@@ -108,7 +108,11 @@ def read_evidence(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
     predictions = predict_clients(
-        *(experiment.method, now, local_states, experiment.federation, experiment.unseen),
+        experiment.method,
+        now,
+        local_states,
+        experiment.federation,
+        experiment.unseen,
         private=experiment.private,
     )
     kept = {client: local for client, local in now.local_states.items() if "context" in local}

@@ -220,7 +220,7 @@ def _description(key: str, array: FloatArray, size_bytes: int) -> dict[str, obje
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> MappedArray:
     """Create the file with its disk space reserved: a full disk would kill a mapped write."""
-    open(path, "x", opener=_for_owner).close()  # numpy would let everybody read it
+    open(path, "x", opener=_for_owner).close()  # numpy would make it readable by all users
     array: MappedArray = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     if hasattr(os, "posix_fallocate"):
         size = path.stat().st_size
@@ -235,12 +235,13 @@ def _for_owner(path: str, flags: int) -> int:
 
 
 def _warn_where_others_can_read(folder: Path) -> None:
-    """Say that an entry is open to others: earlier versions made them so, or somebody chose it."""
+    """Warn that other users can read an entry: by an earlier version, or by choice."""
     if os.name != "nt" and folder.stat().st_mode & 0o077:
         logger.warning(
             "stored features, which are encoded images, can be read by other users of this machine "
             "(%s). Close them with: chmod -R go= %s",
-            *(folder, folder.parent),
+            folder,
+            folder.parent,
         )
 
 

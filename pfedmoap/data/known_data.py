@@ -169,7 +169,10 @@ def remember(
                 files[inventory.files[i].name] = _known(dataset, inventory.files[i], int(i), use)
     below = absolute if inventory is None else os.path.abspath(inventory.folder)
     return KnownData(
-        *(dataset.fingerprint, len(dataset), files, absolute),
+        dataset.fingerprint,
+        len(dataset),
+        files,
+        absolute,
         os.path.relpath(absolute, os.path.abspath(run)),
         os.path.relpath(below, absolute),
     )

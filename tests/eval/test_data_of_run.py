@@ -15,9 +15,22 @@ from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.layout import Layout
 
 SMALL = [
-    *("--partition", "iid", "--partition.clients", "2", "--method", "promptfl"),
-    *("--method.context_length", "2", "--training.epochs", "1", "--rounds.rounds", "1"),
-    *("--quiet", "true", "--backbone.device", "cpu"),
+    "--partition",
+    "iid",
+    "--partition.clients",
+    "2",
+    "--method",
+    "promptfl",
+    "--method.context_length",
+    "2",
+    "--training.epochs",
+    "1",
+    "--rounds.rounds",
+    "1",
+    "--quiet",
+    "true",
+    "--backbone.device",
+    "cpu",
 ]
 
 

@@ -1,4 +1,4 @@
-"""What FedSP's server knows, and what a client has in hand at the beginning of its round."""
+"""The state of FedSP's server, and a client's arrays at the beginning of its round."""
 
 from dataclasses import dataclass
 
