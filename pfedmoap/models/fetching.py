@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from pathlib import Path
 from urllib.parse import urlparse
 
 import open_clip
@@ -24,6 +25,56 @@ def fetch_advice(model: str, pretrained: str | None) -> str:
         f"and copy its cache folder ({constants.HF_HOME}), or use a weights file as `pretrained`, "
         "or a folder as `local-dir:/path`."
     )
+
+
+def reason_without_advice(error: Exception) -> str:
+    """Say why weights could not be read, without a library's advice.
+
+    Of a damaged file torch says that ``weights_only=False`` may read it, which runs whatever code
+    the file holds: that is never passed on.
+    """
+    text = " ".join(str(error).split())
+    if any(word in text.lower() for word in ("weights_only", "pickle", "unpickling")):
+        return (
+            "it is damaged, or holds more than plain tensors; nothing in it was run, and nothing "
+            "should be. Get the file anew, or convert it to safetensors where you trust it"
+        )
+    text = text or type(error).__name__
+    return text if len(text) <= 500 else f"{text[:500]} ..."
+
+
+def advice_for(model: str, pretrained: str | None) -> str:
+    """Say what to do where loading failed: to fetch weights only where they come from a network."""
+    if model.startswith("local-dir:"):
+        return "The folder must hold open_clip_config.json and the weights of that architecture."
+    if pretrained and not open_clip.get_pretrained_cfg(model, pretrained):
+        return f"The file must hold the whole weights of {model}."
+    return fetch_advice(model, pretrained)
+
+
+def check_path(model: str, pretrained: str | None) -> None:
+    """Refuse a path to weights that leads nowhere.
+
+    Args:
+        model: Architecture, or ``local-dir:`` and a folder.
+        pretrained: A tag of the architecture, or a file.
+
+    Raises:
+        BackboneError: There is no such file or folder.
+    """
+    if model.startswith("local-dir:"):
+        folder = Path(model.removeprefix("local-dir:")).expanduser()
+        if not folder.is_dir():
+            raise BackboneError(f"there is no folder {folder} to load a model from")
+        return
+    if ":" in model or not pretrained or open_clip.get_pretrained_cfg(model, pretrained):
+        return
+    if not Path(pretrained).is_file():
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
+        raise BackboneError(
+            f"backbone.pretrained {pretrained!r} is neither a file nor one of the tags of {model} "
+            f"({tags})"
+        )
 
 
 def check_at_hand(model: str, pretrained: str | None) -> None:

@@ -11,7 +11,13 @@ from pfedmoap.errors import BackboneError
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.models.clip.tokens import Tokenizer
-from pfedmoap.models.fetching import check_at_hand, fetch_advice
+from pfedmoap.models.fetching import (
+    advice_for,
+    check_at_hand,
+    check_path,
+    fetch_advice,
+    reason_without_advice,
+)
 from pfedmoap.models.language.loading import SCHEME, load_lm
 from pfedmoap.models.language.model import FrozenLM
 
@@ -90,6 +96,8 @@ class BackboneOptions:
         quick_gelu = ":" not in self.model and not random and self._wants_quick_gelu()
         if ":" not in self.model and not random:
             check_at_hand(self.model, self.pretrained)
+        if not random:
+            check_path(self.model, self.pretrained)
         try:
             with torch.random.fork_rng(enabled=random):
                 if random:
@@ -104,8 +112,8 @@ class BackboneOptions:
                 )
         except Exception as error:
             raise BackboneError(
-                f"could not load {self.model} with weights {self.pretrained!r}: {error}\n"
-                f"{fetch_advice(self.model, self.pretrained)}"
+                f"could not load {self.model} with weights {self.pretrained!r}: "
+                f"{reason_without_advice(error)}\n{advice_for(self.model, self.pretrained)}"
             ) from error
         return FrozenCLIP(
             model,
@@ -138,7 +146,8 @@ class BackboneOptions:
             tokenizer: Tokenizer = open_clip.get_tokenizer(self.model)
         except Exception as error:  # transformers raises what its back ends raise
             raise BackboneError(
-                f"the tokeniser of {self.model} cannot be loaded ({type(error).__name__}: {error})."
+                f"the tokeniser of {self.model} cannot be loaded ({type(error).__name__}: "
+                f"{reason_without_advice(error)})."
                 "\nModels with a Hugging Face tokeniser (SigLIP, multilingual ones) "
                 "need `pip install transformers sentencepiece`.\n"
                 f"{fetch_advice(self.model, self.pretrained)}"

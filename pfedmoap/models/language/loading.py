@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from pfedmoap.errors import BackboneError
-from pfedmoap.models.fetching import hub_reachable
+from pfedmoap.models.fetching import hub_reachable, reason_without_advice
 from pfedmoap.models.language.model import FrozenLM
 
 SCHEME = "lm:"
@@ -49,7 +49,8 @@ def load_lm(name: str, precision: Precision, device: torch.device) -> FrozenLM:
         model = transformers.AutoModelForCausalLM.from_pretrained(source, local_files_only=here)
     except Exception as error:  # transformers raises what its back ends raise
         raise BackboneError(
-            f"could not load the language model {name!r}: {type(error).__name__}: {error}\n"
+            f"could not load the language model {name!r}: {type(error).__name__}: "
+            f"{reason_without_advice(error)}\n"
             f"{_advice(name, local)}"
         ) from error
     return FrozenLM(model.to(device, DTYPES[precision]), tokenizer, f"{SCHEME}{name}")
