@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.errors import ConfigError
+from pfedmoap.methods.fedsp.cost import announce, estimate
 from pfedmoap.models.protected.interface import ProtectedModel
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import Arrays
@@ -46,7 +48,7 @@ class Distillation:
 
 
 def distil(
-    model: ProtectedModel, data: ClientData | None, options: Distillation
+    model: ProtectedModel, data: ClientData | None, options: Distillation, *, clients: int = 1
 ) -> tuple[Arrays, list[float]]:
     """Distil the auxiliary's weights, once, before the first round.
 
@@ -54,6 +56,7 @@ def distil(
         model: The protected model.
         data: The server's examples; their labels are not used. ``None`` where there are none.
         options: How.
+        clients: Clients that will be trained at once, for the estimate that is told first.
 
     Returns:
         Weights on the CPU by name, and the loss of each step.
@@ -74,6 +77,10 @@ def distil(
     optimiser = AdamW(
         weights.values(), options.learning_rate, weight_decay=options.weight_decay, eps=1e-4
     )
+    if options.steps:
+        batch = draw_batch(data, options, generator(options.seed, "distillation", 0), device)
+        loss_of_first = partial(model.distillation_loss, weights, batch, 0)
+        announce(estimate(loss_of_first, weights, options.steps, clients))
     rising = max(1, round(options.warm_up * options.steps))
     schedule = LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / rising))
     losses = []

@@ -141,7 +141,12 @@ class FedSP:
         """
         if (why := self.lacks()) is not None:
             raise ConfigError(why)
-        auxiliary, _ = distil(self.protected, self.setting.server_data, self.distillation)
+        auxiliary, _ = distil(
+            self.protected,
+            self.setting.server_data,
+            self.distillation,
+            clients=self.setting.training.clients_per_batch,
+        )
         prefix = draw_prefix(self.protected.prefix_shapes, self.prefix_std, self.setting.seed)
         return State(prefix, auxiliary, frozenset(), {})
 

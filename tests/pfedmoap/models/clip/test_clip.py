@@ -149,6 +149,7 @@ class TestWeightsDecideTheActivation:
         assert created["force_quick_gelu"] is quick
 
     def test_a_weights_file_leaves_it_to_the_architecture(self, created, tmp_path):
+        (tmp_path / "weights.pt").touch()
         with pytest.raises(BackboneError, match="stop here"):
             BackboneOptions("ViT-B-16", str(tmp_path / "weights.pt")).load()
         assert created["force_quick_gelu"] is False
