@@ -28,7 +28,7 @@ COVERED = {
     "tests/eval/test_data_of_run.py": "pfedmoap.data.inventory pfedmoap.data.known_data",
     "tests/eval/test_private_schedule.py": "pfedmoap.contract.privacy_options",
     "tests/privacy/test_private_rounds.py": "pfedmoap.contract.capabilities",
-    "tests/privacy/test_dependence.py": "pfedmoap.contract.privacy_analysis",
+    "tests/pfedmoap/methods/test_inherited_privacy.py": "pfedmoap.contract.privacy_analysis",
     "tests/pfedmoap/data/test_features.py": """
         pfedmoap.data.dataset pfedmoap.data.feature_job pfedmoap.data.feature_store
         pfedmoap.seeding""",
