@@ -96,7 +96,7 @@ def _round_trip(arrays: Arrays, folder: Path) -> Arrays:
 
 
 def clients_side_by_side_equal_clients_one_by_one(world: SmallFederation) -> None:
-    """``training.clients_per_batch`` changes speed and memory, not results."""
+    """``training.clients_per_batch`` changes results by rounding alone."""
     training = replace(world.method.setting.training, clients_per_batch=1)
     alone = world.again(training=training)
     state, local_states, _ = world.rounds(2)

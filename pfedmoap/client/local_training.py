@@ -27,8 +27,8 @@ class Training:
         learning_rate: Step size of the prompt.
         momentum: SGD momentum.
         weight_decay: L2 weight decay.
-        clients_per_batch: Clients trained together as one batch; changes speed and memory, not
-            results.
+        clients_per_batch: Clients trained together as one batch; changes speed and memory, and
+            results by rounding alone: arrays by about 1e-6 in 5 rounds on a CPU.
     """
 
     epochs: Count = 5
