@@ -165,7 +165,7 @@ def test_a_lost_manifest_is_an_error_that_says_what_is_there(tmp_path, resume):
 def test_a_lost_configuration_is_not_written_anew(tmp_path):
     save(start(tmp_path))
     (tmp_path / "config.json").unlink()
-    with pytest.raises(RunError, match=r"config\.json does not exist"):
+    with pytest.raises(RunError, match=r"config\.json is damaged: it is missing"):
         start(tmp_path, resume=True, config={"method": "another"})
 
 
