@@ -4,7 +4,6 @@ import csv
 import io
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from eval.accuracy import ClientScore
 from eval.client_csv import write_client_csv
 from eval.console import PlainConsole, figures_table, progress_bar
 from eval.escaping import for_csv, for_latex, for_markdown, for_terminal
+from tests.helpers.places import ROOT
 
 HOSTILE = ["[red]x[/red]", "[/]", "[bold", ":smile:", "\x1b[31mred", "a\u202eb", "\x07", "\ud800"]
 
@@ -95,8 +95,7 @@ def test_a_warning_is_one_line_whatever_a_library_did_to_the_root_logger():
 
 def test_the_library_leaves_the_root_logger_alone():
     """Only commands show messages, by handlers of our own loggers."""
-    root = Path(__file__).parents[2]
     for folder in ("pfedmoap", "privacy", "eval"):
-        for file in (root / folder).rglob("*.py"):
+        for file in (ROOT / folder).rglob("*.py"):
             assert "basicConfig" not in file.read_text(), file
             assert "logging.getLogger()" not in file.read_text(), file
