@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from eval.choices import schema
-from eval.experiment import Experiment, ExperimentLoader, run_experiment
+from eval.experiment import Experiment, ExperimentLoader
+from eval.running import run_experiment
 from pfedmoap.errors import PFedMoAPError, RunError, StorageError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.repair import repair

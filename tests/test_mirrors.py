@@ -125,7 +125,7 @@ COVERED = {
         eval.commands.reproduce eval.published.agreement eval.published.figures
         eval.published.plan""",
     "tests/eval/comparison/test_cells.py": """
-        eval.comparison.summary eval.comparison.tables eval.experiment eval.planning
+        eval.comparison.summary eval.comparison.tables eval.experiment eval.running eval.planning
         eval.results""",
     "tests/eval/report/test_build.py": """
         eval.commands.report eval.report.budgets eval.report.clients

@@ -13,7 +13,8 @@ from eval.accuracy import ClientScore, summarise
 from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import console, percent
-from eval.experiment import ExperimentLoader, run_experiment
+from eval.experiment import ExperimentLoader
+from eval.running import run_experiment
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import ConfigError
 

@@ -7,8 +7,9 @@ from eval.accuracy import domain_means, summarise
 from eval.client_csv import BEGINNING, write_client_csv
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, figures_table, summary_table
-from eval.experiment import ExperimentLoader, load_outcome
+from eval.experiment import ExperimentLoader
 from eval.generalisation import base_to_new
+from eval.running import load_outcome
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.storage.own_files import refuse_foreign_file

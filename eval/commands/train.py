@@ -8,8 +8,9 @@ from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
 from eval.data_of_run import refuse_changes
-from eval.experiment import ExperimentLoader, run_experiment
+from eval.experiment import ExperimentLoader
 from eval.promise import promised, spent, spent_epsilon
+from eval.running import run_experiment
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.folder import claimed
 from pfedmoap.runs.log import Record

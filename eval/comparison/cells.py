@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from eval.comparison.spec import KEYS, Cell, Comparison, comparison
-from eval.experiment import ExperimentLoader, run_experiment
+from eval.experiment import ExperimentLoader
 from eval.generalisation import base_to_new
 from eval.promise import is_private
 from eval.results import GENERALISATION, RunResult, is_finished, read_result
+from eval.running import run_experiment
 from pfedmoap.errors import ConfigError, PFedMoAPError, RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.layout import PRIVATE

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from eval.accuracy import ClientScore, score
 from eval.choices import schema
-from eval.experiment import Experiment, ExperimentLoader, load_outcome
+from eval.experiment import Experiment, ExperimentLoader
 from eval.predictions import ClientPredictions, predict_clients, states_for_prediction
 from eval.promise import spent_epsilon
+from eval.running import load_outcome
 from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import PFedMoAPError
 from pfedmoap.runs.directory import RunDirectory

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from eval.choices import schema
-from eval.experiment import load_outcome, run_experiment
+from eval.running import load_outcome, run_experiment
 from pfedmoap.errors import MethodError, RunError
 from pfedmoap.inference import PersonalizedClassifier
 from pfedmoap.runs.directory import RunDirectory

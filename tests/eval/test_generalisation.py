@@ -8,8 +8,9 @@ import torch
 
 from eval.choices import schema
 from eval.commands.evaluate import main
-from eval.experiment import ExperimentLoader, run_experiment
+from eval.experiment import ExperimentLoader
 from eval.generalisation import base_to_new, harmonic_mean, over_classes
+from eval.running import run_experiment
 from pfedmoap.errors import ConfigError
 from pfedmoap.wire.messages import ClientId
 from tests.helpers.runs import small

@@ -10,8 +10,8 @@ import torch
 
 from eval.accuracy import evaluate
 from eval.choices import schema
-from eval.experiment import run_experiment
 from eval.predictions import predict_clients
+from eval.running import run_experiment
 from pfedmoap.contract.tasks import ClientData, Prediction
 from pfedmoap.data.federation import Client, Federation
 from pfedmoap.data.splits import ClientSplit

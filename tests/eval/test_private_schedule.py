@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from eval.choices import schema
-from eval.experiment import ExperimentLoader, run_experiment
+from eval.experiment import ExperimentLoader
+from eval.running import run_experiment
 from pfedmoap.errors import RunError
 
 

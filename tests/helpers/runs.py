@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from eval.choices import schema
-from eval.experiment import ExperimentLoader, run_experiment
+from eval.experiment import ExperimentLoader
+from eval.running import run_experiment
 from pfedmoap.runs.layout import PRIVATE
 from pfedmoap.runs.manifest import read_manifest, write_manifest
 

@@ -1,0 +1,145 @@
+"""Running an experiment to its last round, and reading a finished run back."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.accuracy import ClientScore, record
+from eval.choices import schema
+from eval.client_csv import write_client_csv
+from eval.console import progress_bar
+from eval.data_of_run import located, refuse_trained, remembered, report_changes
+from eval.experiment import Experiment, ExperimentLoader
+from eval.promise import is_private
+from eval.refused import refuse_if_all_refused
+from pfedmoap.engine.simulation import FederationState, Progress, run_federation
+from pfedmoap.errors import RunError
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.folder import held
+from pfedmoap.runs.log import Record
+from pfedmoap.storage.atomic_files import write_json
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    Attributes:
+        final: State of server and clients after the last round.
+        scores: One score for each client, of the last round.
+    """
+
+    final: FederationState[Any]  # the state's type is the method's own
+    scores: tuple[ClientScore, ...]
+
+
+def run_experiment(
+    experiment: Experiment,
+    out: Path | None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    watch: Progress | None = None,
+    announce: Callable[[Record], None] = lambda _: None,
+) -> Outcome:
+    """Train to the last round and test every client.
+
+    Args:
+        experiment: What to run.
+        out: The run directory; ``None`` keeps nothing on disk.
+        resume: Continue a run that is there already.
+        progress: Show a progress bar.
+        watch: Called after each round in place of the bar.
+        announce: Called with the statement of privacy before the first round.
+
+    Returns:
+        The final state and every client's score.
+
+    Raises:
+        RunError: A run is there and ``resume`` is false, or it has another configuration, or
+            another process is writing to it, or the server refused every update of every round.
+        PrivacyError: The method has no guarantee under the chosen privacy options.
+    """
+    with ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(held(out))
+        return _run(experiment, out, resume, progress, watch, announce)
+
+
+def _run(
+    experiment: Experiment,
+    out: Path | None,
+    resume: bool,
+    progress: bool,
+    watch: Progress | None,
+    announce: Callable[[Record], None],
+) -> Outcome:
+    config, method, federation = experiment.config, experiment.method, experiment.federation
+    privatizer = experiment.privatizer(None if out is None else out / "ledgers")
+    run = None
+    if out is not None:
+        task = federation.describe() | {"backbone": method.setting.backbone.fingerprint}
+        task |= remembered(config.sections, federation, out)
+        run = RunDirectory.create(
+            out, dict(config.sections), task, resume=resume, divided=is_private(config.sections)
+        )
+        write_json(run.path / "privacy.json", privatizer.describe())
+    announce(privatizer.describe())
+    shown = progress and watch is None
+    tested: dict[int, tuple[ClientScore, ...]] = {}
+
+    def observe(now: FederationState[Any]) -> dict[str, Any]:
+        tested.clear()
+        tested[now.round] = experiment.test(now)
+        return record(tested[now.round])
+
+    with progress_bar(config.name("method"), shown=shown) as advance:
+        final = run_federation(
+            method,
+            experiment.trainers,
+            config.build("rounds"),
+            config.build("seeds").training,
+            privatizer,
+            run=run,
+            observe=observe,
+            progress=watch or advance,
+        )
+    scores = tested.get(final.round) or experiment.test(final)
+    if run is not None:
+        refuse_if_all_refused(run.metrics())
+        write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)
+        run.finish("per_client.csv", "privacy.json")
+    return Outcome(final, scores)
+
+
+def load_outcome(
+    run: RunDirectory, loader: ExperimentLoader, root: str | None = None
+) -> tuple[Experiment, FederationState[Any]]:
+    """Load a run: its experiment and the state of its last complete round.
+
+    Args:
+        run: The run.
+        loader: Loads what the run's configuration names.
+        root: Where the data are, if they have moved.
+
+    Returns:
+        The experiment and the federation's state.
+
+    Raises:
+        RunError: The run is damaged or has no complete round, or its data changed so that images
+            that it was trained on would be tested on.
+    """
+    config = schema().resolve(located(run, root))
+    dataset = loader.dataset(config)
+    report_changes(run, dataset)
+    refuse_trained(run, dataset)
+    experiment = loader.prepare(config, to_run=False)
+    if experiment.method.setting.backbone.fingerprint != run.task["backbone"]:
+        raise RunError(f"{run.path} was trained with other backbone weights than those loaded now")
+    saved = run.load()
+    if saved is None:
+        raise RunError(f"{run.path} has no complete round yet; continue it with --resume true")
+    state = experiment.method.from_arrays(saved.server)
+    return experiment, FederationState(saved.round, state, saved.local_states)
