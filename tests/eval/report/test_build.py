@@ -12,7 +12,7 @@ from eval.commands.report import main
 from eval.comparison.cells import run_comparison
 from eval.comparison.spec import comparison
 from eval.experiment import ExperimentLoader
-from eval.promise import spent_epsilon
+from eval.promise import logged_epsilon
 from eval.report.budgets import spent_budgets
 from eval.report.build import build_report
 from eval.report.expert_plots import own_weights, related_share, served_matrix
@@ -164,7 +164,7 @@ def test_a_runaway_prompt_is_left_off_the_map():
 
 def test_privacy_section_appears_with_what_was_spent(run: Evidence):
     records = [r | {"epsilon": {"0": 1.0 + r["round"], "1": 0.5}} for r in run.records]
-    spent = spent_epsilon(records)
+    spent = logged_epsilon(records)
     assert spent == {ClientId(0): 3.0, ClientId(1): 0.5}
     config = dict(run.config) | {"privacy": {"name": "dpsgd", "epsilon": 8.0, "delta": 1e-5}}
     private = replace(run, config=config, epsilon=spent, guarantee={"unit": "one example"})
