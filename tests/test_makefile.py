@@ -1,5 +1,6 @@
 """When `make` installs: on a change of the lock, and after whatever leaves .venv unusable."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -35,7 +36,9 @@ class Checkout:
         """Run `make install`; returns "venv" and "lock" for what was made and installed."""
         self.log.write_text("")
         command = ["make", "install", f"PYTHON={self.folder / 'python'}", *options]
-        subprocess.run(command, cwd=self.folder, capture_output=True, check=False)
+        theirs = {"VENV", "CPU", "TORCH_INDEX", "MAKEFLAGS", "MAKELEVEL"}  # of who runs the suite
+        own = {name: value for name, value in os.environ.items() if name not in theirs}
+        subprocess.run(command, cwd=self.folder, env=own, capture_output=True, check=False)
         lines = self.log.read_text().splitlines()
         return [
             what

@@ -189,6 +189,8 @@ def changes(known: KnownData, dataset: ImageDataset) -> Changes:
         The differences; where the run did not use every file, those of the others have no names.
     """
     inventory = dataset.inventory
+    if inventory is None and not known.files:  # no file for each example, e.g. questions
+        return Changes(others=dataset.fingerprint != known.fingerprint)
     files = () if inventory is None else inventory.files
     now = {one.name: i for i, one in enumerate(files)}
     removed = tuple(sorted(known.files.keys() - now.keys()))
