@@ -133,8 +133,14 @@ class VisualTokens:
         return start
 
     def represent(self, params: Arrays) -> Arrays:
-        """Return nothing: without an image, nothing is computed from the tokens."""
+        """Return nothing: without an image, nothing is computed from the tokens.
+
+        Class names are encoded here if they have not been: `logits` may run inside a transform of
+        functions, where tokenising fails in torch 2.4, and what is kept must not be of one.
+        """
         del params
+        if self.head == "text":
+            _ = self._text
         return {}
 
     def queries(self, params: Arrays, features: Arrays) -> Tensor:
