@@ -13,14 +13,18 @@ ABOUT = Description("listed", ("cat",), ("{}",), "Get it again.")
 
 
 def test_files_are_known_by_what_pillow_opens_and_by_name(tmp_path) -> None:
-    for name, kind in (("a.avif", "AVIF"), ("b.jfif", "JPEG"), ("c.jp2", "JPEG2000")):
+    Image.init()
+    wanted = {"a.avif": "AVIF", "b.jfif": "JPEG", "c.jp2": "JPEG2000"}
+    kinds = {name: kind for name, kind in wanted.items() if kind in Image.SAVE}  # AVIF since 11.3
+    assert len(kinds) >= 2
+    for name, kind in kinds.items():
         noise = np.random.default_rng(len(kind)).integers(0, 255, (16, 16, 3))
         Image.fromarray(noise.astype(np.uint8)).save(tmp_path / name, kind)
-    images = [ListedImage(name, 0, name == "c.jp2") for name in ("a.avif", "b.jfif", "c.jp2")]
+    images = [ListedImage(name, 0, name == "c.jp2") for name in kinds]
     data = dataset_of_files(tmp_path, images, ABOUT)
-    assert [data.load(i).size for i in range(3)] == [(16, 16)] * 3
+    assert [data.load(i).size for i in range(len(kinds))] == [(16, 16)] * len(kinds)
     assert data.inventory is not None
-    assert [one.name for one in data.inventory.files] == ["a.avif", "b.jfif", "c.jp2"]
+    assert [one.name for one in data.inventory.files] == [*kinds]
     assert all(one.digest.startswith("ends-") for one in data.inventory.files)
 
 
