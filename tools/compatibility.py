@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "compatibility.md"
 RESOLUTIONS = {"latest": "highest", "oldest": "lowest-direct"}
 LOCKS = ("requirements.lock", "requirements-cuda.lock")
+TESTED = ("lm", "serve", "flower", "test")  # extras whose tests are in the suite
 OURS = "error:::(pfedmoap|privacy|eval|scripts|tests)\\b"
 HEAD = """# Compatibility
 
@@ -38,10 +39,11 @@ Table = dict[str, dict[str, str]]  # cells by row, by column
 
 
 def dependencies() -> list[Requirement]:
-    """What the package, its language models and its suite require in pyproject.toml."""
+    """What the package, its suite and the extras that the suite tests require in pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    listed = [*project["dependencies"], *extras["lm"], *extras["test"]]
+    tested = (line for name in TESTED for line in extras[name])
+    listed = [*project["dependencies"], *tested]
     found = [Requirement(line) for line in listed]
     return [one for one in found if one.name != project["name"]]
 

@@ -8,6 +8,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.helpers.places import ROOT
+from tools.compatibility import TESTED
 from tools.lock import CUDA, FILES, split
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -44,7 +45,8 @@ def test_the_lock_has_one_version_within_the_range_of_each_requirement(python: s
     versions = {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in here}
     assert len(versions) == len(here)
     extras = PROJECT["optional-dependencies"]
-    for line in [*PROJECT["dependencies"], *extras["lm"], *extras["test"], *extras["dev"]]:
+    listed = (line for name in (*TESTED, "dev") for line in extras[name])
+    for line in [*PROJECT["dependencies"], *listed]:
         wanted = Requirement(line)
         if wanted.name != PROJECT["name"]:
             found = versions[canonicalize_name(wanted.name)]
