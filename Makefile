@@ -27,6 +27,7 @@ help:  ## list the targets
 # half-made, or was moved, and its programs name another Python.
 $(STAMP):
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@[ -f $(VENV)/pyvenv.cfg ] || [ -z "$$(ls -A $(VENV) 2>/dev/null)" ] || { echo "$(VENV) is not a virtual environment: remove it, or name another folder by VENV=" >&2; exit 1; }
 	ls $(HERE)-* >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	rm -f $(VENV)/installed*
 	$(if $(CPU),$(PIP) --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(call LOCKED,torch) $(call LOCKED,torchvision))

@@ -13,7 +13,7 @@ FILES = ("Makefile", "pyproject.toml", "requirements.lock", "requirements-cuda.l
 STAND_IN = """#!/bin/sh
 echo "$@" >> {log}
 case "$*" in
-  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  "-m venv "*) mkdir -p "$3/bin" && touch "$3/pyvenv.cfg" && cp "$0" "$3/bin/python" ;;
   *" --require-hashes "*) [ ! -e {broken} ] ;;
 esac
 """
@@ -105,3 +105,11 @@ def test_without_cuda_its_libraries_are_left_out(checkout):
     (torch,) = [x for x in first if " torch==" in x]
     assert " torchvision==" in torch
     assert first.index(torch) < first.index(line)
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(checkout):
+    mine = checkout.folder / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("ten years")
+    assert checkout.install("VENV=mine") == []
+    assert (mine / "thesis.tex").read_text() == "ten years"

@@ -1,47 +1,6 @@
-"""The page of versions that the suite ran with: what is kept, and that it is still true."""
+"""The tool that runs the suite on other versions: what it asks for, and what it keeps."""
 
-import re
-
-import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import Version
-
-from tests.helpers.places import ROOT
-from tools.compatibility import PAGE, dependencies, read_page, write_page
-
-TABLE = read_page(PAGE.read_text())
-NAMES = {canonicalize_name(one.name): one for one in dependencies()}
-
-
-def floor(requirement: Requirement) -> Version:
-    (bound,) = [one for one in requirement.specifier if one.operator == ">="]
-    return Version(bound.version)
-
-
-def test_both_ends_and_the_lock_were_tried():
-    assert {column.partition(",")[0] for column in TABLE} == {"latest", "locked", "oldest"}
-
-
-@pytest.mark.parametrize("column", sorted(TABLE))
-def test_the_suite_was_green_and_every_dependency_is_named(column):
-    cells = TABLE[column]
-    assert cells["failed"] == "0"
-    assert int(cells["passed"]) > 2000
-    assert set(NAMES) <= set(cells)
-
-
-@pytest.mark.parametrize("column", sorted(TABLE))
-@pytest.mark.parametrize("name", NAMES)
-def test_versions_are_those_that_the_ranges_admit(column, name):
-    found, kind = Version(TABLE[column][name]), column.partition(",")[0]
-    assert NAMES[name].specifier.contains(found)
-    if kind == "oldest":
-        assert found == floor(NAMES[name]), "make test-oldest has not tried this lower bound"
-    if kind == "locked":
-        lock = (ROOT / "requirements.lock").read_text()
-        locked = re.findall(rf"^{re.escape(name)}==(\S+)", lock, re.MULTILINE)
-        assert str(found) in locked, "make test-locked has not tried this version"
+from tools.compatibility import dependencies, read_page, write_page
 
 
 def test_a_column_is_replaced_and_the_others_stay():
