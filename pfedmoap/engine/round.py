@@ -95,13 +95,9 @@ def run_round(
             method, state, selected.allowed, round, data, local_states, transport, privatizer
         )
 
-    def start() -> Arrays:
-        anyone = method.plan(state, [min(data)], round)[0].arrays
-        return {name: anyone[name] for name in method.uploads if name in anyone}
-
-    updates = privatizer.server.settle(round, exchanged.admitted, exchanged.arrived, start)
-    traffic, clipped = transport.collect(), privatizer.clipped()
-    return _settle(method, state, selected, exchanged, updates, local_states, traffic, clipped)
+    return settle_round(
+        method, state, round, min(data), selected, exchanged, local_states, privatizer, transport
+    )
 
 
 @contextmanager
@@ -119,13 +115,15 @@ def _unlogged() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Exchanged:
+class Exchanged:
     """The messages between the server and the clients of a round.
+
+    Clients on other machines keep their results: the server has their uploads alone.
 
     Attributes:
         planned: Downloads as the server sent them.
         arrived: Downloads as the clients received them, by client.
-        results: The clients' results, in the order of client ids.
+        results: The clients' results, in the order of client ids; none from other machines.
         admitted: The updates that passed the server's checks, in the same order.
         rejected: Reason for each update that did not.
     """
@@ -169,7 +167,7 @@ def _exchange(
     local_states: Mapping[ClientId, Arrays],
     transport: Transport,
     privatizer: Privatizer,
-) -> _Exchanged:
+) -> Exchanged:
     """Send downloads, let the clients train, and check what they upload."""
     planned = method.plan(state, cohort, round) if cohort else []
     arrived = {download.client: transport.down(download) for download in planned}
@@ -189,20 +187,43 @@ def _exchange(
         except UpdateRejectedError as error:
             logger.warning("round %d: %s", round, error)
             rejected[client] = str(error)
-    return _Exchanged(planned, arrived, results, admitted, rejected)
+    return Exchanged(planned, arrived, results, admitted, rejected)
 
 
-def _settle(
+def settle_round(
     method: Method[S],
     state: S,
+    round: int,
+    anyone: ClientId,
     selected: Authorisation,
-    exchanged: _Exchanged,
-    updates: Sequence[Update],
+    exchanged: Exchanged,
     local_states: Mapping[ClientId, Arrays],
-    traffic: Sequence[Traffic],
-    clipped: Mapping[ClientId, float],
+    privatizer: Privatizer,
+    transport: Transport,
 ) -> RoundResult[S]:
-    """Aggregate the updates that the privatizer returned, and record the round."""
+    """Aggregate what the privatizer makes of the admitted updates, and record the round.
+
+    Args:
+        method: The method.
+        state: The server's state at the end of the last round.
+        round: The round.
+        anyone: Some client, to ask what the server would send it.
+        selected: Which drawn clients trained, and what that cost them.
+        exchanged: What was sent and what came back.
+        local_states: What clients had kept; empty where they are on other machines.
+        privatizer: Decides what is aggregated.
+        transport: Has counted the round's bytes.
+
+    Returns:
+        The new state and what happened.
+    """
+
+    def start() -> Arrays:
+        sent = method.plan(state, [anyone], round)[0].arrays
+        return {name: sent[name] for name in method.uploads if name in sent}
+
+    updates = privatizer.server.settle(round, exchanged.admitted, exchanged.arrived, start)
+    traffic, clipped = transport.collect(), privatizer.clipped()
     results, admitted = exchanged.results, exchanged.admitted
     return RoundResult(
         state=method.aggregate(state, updates),

@@ -82,6 +82,8 @@ _OF_PARTICIPANTS = ("cohort", "sat_out", "train_loss", "costs", "rejected", "ser
 
 Observer = Callable[[FederationState[S]], Record]
 Progress = Callable[[int, int], None]
+Step = Callable[[FederationState[S], int], RoundResult[S]]
+"""Runs one round, given the federation after the last one and the round's number."""
 
 
 def run_federation(
@@ -113,6 +115,48 @@ def run_federation(
     Returns:
         The federation after its last round.
     """
+    transport = InProcess(rounds.wire)
+    before: dict[ClientId, int] | None = None
+
+    def step(now: FederationState[S], round: int) -> RoundResult[S]:
+        nonlocal before
+        if before is None:
+            # Runs of versions that did not count charges have at least one a round of a client.
+            before = run.participation() if run and not now.charges else {}
+        scheduled = rounds.cohort(data, round, seed)
+        cohort = privatizer.server.draw(sorted(data), round, scheduled)
+        known = {**before, **now.charges}
+        return run_round(
+            method, now.state, cohort, round, data, now.local_states, transport, privatizer, known
+        )
+
+    return run_rounds(method, rounds, privatizer, step, run=run, observe=observe, progress=progress)
+
+
+def run_rounds(
+    method: Method[S],
+    rounds: Rounds,
+    privatizer: Privatizer,
+    step: Step[S],
+    *,
+    run: RunDirectory | None = None,
+    observe: Observer[S] = lambda _: {},
+    progress: Progress = lambda *_: None,
+) -> FederationState[S]:
+    """Take rounds from the run directory's last checkpoint to the last one, wherever clients are.
+
+    Args:
+        method: The method.
+        rounds: Number of rounds, and after which ones clients are evaluated.
+        privatizer: Holds the state of the server's side of it.
+        step: Runs one round.
+        run: See `run_federation`, as for the rest.
+        observe: Evaluates the federation.
+        progress: Called after each round.
+
+    Returns:
+        The federation after its last round.
+    """
     saved = run.resume() if run else None
     began = perf_counter()
     if saved is None:
@@ -121,18 +165,10 @@ def run_federation(
         state = method.from_arrays(saved.server)
         now = FederationState(saved.round, state, saved.local_states, saved.charges)
         privatizer.server.restore(saved.privacy)
-    # Runs of versions that did not count charges have at least one for each round of a client.
-    before = run.participation() if run and not now.charges else {}
     last = rounds.rounds if method.trains else 1
-    transport = InProcess(rounds.wire)
     progress(now.round, last)
     for round in range(now.round + 1, last + 1):
-        scheduled = rounds.cohort(data, round, seed)
-        cohort = privatizer.server.draw(sorted(data), round, scheduled)
-        known = {**before, **now.charges}
-        result = run_round(
-            method, now.state, cohort, round, data, now.local_states, transport, privatizer, known
-        )
+        result = step(now, round)
         local_states = {**now.local_states, **result.local_states}
         charges = {**now.charges, **result.charges}
         now = FederationState(round, result.state, local_states, charges)
