@@ -1,9 +1,7 @@
 """Encode one set of views of a data set's images that the store lacks."""
 
 import hashlib
-import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from pfedmoap.data.dataset import ImageDataset, IntArray
+from pfedmoap.data.decoding import decoded_batches
 from pfedmoap.data.feature_store import EntryWriter, FloatArray, read_entry
 from pfedmoap.errors import BackboneError, DataError
 from pfedmoap.models.clip.preprocessing import Preprocessing
+from pfedmoap.models.transfer import OnItsWay, Transfer, images_at_once
 from pfedmoap.seeding import numpy_generator
 
 FORMAT_VERSION = 2  # 2: the centre view is open_clip's own transform
-MOST_WORKERS = 8
+MOST_BATCH_BYTES = 2**28
+"""Most memory of one batch of decoded images; a few of them exist at a time."""
 
 
 class FeatureExtractor(Protocol):
@@ -38,11 +39,16 @@ class FeatureExtractor(Protocol):
         """The preprocessing of the backbone's images."""
         ...
 
+    @property
+    def device(self) -> torch.device:
+        """Where it encodes."""
+        ...
+
     def features(self, images: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:
         """Encode preprocessed images.
 
         Args:
-            images: A batch on the CPU, (B, 3, H, W) float32; the backbone moves it to its device.
+            images: A batch on the backbone's device, (B, 3, H, W) float32.
             kinds: What to return: ``image`` for (B, D) of unit norm, ``patches`` for (B, M, D),
                 ``pixels`` for the images themselves.
 
@@ -63,7 +69,7 @@ class FeatureJob:
         images: Which images, (m,).
         views: Views of each image.
         augmentation_seed: Seed of the augmented views, or ``None`` for the centre view.
-        batch_size: Images encoded at a time.
+        batch_size: Images encoded at a time; on a GPU, as many times more as it has memory for.
         progress: Whether to show a bar on a terminal.
     """
 
@@ -109,9 +115,9 @@ class FeatureJob:
             writers = {kind: stack.enter_context(self._writer(kind)) for kind in kinds}
             bar = stack.enter_context(_progress_bar(self.progress))
             task = bar.add_task(f"features of {self.dataset.name}", total=self._total)
-            for positions, batch in self._decoded_batches():
+            for positions, arrays in self._encoded_batches(kinds):
                 images, views = self._at(positions)
-                for kind, values in self._encode(batch, kinds, images).items():
+                for kind, values in arrays.items():
                     writers[kind].write(images, views, values)
                 bar.advance(task, len(positions))
             return {kind: writer.publish() for kind, writer in writers.items()}
@@ -125,20 +131,40 @@ class FeatureJob:
         rows, views = np.divmod(np.arange(positions.start, positions.stop), self.views)
         return self.images[rows], views
 
-    def _decoded_batches(self) -> Iterator[tuple[range, Tensor]]:
-        """Decode in threads, one batch ahead of the backbone; memory for two batches."""
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_WORKERS)) as pool:
+    def _of(self, position: int) -> tuple[int, int]:
+        """Image and view of one position."""
+        row, view = divmod(position, self.views)
+        return int(self.images[row]), view
 
-            def start(first: int) -> tuple[range, list[Future[Tensor]]]:
-                positions = range(first, min(first + self.batch_size, self._total))
-                pairs = zip(*self._at(positions), strict=True)
-                return positions, [pool.submit(self._decode, int(i), int(v)) for i, v in pairs]
-
-            following = start(0)
-            while following[0]:
-                positions, futures = following
-                following = start(positions.stop)
-                yield positions, torch.stack([future.result() for future in futures])
+    def _encoded_batches(
+        self, kinds: tuple[str, ...]
+    ) -> Iterator[tuple[range, dict[str, FloatArray]]]:
+        """Decode, copy and encode beside each other: a batch is read when the next one is begun."""
+        backbone = self.backbone
+        transfer = Transfer(backbone.device)
+        shape = (3, backbone.preprocessing.size, backbone.preprocessing.size)
+        size = images_at_once(
+            lambda images: self._features(images, kinds),
+            shape,
+            transfer.device,
+            at_least=self.batch_size,
+            most_bytes=MOST_BATCH_BYTES,
+        )
+        batches = decoded_batches(
+            lambda position: self._decode(*self._of(position)),
+            self._total,
+            size,
+            shape,
+            pinned=transfer.pinned,
+        )
+        begun: list[tuple[range, OnItsWay]] = []
+        for positions, batch in batches:
+            found = self._features(transfer.there(batch), kinds)
+            begun.append((positions, transfer.back(found)))
+            if len(begun) > 1:
+                yield self._finish(*begun.pop(0), kinds)
+        for last in begun:
+            yield self._finish(*last, kinds)
 
     def _decode(self, image: int, view: int) -> Tensor:
         try:
@@ -152,17 +178,22 @@ class FeatureJob:
         rng = numpy_generator(self.augmentation_seed, "augmentation", image, view)
         return self.backbone.preprocessing.augmented(pixels, rng)
 
-    def _encode(
-        self, batch: Tensor, kinds: tuple[str, ...], images: IntArray
-    ) -> dict[str, FloatArray]:
-        """Run the backbone and check what it returns: (B, ...) per kind, finite."""
+    def _features(self, batch: Tensor, kinds: tuple[str, ...]) -> dict[str, Tensor]:
+        """Run the backbone: (B, ...) per kind."""
         with torch.no_grad():
             features = self.backbone.features(batch, kinds)
         if missing := set(kinds) - set(features):
             raise BackboneError(f"the backbone gives no features of kind {sorted(missing)}")
+        return {kind: features[kind] for kind in kinds}
+
+    def _finish(
+        self, positions: range, on_its_way: OnItsWay, kinds: tuple[str, ...]
+    ) -> tuple[range, dict[str, FloatArray]]:
+        """Wait for a batch's features and check them: one an image, finite."""
+        images, _ = self._at(positions)
         arrays = {}
         for kind in kinds:
-            values = features[kind].to("cpu", torch.float32)
+            values = on_its_way.wait()[kind]
             if len(values) != len(images):
                 raise BackboneError(
                     f"the backbone gives {len(values)} features of kind {kind!r} for "
@@ -175,7 +206,7 @@ class FeatureJob:
                     f"set {self.dataset.name!r} are not finite: check that image, or use float32"
                 )
             arrays[kind] = values.numpy()
-        return arrays
+        return positions, arrays
 
 
 def _progress_bar(wanted: bool) -> Progress:

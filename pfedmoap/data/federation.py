@@ -34,7 +34,7 @@ class Features:
         cache: Folder of the feature cache. Features are encoded images: what is stored is for its
             owner alone (folders 0700, files 0600). Several runs may use it at once, and deleting
             it loses nothing but time.
-        batch_size: Images encoded at once.
+        batch_size: Images encoded at once; on a GPU, as many times more as it has memory for.
     """
 
     views: Annotated[int, Bounds(ge=0, le=1000)] = 0

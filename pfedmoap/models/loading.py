@@ -9,6 +9,7 @@ import torch
 
 from pfedmoap.errors import BackboneError
 from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.clip.half_precision import complete
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.models.clip.tokens import Tokenizer
 from pfedmoap.models.fetching import (
@@ -115,6 +116,7 @@ class BackboneOptions:
                 f"could not load {self.model} with weights {self.pretrained!r}: "
                 f"{reason_without_advice(error)}\n{advice_for(self.model, self.pretrained)}"
             ) from error
+        complete(model, self.precision)
         return FrozenCLIP(
             model,
             self._tokenizer(),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pfedmoap.errors import BackboneError, ShapeError
+from pfedmoap.models.clip.half_precision import computes_in
 from pfedmoap.models.clip.image_tokens import PromptedVision, TokenTower, find_tokens
 from pfedmoap.models.clip.patches import PatchTower, find_patches
 from pfedmoap.models.clip.plain_text import PlainPromptEncoder, token_embedding
@@ -194,7 +195,7 @@ class FrozenCLIP:
         return F.normalize(self._encode(images, ["image"])["image"].float(), dim=-1)
 
     def _encode(self, images: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
-        images = images.to(self.device, next(iter(self.model.visual.parameters())).dtype)
+        images = images.to(self.device, computes_in(self.model.visual), non_blocking=True)
         recording: AbstractContextManager[dict[str, Tensor]] = nullcontext({})
         if {"tokens", "class_token"} & set(kinds) and isinstance(self._tokens, TokenTower):
             recording = self._tokens.recording()

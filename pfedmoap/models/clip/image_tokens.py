@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from pfedmoap.errors import ShapeError
 from pfedmoap.models.clip.blocks import after_attention, is_plain_block, merge_heads, split_heads
+from pfedmoap.models.clip.half_precision import computes_in
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class PromptedVision:
                 f"({', '.join(map(str, leading))}, k, {self.width}) for tokens of shape "
                 f"{tuple(tokens.shape)}"
             )
-        dtype = next(self._tower.transformer.parameters()).dtype
+        dtype = computes_in(self._tower.blocks[0])
         cls, patches = tokens[..., :1, :], tokens[..., 1:, :]
         x = torch.cat([cls, prompts.to(tokens.dtype), patches], dim=-2).to(dtype)
         x = x.reshape(-1, *x.shape[-2:])  # (... B, 1 + k + M, W)

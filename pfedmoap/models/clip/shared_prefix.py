@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pfedmoap.errors import ShapeError
 from pfedmoap.models.clip.blocks import after_attention, is_plain_block, merge_heads, split_heads
+from pfedmoap.models.clip.half_precision import computes_in
 from pfedmoap.models.clip.tokens import PromptTokens
 
 KeysValues = tuple[Tensor, Tensor]  # each (E, H, P, W / H)
@@ -106,8 +107,7 @@ class SharedPrefixEncoder(nn.Module):
         self.context_length = tokens.slots.shape[1]
         prefix = tokens.start + self.context_length
         # In half precision open_clip keeps embeddings in float32, and casts them for the blocks.
-        attention: Any = tower.blocks[0].attn
-        dtype = attention.in_proj_weight.dtype
+        dtype = computes_in(tower.blocks[0])
         positions = tower.positions.detach().to(dtype)
         with torch.no_grad():
             embedded = tower.embedding(tokens.ids.to(device)).to(dtype) + positions

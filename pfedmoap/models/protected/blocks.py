@@ -86,12 +86,15 @@ def run_blocks(
 
 
 def normalise(x: Tensor, gain: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """Layer norm of (K, ..., W) with a gain and bias (W,), or (K, W) for each client its own."""
-    normed = F.layer_norm(x, x.shape[-1:], eps=epsilon)
+    """Layer norm of (K, ..., W) with a gain and bias (W,), or (K, W) for each client its own.
+
+    Computed in the gain's dtype and returned in that of ``x``: half towers keep norms in float32.
+    """
+    normed = F.layer_norm(x.to(gain.dtype), x.shape[-1:], eps=epsilon)
     if gain.dim() == 2:
         shape = (len(gain), *[1] * (x.dim() - 2), -1)
         gain, bias = gain.view(shape), bias.view(shape)
-    return normed * gain + bias
+    return (normed * gain + bias).to(x.dtype)
 
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -31,6 +31,7 @@ class TinyBackbone:
     """A random linear map as a backbone; counts the images that it encodes."""
 
     def __init__(self, seed: int = 0, preprocessing: Preprocessing = SMALL) -> None:
+        self.device = torch.device("cpu")
         self.fingerprint = f"tiny {seed}"
         self.preprocessing = preprocessing
         size = 3 * preprocessing.size**2
