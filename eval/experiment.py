@@ -17,6 +17,7 @@ from pfedmoap.contract.capabilities import NeedsServerData
 from pfedmoap.contract.method import AnyMethod, with_server_data
 from pfedmoap.contract.privacy_options import PrivacyOptions
 from pfedmoap.contract.tasks import ClientData, Setting
+from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Federation, build_federation
 from pfedmoap.data.splits import ClientSplit
@@ -119,8 +120,10 @@ class ExperimentLoader:
             training=config.build("training"),
             templates=dataset.templates,
             seed=seeds.training,
+            server=config.build("server"),
         )
         method: AnyMethod = config.build("method", setting=setting)
+        refuse_unread_options(method)
         if isinstance(method, NeedsServerData) and not sampling.server_shots:
             refuse_what_it_lacks(method)
         kinds = tuple(method.features)

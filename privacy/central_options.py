@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pfedmoap.client.privatizer import PlannedTraining
 from pfedmoap.config.bounds import Bounds, Fraction, Positive
+from pfedmoap.config.server import ServerOptions
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import PrivacyError
 from privacy import statements
@@ -32,6 +33,21 @@ from privacy.ledgers.ledger import Budget, Ledgers
 from privacy.mechanisms.central import CentralPrivacy, ServerAccount
 from privacy.mechanisms.clipping import AdaptiveClipping, Rule
 from privacy.options import permitted, shared_folder
+
+
+def refuse_other_averages(server: ServerOptions) -> None:
+    """Refuse options of the server that would void the analysis of the noisy mean.
+
+    Raises:
+        PrivacyError: One is set.
+    """
+    if server.aggregation != "mean":
+        raise PrivacyError(
+            f"server.aggregation {server.aggregation} has no analysis under `--privacy central`: "
+            "its noise covers the mean of clipped moves, whose sensitivity is known. Use "
+            "server.aggregation mean; max_update_norm bounds what one client can do to it"
+        )
+
 
 _WHY = "each round releases of every client, and whether it took part is secret"
 
@@ -88,6 +104,7 @@ class Central:
             PrivacyError: The method does more than average, or the plan names no clients.
         """
         permitted(method, "central")
+        refuse_other_averages(method.setting.server)
         count, rate = len(planned.clients), planned.participation
         check_rate(rate, "rounds.participation")
         if not count:

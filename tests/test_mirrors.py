@@ -23,6 +23,7 @@ COVERED = {
     "tests/pfedmoap/engine/test_round.py": """
         pfedmoap.contract.method pfedmoap.contract.tasks pfedmoap.server.cohort
         pfedmoap.wire.messages pfedmoap.wire.transport""",
+    "tests/pfedmoap/server/test_aggregation.py": "pfedmoap.config.server",
     "tests/privacy/test_options.py": """
         privacy.checks privacy.statements""",
     "tests/eval/test_faults.py": "eval.commands.faults",
@@ -67,7 +68,7 @@ COVERED = {
     "tests/pfedmoap/methods/fedsp/test_language_models.py": """
         pfedmoap.methods.fedsp.protect pfedmoap.models.language.scoring""",
     "tests/pfedmoap/methods/pfedmoap/test_method.py": """
-        pfedmoap.methods.pfedmoap.server_state pfedmoap.server.aggregation""",
+        pfedmoap.methods.pfedmoap.server_state""",
     "tests/pfedmoap/data/test_tree.py": "pfedmoap.data.split_names pfedmoap.data.walk",
     "tests/pfedmoap/models/blackbox/test_in_process.py": "pfedmoap.models.blackbox.white_box",
     "tests/pfedmoap/models/blackbox/test_http_client.py": "pfedmoap.models.blackbox.wire",

@@ -25,6 +25,7 @@ _ALL: tuple[Check, ...] = (
     behaviour.personal_copies_do_not_touch_the_federation,
     behaviour.what_is_known_survives_half_precision_on_the_wire,
     averages.a_method_for_central_privacy_sees_uploads_through_their_mean,
+    averages.the_server_follows_the_rule_of_aggregation_or_says_that_it_does_not,
     determinism.same_seed_gives_the_same_bytes,
     determinism.another_seed_gives_another_model,
     determinism.global_random_state_is_neither_read_nor_changed,

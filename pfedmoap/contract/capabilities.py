@@ -69,6 +69,22 @@ class NeedsServerData(Protocol):
 
 
 @runtime_checkable
+class AveragesByRule(Protocol):
+    """A method that says whether its server averages by the rule of the server's options.
+
+    A method without it is taken for one whose server does not. See `refuse_unread_options`.
+    """
+
+    def aggregation_gap(self) -> str | None:
+        """Return why another rule than the mean would change nothing; ``None`` if it is followed.
+
+        What is averaged goes through `pfedmoap.server.aggregation.combine` then, with
+        ``setting.server``.
+        """
+        ...
+
+
+@runtime_checkable
 class IsBoundToClasses(Protocol):
     """A method whose client models are valid only for the classes that they were trained on."""
 

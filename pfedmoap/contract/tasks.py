@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from pfedmoap.client.local_training import Training
+from pfedmoap.config.server import ServerOptions
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
@@ -54,6 +55,7 @@ class Setting(Generic[B]):
         templates: Hand-written prompts for zero-shot classification, each with one ``{}``.
         seed: Seed of everything random in the method and in training.
         server_data: Labelled examples that the server holds and no client has, if any.
+        server: How the server bounds and averages uploads.
     """
 
     backbone: B
@@ -62,6 +64,7 @@ class Setting(Generic[B]):
     templates: tuple[str, ...] = ("a photo of a {}.",)
     seed: int = 0
     server_data: ClientData | None = None
+    server: ServerOptions = field(default_factory=ServerOptions)
 
 
 @dataclass(frozen=True)

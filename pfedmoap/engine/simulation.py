@@ -10,6 +10,7 @@ from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.config.bounds import Count, Share, check_options
 from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData
+from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.engine.round import RoundResult, run_round
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.runs.log import Record
@@ -114,6 +115,9 @@ def run_federation(
 
     Returns:
         The federation after its last round.
+
+    Raises:
+        ConfigError: An option of the server would change nothing in this method.
     """
     transport = InProcess(rounds.wire)
     before: dict[ClientId, int] | None = None
@@ -157,6 +161,7 @@ def run_rounds(
     Returns:
         The federation after its last round.
     """
+    refuse_unread_options(method)
     saved = run.resume() if run else None
     began = perf_counter()
     if saved is None:

@@ -21,10 +21,11 @@ from pfedmoap.client.privatizer import (
 from pfedmoap.config.bounds import Bounds, check_options
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.contract.unread_options import gap_where_replaced
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.initial import check_context, initial_context
-from pfedmoap.prompts.tuning import PromptProblem, average_or_keep, broadcast, tune
-from pfedmoap.server.aggregation import Weighting
+from pfedmoap.prompts.tuning import PromptProblem, broadcast, tune
+from pfedmoap.server.aggregation import Weighting, combine
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
@@ -116,9 +117,11 @@ class AveragedPrompt:
 
     def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Average what was uploaded."""
-        return {
-            name: average_or_keep(old, updates, name, self.weighting) for name, old in state.items()
-        }
+        return combine(state, updates, self.weighting, self.setting.server)
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`."""
+        return gap_where_replaced(self, AveragedPrompt)
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the parameters that the server would send now and those that are kept."""

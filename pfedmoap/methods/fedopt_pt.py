@@ -21,7 +21,7 @@ from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import Decay, Positive
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
-from pfedmoap.server.aggregation import average
+from pfedmoap.server.aggregation import combine
 from pfedmoap.wire.messages import Arrays, Update
 
 FIRST, SECOND = "first", "second"  # decayed means of the average moves and of their squares
@@ -56,11 +56,17 @@ class FedOptPT(PromptSet):
         """Take one step of Adam along the average move (Algorithm 2, FedAdam)."""
         if not updates:
             return state
-        move = average(updates, PROMPTS, self.weighting) - state[PROMPTS]
+        before = {PROMPTS: state[PROMPTS]}
+        move = combine(before, updates, self.weighting, self.setting.server)[PROMPTS]
+        move = move - state[PROMPTS]
         first = state[FIRST].lerp(move, 1 - self.first_decay)
         second = state[SECOND].lerp(move.square(), 1 - self.second_decay)
         step = self.server_learning_rate * first / (second.sqrt() + self.adaptivity)
         return {PROMPTS: state[PROMPTS] + step, FIRST: first, SECOND: second}
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`: the pseudo-gradient is the move of that average."""
+        return None
 
 
 METHOD = FedOptPT

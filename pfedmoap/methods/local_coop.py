@@ -30,6 +30,10 @@ class LocalCoOp(AveragedPrompt):
             return "it uploads nothing, so that there is nothing to put noise on. Use mode joint"
         return super().privacy_gap(mode)
 
+    def aggregation_gap(self) -> str:
+        """See `AveragesByRule`."""
+        return "local_coop uploads nothing that could be averaged"
+
     @property
     def uploads(self) -> dict[str, ArraySpec]:
         """Nothing is uploaded."""

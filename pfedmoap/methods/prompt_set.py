@@ -13,11 +13,12 @@ from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import AnyNumber, Bounds, check_options
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
+from pfedmoap.contract.unread_options import gap_where_replaced
 from pfedmoap.prompts.set_elements import Initial, Modality
 from pfedmoap.prompts.set_selection import Rule
 from pfedmoap.prompts.set_tuning import OptimiserName, PromptSetProblem, PromptSets, SetOptions
-from pfedmoap.prompts.tuning import average_or_keep, broadcast
-from pfedmoap.server.aggregation import Weighting
+from pfedmoap.prompts.tuning import broadcast
+from pfedmoap.server.aggregation import Weighting, combine
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
@@ -102,9 +103,11 @@ class PromptSet:
 
     def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
         """Average the sets, prompt by prompt."""
-        return {
-            name: average_or_keep(old, updates, name, self.weighting) for name, old in state.items()
-        }
+        return combine(state, updates, self.weighting, self.setting.server)
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`."""
+        return gap_where_replaced(self, PromptSet)
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the global set, the same for every client."""

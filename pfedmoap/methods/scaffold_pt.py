@@ -29,7 +29,7 @@ from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
 from pfedmoap.prompts.set_tuning import OptimiserName, PromptSetProblem, SetOptions
 from pfedmoap.prompts.tuning import broadcast
-from pfedmoap.server.aggregation import average
+from pfedmoap.server.aggregation import combine
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 CONTROL = "control"  # the server's on the wire; a client's own where it keeps it
@@ -97,13 +97,19 @@ class ScaffoldPT(PromptSet):
         """Average the sets, and add up the changes of control variates."""
         if not updates:
             return state
-        changes = average(updates, CHANGE, "uniform") * len(updates)
+        rule = self.setting.server
+        still = {CHANGE: torch.zeros_like(state[TOTAL])}
+        changes = combine(still, updates, "uniform", rule)[CHANGE] * len(updates)
         known = {*state[CLIENTS].tolist(), *(update.client for update in updates)}
         return {
-            PROMPTS: average(updates, PROMPTS, self.weighting),
+            **combine({PROMPTS: state[PROMPTS]}, updates, self.weighting, rule),
             TOTAL: state[TOTAL] + changes,
             CLIENTS: torch.tensor(sorted(known), dtype=torch.int64),
         }
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`: sets and changes of control variates are each averaged so."""
+        return None
 
 
 def control(state: Arrays) -> Tensor:

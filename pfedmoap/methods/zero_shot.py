@@ -68,6 +68,10 @@ class ZeroShot:
     def aggregate(self, state: None, updates: Sequence[Update]) -> None:
         """Return the state unchanged."""
 
+    def aggregation_gap(self) -> str:
+        """See `AveragesByRule`."""
+        return "zero_shot trains and uploads nothing"
+
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify; the same for every client."""
         return self.predict_global(None, features)

@@ -16,8 +16,7 @@ from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.logits import cosine_logits, cross_entropy
-from pfedmoap.server.aggregation import Weighting, average
-from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 
 def sentences(setting: Setting, template: str | None = None) -> list[list[str]]:
@@ -86,13 +85,6 @@ def classify(
 def broadcast(arrays: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
     """Make a download of the same arrays for every client of a cohort, in the order of ids."""
     return [Download(round, client, arrays) for client in sorted(cohort)]
-
-
-def average_or_keep(
-    state: Tensor, updates: Sequence[Update], name: str, weighting: Weighting
-) -> Tensor:
-    """Average one uploaded array; without updates, return the state's own."""
-    return average(updates, name, weighting) if updates else state
 
 
 def whole_prompt(params: Arrays) -> Tensor:

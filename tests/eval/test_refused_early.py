@@ -40,6 +40,16 @@ def no_image_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"method": {"name": "zero_shot", "template": "{"}}, ConfigError, "no {} in"),
         ({"method": {"name": "fedpgp", "template": LONG + "{}"}}, BackboneError, "no free one"),
         ({"method": {"name": "fedsp"}}, ConfigError, "server_shots 4"),
+        (
+            {"method": "fedamp", "server": {"aggregation": "multi_krum"}},
+            ConfigError,
+            "server.aggregation multi_krum would change nothing: fedamp averages nothing",
+        ),
+        (
+            {"method": "promptfl", "privacy": "central", "server": {"aggregation": "median"}},
+            PrivacyError,
+            "server.aggregation median has no analysis",
+        ),
         ({"privacy": "central"}, PrivacyError, "cannot be trained in mode 'central'"),
         ({"method": "pfpt", "privacy": "dpsgd"}, PrivacyError, "vote"),
         ({"method": "fed_bbpt", "privacy": "dpsgd"}, PrivacyError, "FedBBPT cannot"),

@@ -60,9 +60,9 @@ from pfedmoap.models.blackbox.in_process import InProcessModel
 from pfedmoap.models.blackbox.interface import BlackBoxModel
 from pfedmoap.models.blackbox.white_box import WhiteBoxModel
 from pfedmoap.prompts.initial import check_context
-from pfedmoap.prompts.tuning import average_or_keep, broadcast, check_templates
+from pfedmoap.prompts.tuning import broadcast, check_templates
 from pfedmoap.seeding import generator
-from pfedmoap.server.aggregation import Weighting
+from pfedmoap.server.aggregation import Weighting, combine
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
@@ -191,7 +191,12 @@ class FedBBPT:
 
     def aggregate(self, state: Tensor, updates: Sequence[Update]) -> Tensor:
         """Average the parameters."""
-        return average_or_keep(state, updates, self.prompting.name, self.weighting)
+        name = self.prompting.name
+        return combine({name: state}, updates, self.weighting, self.setting.server)[name]
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`."""
+        return None
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Query with the server's parameters, the same for every client; one query an image."""

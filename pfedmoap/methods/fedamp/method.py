@@ -85,6 +85,10 @@ class FedAMP(AveragedPrompt):
         pool = ExpertPool.from_arrays(state).put(prompts)
         return {INITIAL: state[INITIAL], **pool.to_arrays()}
 
+    def aggregation_gap(self) -> str:
+        """See `AveragesByRule`."""
+        return "fedamp averages nothing: its server mixes a prompt for each client by similarity"
+
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the client's own prompt; a newcomer uses what it is sent."""
         return self.classify(download.arrays if local is None else local, features)

@@ -47,7 +47,7 @@ from pfedmoap.models.protected.interface import (
 )
 from pfedmoap.models.protected.naming import named, part_of
 from pfedmoap.models.protected.towers import Shape
-from pfedmoap.server.aggregation import Weighting, average
+from pfedmoap.server.aggregation import Weighting, combine
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
@@ -209,9 +209,9 @@ class FedSP:
         """Average the prefixes, and train the average inside the full model."""
         if not updates:
             return state
-        prefix: Arrays = {
-            name: average(updates, f"{PREFIX}.{name}", self.weighting) for name in state.prefix
-        }
+        before = named(PREFIX, state.prefix)
+        after = combine(before, updates, self.weighting, self.setting.server)
+        prefix: Arrays = part_of(PREFIX, after)
         optimiser = state.optimiser
         if self.server_step:
             prefix, optimiser = server_stage(
@@ -219,6 +219,10 @@ class FedSP:
             )
         equipped = state.equipped | {update.client for update in updates}
         return State(prefix, state.auxiliary, equipped, optimiser)
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`: so are the prefixes, before the server trains their average."""
+        return None
 
     @torch.no_grad()
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:

@@ -52,5 +52,9 @@ class GMMPT(PromptSet):
         means = mixture_means(prompts, old.flatten(1), self.concentration, self.iterations)
         return {PROMPTS: means.view_as(old)}
 
+    def aggregation_gap(self) -> str:
+        """See `AveragesByRule`."""
+        return "gmm_pt fits a mixture of Gaussians to all prompts, and averages none by position"
+
 
 METHOD = GMMPT

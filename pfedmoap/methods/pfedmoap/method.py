@@ -50,7 +50,7 @@ from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import PromptProblem, classify, tune
 from pfedmoap.seeding import numpy_generator
-from pfedmoap.server.aggregation import average
+from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import Expert, ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
@@ -194,8 +194,14 @@ class PFedMoAP:
         prompts = {update.client: update.arrays["context"] for update in updates}
         # A client without a pool entry was sent no experts, and its gate is untrained.
         gated = [update for update in updates if update.client in state.pool]
-        gate = {name: average(gated, name) if gated else old for name, old in state.gate.items()}
-        return ServerState(average(updates, "context"), state.pool.put(prompts), gate)
+        rule = self.setting.server
+        gate = combine(state.gate, gated, options=rule)
+        context = combine({"context": state.context}, updates, options=rule)["context"]
+        return ServerState(context, state.pool.put(prompts), gate)
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`: so is the prompt, and the gates where they are averaged."""
+        return None
 
     @torch.no_grad()
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:

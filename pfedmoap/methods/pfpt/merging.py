@@ -5,16 +5,18 @@ candidates without an assigned prompt. See `merge` for where we depart from the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pfedmoap.config.server import ServerOptions
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.pfpt.generative_model import PromptModel, Spread, Usage, best_assignment
 from pfedmoap.seeding import generator
+from pfedmoap.server.robust_means import coordinate_median, declared, robust_mean
 
 Start = Literal["sequential", "random"]
 Result = Literal["means", "candidates"]
@@ -42,6 +44,7 @@ class Merging:
         result: ``means`` of the prompts that each candidate got, the objective's maximum for given
             assignments and scatters but for the pull of the popularity network; or the
             ``candidates`` where Adam left them.
+        server: How the prompts of one candidate are averaged; hostile ones are a share of those.
     """
 
     start: Start = "sequential"
@@ -52,6 +55,7 @@ class Merging:
     learning_rate: float = 1e-3
     largest_scatter: float = 0.5
     result: Result = "means"
+    server: ServerOptions = field(default_factory=ServerOptions)
 
     def __post_init__(self) -> None:
         if not 0 < self.largest_scatter < 1:
@@ -69,7 +73,8 @@ class Merged:
 
     Attributes:
         prompts: Candidates with at least one prompt, (n, d).
-        assignment: Index of each client's prompts among them, each (u_t,).
+        assignment: Index of each client's prompts among them, each (u_t,); -1 where the candidate
+            was dropped.
         support: How many clients each has a prompt of, (n,) int64.
     """
 
@@ -90,6 +95,9 @@ def merge(sets: Sequence[Tensor], options: Merging, seed: int) -> Merged:
       the objective rewards that without bound as the variance shrinks; nothing may ever merge. We
       open candidates one client after another, each at the price of a prompt drawn from the pool
       at large (as in SPAHM, arXiv 1911.00218), and begin at the means of the prompts they got.
+    - With another rule of averaging than the mean (`ServerOptions.aggregation`), the shift is the
+      coordinate median and the unit the median's, so that no client alone sets them, and a
+      candidate that no more clients have a prompt of than may be hostile is dropped.
     - The result is the means. The popularity network is new in every round, and until it has
       settled it pulls candidates away from their prompts, by 2 to 5 hundredths of the pool's
       standard deviation: more than clients move in a round with a small step.
@@ -103,9 +111,11 @@ def merge(sets: Sequence[Tensor], options: Merging, seed: int) -> Merged:
     Returns:
         The pool, in the dtype of the prompts.
     """
+    robust = options.server.aggregation != "mean"
     everything = torch.cat(list(sets)).double()
-    centre = everything.mean(0)
-    scale = float((everything - centre).square().mean().sqrt()) or 1.0
+    centre = coordinate_median(everything) if robust else everything.mean(0)
+    squares = (everything - centre).square().mean(1)
+    scale = float((squares.quantile(0.5) if robust else squares.mean()).sqrt()) or 1.0
     unit = [(one.double() - centre) / scale for one in sets]
     if options.start == "sequential":
         candidates, assignment = sequential_start(unit, options.largest_scatter)
@@ -114,15 +124,35 @@ def merge(sets: Sequence[Tensor], options: Merging, seed: int) -> Merged:
     model = PromptModel(candidates, options.spread, options.usage, seed)
     assignment = _alternate(model, unit, assignment, options)
     support = torch.bincount(torch.cat(assignment), minlength=len(candidates))
-    kept = support > 0
+    kept = support > (_most_hostile(support, len(sets), options.server) if robust else 0)
     rank = kept.cumsum(0) - 1
     if options.result == "candidates":
         found = model.candidates.detach()[kept]
+    elif robust:
+        found = _robust_means(torch.cat(unit), torch.cat(assignment), kept, options.server)
     else:
         sums = torch.zeros_like(candidates).index_add(0, torch.cat(assignment), torch.cat(unit))
         found = sums[kept] / support[kept, None]
     prompts = (found * scale + centre).to(sets[0].dtype)
-    return Merged(prompts, tuple(rank[one] for one in assignment), support[kept])
+    return Merged(
+        prompts, tuple(rank[one].where(kept[one], -1) for one in assignment), support[kept]
+    )
+
+
+def _most_hostile(support: Tensor, clients: int, options: ServerOptions) -> int:
+    """How many clients' support is too little, since all of them may be hostile."""
+    hostile = declared(options.hostile_share, clients, (clients - 1) // 2)
+    return min(hostile, int(support.max()) - 1)
+
+
+def _robust_means(
+    prompts: Tensor, assignment: Tensor, kept: Tensor, options: ServerOptions
+) -> Tensor:
+    """Average each kept candidate's prompts by another rule than the mean, (n, d)."""
+    members = [prompts[assignment == candidate] for candidate in kept.nonzero().flatten().tolist()]
+    weights = [one.new_full((len(one),), 1 / len(one)) for one in members]
+    found = [robust_mean(one, w, options) for one, w in zip(members, weights, strict=True)]
+    return torch.stack(found)
 
 
 def _alternate(

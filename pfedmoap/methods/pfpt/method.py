@@ -44,7 +44,7 @@ from pfedmoap.prompts.set_elements import PROMPTS
 from pfedmoap.prompts.set_selection import Rule
 from pfedmoap.prompts.set_tuning import SetOptions, moved_rows
 from pfedmoap.seeding import derive_seed
-from pfedmoap.server.aggregation import Weighting, average
+from pfedmoap.server.aggregation import Weighting, combine
 from pfedmoap.wire.messages import Arrays, Update
 
 USED = "used"
@@ -123,9 +123,14 @@ class PFPT(PromptSet):
         merged = merge([one.flatten(1) for one in sets], self._merging, seed)
         most = merged.support.argsort(descending=True, stable=True)[: self.most_prompts]
         pool = merged.prompts[most.sort().values].unflatten(1, self.sets.elements.shape)
-        return {PROMPTS: pool} | {
-            name: average(updates, name, self.weighting) for name in self.sets.elements.extras
-        }
+        beside = {name: state[name] for name in self.sets.elements.extras}
+        return {PROMPTS: pool} | combine(beside, updates, self.weighting, self.setting.server)
+
+    def aggregation_gap(self) -> str | None:
+        """See `AveragesByRule`: matched prompts are averaged so, and what is beside the set."""
+        if self.result == "means":
+            return None
+        return "with method.result candidates, pfpt averages no matched prompts; use means"
 
     def divide(self, client: TrainedClient) -> ClientResult:
         """Upload the set in the chosen form."""
@@ -155,6 +160,7 @@ class PFPT(PromptSet):
             patience=self.patience,
             largest_scatter=self.largest_scatter,
             result=self.result,
+            server=self.setting.server,
         )
 
     @property

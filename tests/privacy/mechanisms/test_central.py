@@ -6,11 +6,13 @@ import logging
 import re
 import stat
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining
+from pfedmoap.config.server import ServerOptions
 from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.engine.round import run_round
@@ -310,6 +312,8 @@ def noise_on_the_mean(expected, clients, rounds):
 
 
 class _Averages:
+    setting = SimpleNamespace(server=ServerOptions())
+
     def privacy_gap(self, mode):
         return None
 
