@@ -11,6 +11,7 @@ from tests.helpers.places import ROOT
 
 LAYERS = ("pfedmoap", "privacy", "eval", "scripts")
 OWNERS = {
+    "flwr": ("pfedmoap/engine/flower/",),
     "open_clip": ("pfedmoap/models/", "pfedmoap/pretraining/"),
     "faiss": ("pfedmoap/server/expert_pool.py",),
     "opacus": ("privacy/",),

@@ -20,6 +20,10 @@ COVERED = {
     "tests/pfedmoap/client/test_local_training.py": """
         pfedmoap.client.problem pfedmoap.contract.stacking pfedmoap.models.logits""",
     "tests/pfedmoap/config/test_schema.py": "pfedmoap.config.option_hints pfedmoap.config.sampling",
+    "tests/pfedmoap/engine/flower/test_remote.py": """
+        pfedmoap.engine.flower.client_app pfedmoap.engine.flower.fleet
+        pfedmoap.engine.flower.roll_call pfedmoap.engine.flower.site""",
+    "tests/pfedmoap/engine/flower/test_letters.py": "pfedmoap.engine.flower.greeting",
     "tests/pfedmoap/engine/test_round.py": """
         pfedmoap.contract.method pfedmoap.contract.tasks pfedmoap.server.cohort
         pfedmoap.wire.messages pfedmoap.wire.transport""",

@@ -21,9 +21,18 @@ def read_strict(path: Path) -> Any:  # JSON is of any shape
         ValueError: It is not valid JSON, or has infinite numbers, equal keys or nests too deeply.
         OSError: It cannot be read.
     """
+    return parse_strict(path.read_bytes().decode())  # UnicodeDecodeError is a ValueError
+
+
+def parse_strict(content: str) -> Any:  # JSON is of any shape
+    """Read JSON; see `read_strict`.
+
+    Raises:
+        ValueError: It is not valid JSON, or has infinite numbers, equal keys or nests too deeply.
+    """
     try:
         return json.loads(
-            path.read_bytes().decode(),  # UnicodeDecodeError is a ValueError
+            content,
             object_pairs_hook=_without_equal_keys,
             parse_constant=_refuse_constant,
             parse_float=_finite,

@@ -1,0 +1,1 @@
+"""Clients on machines of their own, on Flower: the only room that imports ``flwr``."""

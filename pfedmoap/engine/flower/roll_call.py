@@ -1,0 +1,110 @@
+"""Which sites are there, and behind which node each of them is."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flwr.app import RecordDict
+
+from pfedmoap.engine.flower.fleet import Fleet, Silence
+from pfedmoap.engine.flower.greeting import Welcome, read_greeting, welcome_json
+from pfedmoap.engine.flower.letters import seal, unseal
+from pfedmoap.engine.flower.members import Members
+from pfedmoap.errors import RunError, UpdateRejectedError
+from pfedmoap.wire.messages import ClientId
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Quorum:
+    """How many sites a round needs.
+
+    Attributes:
+        min_clients: Fewest sites whose updates complete a round.
+        attempts: How often a round that fewer answered is begun again.
+        wait_seconds: How long to wait for so many sites to be there.
+    """
+
+    min_clients: int = 1
+    attempts: int = 3
+    wait_seconds: float = 3600.0
+
+
+@dataclass
+class RollCall:
+    """The sites of a federation and their nodes: one node a site, and one site a node.
+
+    Attributes:
+        fleet: The nodes.
+        welcome: What sites are told first.
+        quorum: How many sites a round needs.
+        members: All sites that ever took part.
+        changed: Called whenever the members change, e.g. to write them down.
+        nodes: Node of each site that is there.
+    """
+
+    fleet: Fleet
+    welcome: Welcome
+    quorum: Quorum = field(default_factory=Quorum)
+    members: Members = field(default_factory=Members)
+    changed: Callable[[Members], None] = lambda _: None
+    nodes: dict[ClientId, int] = field(default_factory=dict)
+    _refused: set[int] = field(default_factory=set)
+
+    def gather(self, round: int) -> dict[ClientId, int]:
+        """Greet nodes that are new, and return the node of each site that is there.
+
+        Args:
+            round: The next round.
+        """
+        present = self.fleet.present()
+        self.nodes = {client: node for client, node in self.nodes.items() if node in present}
+        self._refused &= set(present)
+        known = {*self.nodes.values(), *self._refused}
+        new = {node: seal(welcome_json(self.welcome)) for node in present if node not in known}
+        for node, answer in sorted(self.fleet.ask("query.hello", new, str(round)).items()):
+            if isinstance(answer, Silence):
+                logger.warning("node %d was greeted, but %s", node, answer.reason)
+                continue
+            try:
+                self._admit_site(node, present[node], answer, round)
+            except (UpdateRejectedError, RunError) as error:
+                logger.warning("node %d is refused: %s", node, error)
+                self._refused.add(node)
+        return self.nodes
+
+    def _admit_site(self, node: int, registered: str, answer: RecordDict, round: int) -> None:
+        record, _ = unseal(answer)
+        greeting = read_greeting(record, len(self.welcome.class_names))
+        name = greeting.name
+        if registered and registered != name:
+            raise UpdateRejectedError(f"it calls itself {name!r}, but its key is {registered!r}'s")
+        if greeting.refused is not None:
+            raise UpdateRejectedError(f"site {name!r} does not take part: {greeting.refused}")
+        members = self.members.joined(name, round, greeting.profile)
+        client = members.by_name[name].client
+        if client in self.nodes:
+            raise UpdateRejectedError(f"another node is site {name!r} already")
+        if members != self.members:
+            self.members = members
+            self.changed(members)
+        self.nodes[client] = node
+        logger.info("site %s is here as client %d", name, client)
+
+    def wait(self, round: int) -> dict[ClientId, int]:
+        """Wait until so many sites are there as a round needs.
+
+        Raises:
+            RunError: They did not come.
+        """
+        until = self.fleet.clock() + self.quorum.wait_seconds
+        while len(there := self.gather(round)) < self.quorum.min_clients:
+            if self.fleet.clock() >= until:
+                raise RunError(
+                    f"round {round}: {len(there)} sites are there, and a round needs "
+                    f"{self.quorum.min_clients} (rounds.min_clients); the run goes on from its "
+                    "last round when it is served again"
+                )
+            self.fleet.sleep(1.0)
+        return there
