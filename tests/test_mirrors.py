@@ -17,6 +17,7 @@ from tests.helpers.places import ROOT
 PACKAGES = ("pfedmoap", "privacy", "eval", "tools")
 COVERED = {
     "tests/pfedmoap/client/test_privatizer.py": "pfedmoap.client.privatizer_at_server",
+    "tests/pfedmoap/client/test_static_step.py": "pfedmoap.client.device_step",
     "tests/pfedmoap/client/test_local_training.py": """
         pfedmoap.client.problem pfedmoap.contract.stacking pfedmoap.models.logits""",
     "tests/pfedmoap/config/test_schema.py": "pfedmoap.config.option_hints pfedmoap.config.sampling",

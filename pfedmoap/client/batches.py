@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from pfedmoap.client.placement import placed
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import Arrays, ClientId
 
@@ -104,9 +106,11 @@ class BatchPlan:
 
     def to(self, device: torch.device) -> "BatchPlan":
         """Move the plan to a device."""
-        moved = {name: getattr(self, name).to(device) for name in _PLAN_TENSORS}
+        moved: dict[str, Any] = {
+            name: placed(getattr(self, name), device) for name in _PLAN_TENSORS
+        }
         if self.owner is not None:
-            moved["owner"] = self.owner.to(device)
+            moved["owner"] = placed(self.owner, device)
         return replace(self, **moved)
 
 
@@ -137,7 +141,7 @@ class StackedData:
 
         def pad(tensors: Sequence[Tensor]) -> Tensor:
             padded = pad_sequence(list(tensors), batch_first=True)
-            return (padded if padded.shape[1] else _one_row(padded)).to(device)
+            return placed(padded if padded.shape[1] else _one_row(padded), device)
 
         kinds = features[0].keys()
         return cls({kind: pad([own[kind] for own in features]) for kind in kinds}, pad(labels))

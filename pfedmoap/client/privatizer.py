@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from pfedmoap.client.batches import Batch, BatchPlan, Stream, shuffled_epochs
+from pfedmoap.client.device_step import DeviceStep, PlainStep, plain_gradients
 from pfedmoap.client.privatizer_at_server import PlainServer, ServerSide
-from pfedmoap.client.problem import BatchWide, Problem
+from pfedmoap.client.problem import Problem
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 Mode = Literal["joint", "decoupled", "release", "central"]
@@ -218,15 +218,13 @@ class NoPrivacy:
 
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
         """Compute gradients of the weighted mean loss plus the penalty."""
-        leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-        shared = problem.represent(leaves)
-        if isinstance(problem, BatchWide):
-            shared = {**shared, **problem.settle(leaves, shared, batch)}
-        each = problem.losses(leaves, shared, batch.features, batch.labels)
-        loss = (each * batch.weight).sum(1)
-        total = (loss + problem.penalty(leaves)).sum()
-        found = torch.autograd.grad(total, list(leaves.values()))
-        return dict(zip(leaves, found, strict=True)), loss.detach()
+        return plain_gradients(problem, params, batch)
+
+    @property
+    def device_step(self) -> DeviceStep | None:
+        """Plain gradients may be captured; those of a class derived from this one may not."""
+        own = type(self).gradients is NoPrivacy.gradients
+        return PlainStep() if own else None
 
     def release(self, update: Update, download: Download) -> Update:
         """Upload the update unchanged."""

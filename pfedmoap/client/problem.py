@@ -1,11 +1,18 @@
 """The local training problem of K clients, as a sum of one loss for each example."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from pfedmoap.client.batches import Batch
 from pfedmoap.wire.messages import Arrays
+
+ROWS = "rows"
+OF_CLIENTS: Mapping[str, str] = MappingProxyType({ROWS: "clients"})
+CONSTANT: Mapping[str, str] = MappingProxyType({ROWS: "none"})
+"""Metadata of a problem's fields that hold tensors, or named tensors."""
 
 
 class Problem(Protocol):
@@ -15,6 +22,11 @@ class Problem(Protocol):
     share (the text features of the prompts) and sees no example; `losses` is one number for each
     example and depends on no other example. This split is what makes per-example gradients cheap,
     and privacy possible.
+
+    A problem is a frozen dataclass. Its fields that hold tensors say what these are, so that one
+    captured step serves many batches of clients: ``field(metadata=OF_CLIENTS)`` where they have the
+    client axis, ``field(metadata=CONSTANT)`` where they are the same for all; see
+    `pfedmoap.client.problem_rows`.
     """
 
     def represent(self, params: Arrays) -> Arrays:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pfedmoap.client.batches import Cohort, StackedData, Stream
 from pfedmoap.client.local_training import Trained
+from pfedmoap.client.placement import placed
 from pfedmoap.contract.tasks import ClientResult, ClientTask
 from pfedmoap.wire.messages import Arrays, Update
 
@@ -35,7 +36,7 @@ def client_batches(
 
 def stack(arrays: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:
     """Stack K clients' arrays of equal names and shapes to (K, ...) on a device."""
-    return {name: torch.stack([own[name] for own in arrays]).to(device) for name in arrays[0]}
+    return {name: stack_rows([own[name] for own in arrays], device) for name in arrays[0]}
 
 
 def unstack(arrays: Arrays, clients: int) -> list[dict[str, Tensor]]:
@@ -46,7 +47,12 @@ def unstack(arrays: Arrays, clients: int) -> list[dict[str, Tensor]]:
 
 def stack_arrays(tasks: Sequence[ClientTask], name: str, device: torch.device) -> Tensor:
     """Stack one downloaded array of K clients to (K, ...) on a device."""
-    return torch.stack([task.download.arrays[name] for task in tasks]).to(device)
+    return stack_rows([task.download.arrays[name] for task in tasks], device)
+
+
+def stack_rows(rows: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Stack K clients' tensors where they are, and move them to a device at once, (K, ...)."""
+    return placed(torch.stack(list(rows)), device)
 
 
 def stack_data(tasks: Sequence[ClientTask], device: torch.device) -> StackedData:

@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from pfedmoap.client.local_training import Training
+from pfedmoap.client.step_cache import StepCache
 from pfedmoap.config.server import ServerOptions
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
@@ -56,6 +57,7 @@ class Setting(Generic[B]):
         seed: Seed of everything random in the method and in training.
         server_data: Labelled examples that the server holds and no client has, if any.
         server: How the server bounds and averages uploads.
+        steps: Where captured training steps are kept; it lives as long as the setting.
     """
 
     backbone: B
@@ -65,6 +67,7 @@ class Setting(Generic[B]):
     seed: int = 0
     server_data: ClientData | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
+    steps: StepCache = field(default_factory=StepCache, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,8 @@ class FedRep(FedPer):
         def begin(batch: list[ClientTask]) -> tuple[Problem, Arrays]:
             parts = [self.parts(task.download, task.local) for task in batch]
             start = stack(parts, self.setting.backbone.device)
-            problem = self.problem(start)
-            whole = replace(problem, compose=lambda part: self.compose({**start, **part}))
-            return whole, {name: start[name]}
+            trained = {name: start.pop(name)}
+            return replace(self.problem({**start, **trained}), fixed=start), trained
 
         setting = replace(self.setting, training=replace(self.setting.training, epochs=epochs))
         return tune(tasks, setting, privatizer, begin, phase=name)

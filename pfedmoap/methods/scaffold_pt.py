@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pfedmoap.client.optimisers import SGD
 from pfedmoap.client.privatizer import Mode
-from pfedmoap.contract.stacking import TrainedClient
+from pfedmoap.contract.stacking import TrainedClient, stack_rows
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
@@ -82,7 +82,7 @@ class ScaffoldPT(PromptSet):
     def problem(self, tasks: Sequence[ClientTask], start: Arrays) -> PromptSetProblem:
         """Correct gradients by the server's control variate minus the client's."""
         corrections = [task.download.arrays[CONTROL] - own_control(task) for task in tasks]
-        stacked = torch.stack(corrections).to(start[PROMPTS].device)
+        stacked = stack_rows(corrections, start[PROMPTS].device)
         return replace(super().problem(tasks, start), correction=stacked)
 
     def divide(self, client: TrainedClient) -> ClientResult:

@@ -1,7 +1,7 @@
 """Train and classify with a set of prompts, for PFPT and its prompt-tuning baselines."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from pfedmoap.client.batches import Batch
 from pfedmoap.client.optimisers import SGD, Adam, Optimiser
 from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_one_phase
-from pfedmoap.client.problem import Problem
+from pfedmoap.client.problem import OF_CLIENTS, Problem
 from pfedmoap.contract.stacking import TrainedClient, stack_arrays
 from pfedmoap.contract.tasks import ArraySpec, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
@@ -52,8 +52,8 @@ class PromptSetProblem(Problem):
     selection: Selection
     similarity_weight: float
     proximal: float = 0.0
-    anchor: Tensor | None = None
-    correction: Tensor | None = None
+    anchor: Tensor | None = field(default=None, metadata=OF_CLIENTS)
+    correction: Tensor | None = field(default=None, metadata=OF_CLIENTS)
 
     def represent(self, params: Arrays) -> Arrays:
         """Compute what images share."""

@@ -1,7 +1,7 @@
 """Prompt tuning (CoOp, arXiv 2109.01134), as all text-prompt methods use it."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from pfedmoap.client.local_training import Stepping, train_locally
 from pfedmoap.client.optimisers import Optimiser
 from pfedmoap.client.privatizer import Privatizer
-from pfedmoap.client.problem import Problem
+from pfedmoap.client.problem import OF_CLIENTS, Problem
 from pfedmoap.contract.stacking import TrainedClient, client_batches, cohort_of, trained_clients
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
@@ -102,17 +102,19 @@ class PromptProblem(Problem):
         compose: Assembles the prompts from their parts, (K, L, W), or (K, P, L, W) for P a client.
         proximal: Weight mu of ``mu / 2 ||P - anchor||^2`` (FedProx, arXiv 1812.06127, eq. 2).
         anchor: Centre of the proximal term of ``context``, (K, L, W); ``None`` for no such term.
+        fixed: Parts of the prompts that are not trained, by name, each (K, ...).
     """
 
     encoder: PromptEncoder
     scale: float
     compose: Callable[[Arrays], Tensor] = whole_prompt
     proximal: float = 0.0
-    anchor: Tensor | None = None
+    anchor: Tensor | None = field(default=None, metadata=OF_CLIENTS)
+    fixed: Arrays = field(default_factory=dict, metadata=OF_CLIENTS)
 
     def encode(self, params: Arrays) -> Tensor:
         """Class features of the prompts, (K, C, D) or (K, P, C, D)."""
-        prompts = self.compose(params)
+        prompts = self.compose({**self.fixed, **params})
         encoded: Tensor = self.encoder(prompts.flatten(0, -3)).unflatten(0, prompts.shape[:-2])
         return encoded
 
@@ -170,7 +172,7 @@ def tune(
             problem,
             params,
             cohort_of(batch, setting.seed, setting.backbone.device, phase),
-            Stepping(setting.training, rates, privatizer, optimiser),
+            Stepping(setting.training, rates, privatizer, optimiser, setting.steps),
         )
         tuned += trained_clients(batch, trained)
     return sorted(tuned, key=lambda client: client.task.download.client)

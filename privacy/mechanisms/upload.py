@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pfedmoap.client.batches import Batch, BatchPlan, Stream
+from pfedmoap.client.device_step import DeviceStep
 from pfedmoap.client.privatizer import Authorisation, NoPrivacy
 from pfedmoap.client.privatizer_at_server import PlainServer, ServerSide
 from pfedmoap.client.problem import Problem
@@ -83,6 +84,11 @@ class UploadPrivacy:
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
         """Form plain gradients."""
         return self._training.gradients(problem, params, batch)
+
+    @property
+    def device_step(self) -> DeviceStep | None:
+        """Plain gradients may be captured."""
+        return self._training.device_step
 
     def release(self, update: Update, download: Download) -> Update:
         """Clip the move from what the server sent, over all arrays together, and add noise.

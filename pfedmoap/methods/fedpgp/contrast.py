@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pfedmoap.client.problem import CONSTANT
 from pfedmoap.prompts.tuning import PromptProblem
 from pfedmoap.wire.messages import Arrays
 
@@ -20,7 +21,7 @@ class ResidualProblem(PromptProblem):
         temperature: Its temperature tau.
     """
 
-    written: Tensor = field(kw_only=True)
+    written: Tensor = field(kw_only=True, metadata=CONSTANT)
     mu: float = 1.0
     temperature: float = 0.5
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from pfedmoap.client.problem import Problem
+from pfedmoap.client.problem import OF_CLIENTS, Problem
 from pfedmoap.models.protected.interface import AuxiliaryModel, ProtectedModel
 from pfedmoap.models.protected.naming import part_of
 from pfedmoap.wire.messages import Arrays
@@ -27,7 +27,7 @@ class AuxiliaryProblem(Problem):
     """
 
     model: AuxiliaryModel
-    frozen: Arrays = field(default_factory=dict)
+    frozen: Arrays = field(default_factory=dict, metadata=OF_CLIENTS)
 
     def represent(self, params: Arrays) -> Arrays:
         """Compute what examples share."""

@@ -85,7 +85,7 @@ def run_stages(
             AuxiliaryProblem(model, frozen),
             moving,
             seen,
-            Stepping(setting.training, rates, privatizer, ADAMW),
+            Stepping(setting.training, rates, privatizer, ADAMW, setting.steps),
             stack(carried, device) if carried[0] else None,
         )
         params |= trained.params
@@ -138,6 +138,7 @@ def server_stage(
             dict.fromkeys(params, setting.training.learning_rate),
             NoPrivacy(),
             ADAMW,
+            setting.steps,
         ),
         stack([optimiser], device) if optimiser else None,
     )

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import Problem
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive, check_options
-from pfedmoap.contract.stacking import TrainedClient, stack
+from pfedmoap.contract.stacking import TrainedClient, stack, stack_rows
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate, Pooling
@@ -241,7 +241,7 @@ class PFedMoAP:
         sources = [task.download.arrays for task in tasks]
         if self.start == "own":
             sources = [{**s, **(task.local or {})} for s, task in zip(sources, tasks, strict=True)]
-        return torch.stack([s["context"] for s in sources]).to(self.setting.backbone.device)
+        return stack_rows([s["context"] for s in sources], self.setting.backbone.device)
 
     def _gates(self, tasks: Sequence[ClientTask]) -> dict[str, Tensor]:
         """Stack the clients' gates (K, ...): each its own, the averaged, or the initial one."""

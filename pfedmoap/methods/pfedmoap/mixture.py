@@ -1,12 +1,12 @@
 """The local problem of a prompt that is trained together with a gate over frozen experts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from pfedmoap.client.problem import Problem
+from pfedmoap.client.problem import OF_CLIENTS, Problem
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.logits import cosine_logits, cross_entropy
 from pfedmoap.wire.messages import Arrays
@@ -56,7 +56,7 @@ class MixtureProblem(Problem):
 
     encoder: PromptEncoder
     mixture: Mixture
-    experts: Tensor
+    experts: Tensor = field(metadata=OF_CLIENTS)
 
     def represent(self, params: Arrays) -> Arrays:
         """Encode the own prompts."""
@@ -78,7 +78,7 @@ class GateProblem(Problem):
     """
 
     mixture: Mixture
-    text: Tensor
+    text: Tensor = field(metadata=OF_CLIENTS)
 
     def represent(self, params: Arrays) -> Arrays:
         """Nothing depends on the gates alone."""
