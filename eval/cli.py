@@ -21,6 +21,7 @@ COMMANDS = {
     "ledger": "show what clients have spent of their privacy budgets",
     "disclosure": "say how much of a protected model FedSP's auxiliary shows",
     "serve-clip": "serve a model over HTTP to clients that may only ask it",
+    "serve-model": "serve one client's personal model over HTTP",
     "survey-backbones": "try open_clip's architectures and tabulate what works",
     "evaluate-backbone": "tabulate what the embedded model can do",
     "pretrain-backbone": "make the embedded model anew",

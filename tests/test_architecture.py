@@ -16,6 +16,8 @@ OWNERS = {
     "faiss": ("pfedmoap/server/expert_pool.py",),
     "opacus": ("privacy/",),
     "transformers": ("pfedmoap/models/language/",),
+    "starlette": ("pfedmoap/serving/",),
+    "uvicorn": ("pfedmoap/serving/",),
 }
 FILES_OF = {layer: sorted((ROOT / layer).rglob("*.py")) for layer in LAYERS}
 FILES = [file for files in FILES_OF.values() for file in files]

@@ -103,6 +103,11 @@ COVERED = {
         pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.same_run pfedmoap.runs.state_files
         pfedmoap.storage.own_files pfedmoap.storage.strict_json""",
     "tests/pfedmoap/engine/test_simulation.py": "pfedmoap.storage.atomic_files",
+    "tests/pfedmoap/serving/test_listener.py": """
+        pfedmoap.serving.application pfedmoap.serving.bodies pfedmoap.serving.connections
+        pfedmoap.serving.limits pfedmoap.serving.openapi pfedmoap.serving.refusals
+        pfedmoap.serving.service pfedmoap.serving.workplace""",
+    "tests/eval/test_classifier_service.py": "eval.commands.serve_model eval.serving_options",
     "tests/pfedmoap/storage/test_locks.py": "pfedmoap.storage.space",
     "tests/privacy/ledgers/test_ledger.py": "privacy.ledgers.authorisation",
     "tests/privacy/ledgers/test_composition.py": "privacy.ledgers.ledger_file",

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import torch
 
 from eval.commands.errors import readable_errors
+from eval.serving_options import add_place, place_of, serve
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.models.blackbox.in_process import InProcessModel
 from pfedmoap.models.blackbox.server import Endpoint
 from pfedmoap.models.loading import BackboneOptions
+from pfedmoap.serving.listener import require_extra
 
 
 @readable_errors
@@ -18,19 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="embedded", help="as --backbone.model of train.py")
     parser.add_argument("--pretrained", help="as --backbone.pretrained")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes any free port")
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="interface; there is neither encryption nor a password, so leave it on loopback and "
-        "put a proxy with both in front to serve other machines",
-    )
+    add_place(parser, 8080)
     options = parse(parser, arguments)
+    require_extra()
+    place = place_of(options)
     torch.set_grad_enabled(False)
     backbone = BackboneOptions(options.model, options.pretrained, device=options.device).load()
-    with Endpoint(InProcessModel(backbone), options.host, options.port) as endpoint:
-        print(f"{backbone.name} at {endpoint.url}; stop with Ctrl-C", flush=True)
-        try:
-            endpoint.serve_forever()
-        except KeyboardInterrupt:
-            print(f"answered {endpoint.served.queries} queries")
+    with Endpoint(InProcessModel(backbone), place) as endpoint:
+        serve(endpoint, backbone.name)
+        print(f"answered {endpoint.served.queries} queries")

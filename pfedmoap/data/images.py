@@ -84,7 +84,7 @@ def check(path: Path) -> CheckedFile:
     return CheckedFile(digest_of(content), len(content), None)
 
 
-def decode(image: ImageSource) -> Image.Image:
+def decode(image: ImageSource, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Decode an image, however it is given, to the same pixels.
 
     Upright as its EXIF orientation says; see `to_rgb` for transparency and deep grey. Of an
@@ -94,6 +94,7 @@ def decode(image: ImageSource) -> Image.Image:
         image: A path, a file's content, a PIL image of any mode, or an array: (H, W) or
             (H, W, 1) grey, (H, W, 2) grey and opacity, (H, W, 3) RGB or (H, W, 4) RGB and opacity,
             of type uint8; grey also of uint16 (65535 is white) and bool.
+        most_pixels: Largest width times height that is decoded.
 
     Returns:
         The RGB image.
@@ -102,15 +103,15 @@ def decode(image: ImageSource) -> Image.Image:
         DataError: It cannot be read or decoded; one line says why, and which file it is.
     """
     if isinstance(image, Image.Image):
-        return _guarded(image)
+        return _guarded(image, most_pixels)
     if isinstance(image, np.ndarray):
-        return _guarded(_from_array(image))
+        return _guarded(_from_array(image), most_pixels)
     if isinstance(image, bytes):
-        return _decoded(image)
+        return _decoded(image, most_pixels)
     if not isinstance(image, str | Path):
         raise DataError(f"an image is a path, bytes, an array or a PIL image, not {type(image)}")
     try:
-        return _decoded(read_content(Path(image)))
+        return _decoded(read_content(Path(image)), most_pixels)
     except DataError as error:
         raise DataError(f"{printable(image)} cannot be read as an image: {error}") from error
 
@@ -177,7 +178,7 @@ def _signed_formats() -> list[str]:
     return [kind for kind in usable if Image.OPEN[kind][1] is not None]
 
 
-def _decoded(content: bytes, *, draft: bool = False) -> Image.Image:
+def _decoded(content: bytes, most_pixels: int = MOST_PIXELS, *, draft: bool = False) -> Image.Image:
     """Decode a file's content; with ``draft`` coarsely, to see whether it is whole."""
     if not content:
         raise DataError("the file is empty")
@@ -187,7 +188,7 @@ def _decoded(content: bytes, *, draft: bool = False) -> Image.Image:
                 raise DataError(f"Pillow decodes no {image.format}")
             if draft and image.width * image.height <= MOST_PIXELS:
                 image.draft("RGB", (32, 32))
-            return _guarded(image)
+            return _guarded(image, most_pixels)
     except UnidentifiedImageError as error:
         raise DataError("not an image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -198,12 +199,12 @@ def _decoded(content: bytes, *, draft: bool = False) -> Image.Image:
         raise DataError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
 
-def _guarded(image: Image.Image) -> Image.Image:
+def _guarded(image: Image.Image, most_pixels: int) -> Image.Image:
     """`to_rgb`, with a bound on the size and Pillow's errors as ours."""
-    if (pixels := image.width * image.height) > MOST_PIXELS:
+    if (pixels := image.width * image.height) > most_pixels:
         raise DataError(
             f"it claims an enormous size, {image.width} x {image.height} = {pixels} pixels; at "
-            f"most {MOST_PIXELS} are decoded: make it smaller"
+            f"most {most_pixels} are decoded: make it smaller"
         )
     try:
         return to_rgb(image)

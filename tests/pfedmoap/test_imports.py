@@ -8,7 +8,10 @@ import pytest
 
 import pfedmoap
 
-HEAVY = {"torch", "open_clip", "sklearn", "faiss", "opacus", "numpy", "PIL", "yaml", "jsonargparse"}
+HEAVY = {
+    *("torch", "open_clip", "sklearn", "faiss", "opacus", "numpy", "PIL", "yaml", "jsonargparse"),
+    *("starlette", "uvicorn"),
+}
 OURS = {"pfedmoap", "privacy", "eval"}
 
 
@@ -28,6 +31,14 @@ def loaded(code: str) -> set[str]:
         ("from pfedmoap import PFedMoAPError", {"pfedmoap", "pfedmoap.errors"}),
         ("from eval.cli import main; main(['--help'])", {"eval", "eval.cli"}),
         ("from eval.cli import main; main(['--version'])", {"eval", "eval.cli"}),
+        (
+            "import pfedmoap.serving.listener",
+            {
+                *("pfedmoap", "pfedmoap.errors", "pfedmoap.serving", "pfedmoap.serving.limits"),
+                *("pfedmoap.serving.listener", "pfedmoap.serving.place"),
+                "pfedmoap.serving.service",
+            },
+        ),
     ],
 )
 def test_what_is_not_asked_for_is_not_loaded(code, ours):

@@ -63,6 +63,7 @@ from pfedmoap.prompts.initial import check_context
 from pfedmoap.prompts.tuning import broadcast, check_templates
 from pfedmoap.seeding import generator
 from pfedmoap.server.aggregation import Weighting, combine
+from pfedmoap.serving.place import read_token
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
@@ -76,6 +77,8 @@ class FedBBPT:
             vectors, ``words`` learns which words to say.
         endpoint: Address of the model, e.g. ``http://127.0.0.1:8080``; none asks the backbone in
             this process, with gradients off.
+        token_file: File that holds the token which the endpoint asks for; the run records the
+            file's name and never the token.
         timeout_seconds: Timeout of each request to the endpoint, at most a day.
         gradient: ``spsa`` estimates it from answers; ``white-box`` is an upper bound that sees
             the backbone's weights, all else equal.
@@ -105,6 +108,7 @@ class FedBBPT:
     setting: Setting
     variant: Literal["image", "text", "words"] = "image"
     endpoint: str | None = None
+    token_file: str | None = None
     timeout_seconds: Annotated[float, Bounds(gt=0, le=86_400)] = 60.0
     gradient: Literal["spsa", "white-box"] = "spsa"
     steps: Count = 3
@@ -129,6 +133,7 @@ class FedBBPT:
         check_options(self, "method")
         if self.endpoint is not None:
             split_address(self.endpoint)  # refuse a wrong address before anything is loaded
+            _ = self._token
         if self.gradient == "white-box" and self.endpoint is not None:
             raise ConfigError("an endpoint gives no gradients: drop it, or use gradient spsa")
         if self.gradient == "white-box" and self.variant == "words":
@@ -269,8 +274,12 @@ class FedBBPT:
     def model(self) -> BlackBoxModel:
         """The black-box model: the endpoint, or the backbone in this process."""
         if self.endpoint is not None:
-            return HTTPModel(self.endpoint, timeout_seconds=self.timeout_seconds)
+            return HTTPModel(self.endpoint, token=self._token, timeout_seconds=self.timeout_seconds)
         return InProcessModel(self.setting.backbone)
+
+    @property
+    def _token(self) -> str | None:
+        return None if self.token_file is None else read_token(self.token_file)
 
     @cached_property
     def estimator(self) -> Estimator:

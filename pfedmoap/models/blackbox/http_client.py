@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from pfedmoap.errors import BlackBoxError, ConfigError
 from pfedmoap.models.blackbox import wire
 from pfedmoap.models.blackbox.interface import Answer, Question, Usage
+from pfedmoap.serving.place import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class HTTPModel:
 
     Args:
         url: ``http://host:port`` or ``https://...``, perhaps with a path in front of ``/v1``.
+        token: Sent with each request where the server asks for one.
         timeout_seconds: Timeout of each attempt.
         retries: Attempts after the first.
         pause_seconds: Before the first retry; doubles with each.
@@ -39,6 +41,7 @@ class HTTPModel:
         self,
         url: str,
         *,
+        token: str | None = None,
         timeout_seconds: float = 30.0,
         retries: int = 3,
         pause_seconds: float = 0.5,
@@ -49,6 +52,11 @@ class HTTPModel:
         self._url, self._path = url, parts.path.rstrip("/") + wire.PATH
         self._host, self._port = parts.hostname or "", parts.port
         self._secure = parts.scheme == "https"
+        self._headers = {"Content-Type": wire.CONTENT_TYPE}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+            if not (self._secure or is_loopback(self._host)):
+                logger.warning("%s: the token and the images go there unencrypted", url)
         self._timeout, self._retries, self._pause = timeout_seconds, retries, pause_seconds
         self._sleep = sleep
 
@@ -86,7 +94,7 @@ class HTTPModel:
             logger.warning("%s, attempt %d: %s", self._url, attempt + 1, trouble)
         raise BlackBoxError(
             f"{self._url} gave no answer in {self._retries + 1} attempts; the last one failed "
-            f"with {trouble}. Is the server running (scripts/serve_clip.py)?"
+            f"with {trouble}. Is the server running (pfedmoap serve-clip)?"
         )
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -99,8 +107,7 @@ class HTTPModel:
         self, connection: http.client.HTTPConnection, content: bytes
     ) -> tuple[int, bytes]:
         try:
-            headers = {"Content-Type": wire.CONTENT_TYPE}
-            connection.request("POST", self._path, body=content, headers=headers)
+            connection.request("POST", self._path, body=content, headers=self._headers)
             response = connection.getresponse()
             reply = response.read(wire.LARGEST_BYTES + 1)
         finally:

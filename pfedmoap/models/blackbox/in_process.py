@@ -1,5 +1,7 @@
 """A black-box model in this process: the backbone, always without gradients."""
 
+from collections.abc import Callable
+
 import torch
 
 from pfedmoap.errors import BlackBoxError, PFedMoAPError
@@ -32,6 +34,13 @@ class InProcessModel:
 
         The images cost B queries and one call; bytes are those of the tensors.
         """
+        return self._answer(question, None)
+
+    def ask_in_slices(self, question: Question, proceed: Callable[[], None]) -> Answer:
+        """Classify in slices; see `SlicedModel.ask_in_slices`."""
+        return self._answer(question, proceed)
+
+    def _answer(self, question: Question, proceed: Callable[[], None] | None) -> Answer:
         images, context = question.images, question.text.context
         expected = (3, self._size, self._size)
         if images.dim() != 4 or len(images) == 0 or images.shape[1:] != expected:
@@ -40,7 +49,7 @@ class InProcessModel:
             )
         try:
             with torch.inference_mode():
-                found = self._model.logits(question)
+                found = self._model.logits(question, proceed)
         except PFedMoAPError as error:
             raise BlackBoxError(f"the model cannot answer: {error}") from error
         logits = found.float().cpu().clone()  # outside inference mode: an ordinary tensor

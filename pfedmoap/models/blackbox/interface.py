@@ -1,7 +1,8 @@
 """The interface of a black-box model: a question in, logits and the cost of the answer out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -90,6 +91,23 @@ class BlackBoxModel(Protocol):
 
     def ask(self, question: Question) -> Answer:
         """Classify each image on its own.
+
+        Raises:
+            BlackBoxError: The question is malformed, or there is no answer.
+        """
+        ...
+
+
+@runtime_checkable
+class SlicedModel(BlackBoxModel, Protocol):
+    """A black-box model whose work on one question can be ended before it is done."""
+
+    def ask_in_slices(self, question: Question, proceed: Callable[[], None]) -> Answer:
+        """Answer like `ask`, but for the rounding of smaller batches.
+
+        Args:
+            question: The question.
+            proceed: Called before each slice of the work, of images and of texts; may raise.
 
         Raises:
             BlackBoxError: The question is malformed, or there is no answer.

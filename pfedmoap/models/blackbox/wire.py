@@ -94,8 +94,10 @@ def _metadata(content: bytes) -> dict[str, str]:
 def _words(texts: Mapping[str, str], name: str) -> tuple[str, ...]:
     try:
         words = json.loads(texts.get(name, "[]"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
         raise BlackBoxError(f"{name} is not JSON: {error}") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise BlackBoxError(f"{name} must be a list of texts")
+    if any("\ud800" <= letter <= "\udfff" for letter in "".join(words)):
+        raise BlackBoxError(f"{name} holds half of a surrogate pair, which is no character")
     return tuple(words)

@@ -1,6 +1,5 @@
 """Fed-BBPT: what the contract suite does not know of queries, budgets and closed models."""
 
-import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -23,9 +22,11 @@ from pfedmoap.models.blackbox.in_process import InProcessModel
 from pfedmoap.models.blackbox.server import Endpoint
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.seeding import generator
+from pfedmoap.serving.place import Place, read_token
 from pfedmoap.wire.messages import ClientId
 from pfedmoap.wire.transport import InProcess
 from privacy.options import DPSGD, Release
+from tests.helpers.serving import running
 from tests.helpers.small_federation import make_data
 
 SMALL = {"generator_width": 8, "steps": 2, "draws": 1}
@@ -64,16 +65,15 @@ def test_clients_count_their_queries_over_rounds(method, small):
     }
 
 
-def test_endpoint_gives_what_this_process_gives(method, small, clip):
+def test_endpoint_gives_what_this_process_gives(method, small, clip, tmp_path):
     state, _, results = small(method).rounds(2)
-    with Endpoint(InProcessModel(clip)) as endpoint:
-        thread = threading.Thread(target=endpoint.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        remote = replace(method, endpoint=endpoint.url)
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef\n")
+    place = Place(token=read_token(token))
+    with Endpoint(InProcessModel(clip), place) as endpoint, running(endpoint):
+        remote = replace(method, endpoint=endpoint.url, token_file=str(token))
         there, local_states_there, results_there = small(remote).rounds(2)
         served = endpoint.served
-        endpoint.shutdown()
-        thread.join(10)
     assert torch.equal(state, there)
     assert served.queries == sum(int(local["queries"]) for local in local_states_there.values())
     for here, away in zip(results, results_there, strict=True):
@@ -308,6 +308,7 @@ def test_release_hides_how_many_queries_there_were(method, data):
         {"images_per_call": 0},
         {"query_budget": -1},
         {"momentum": 1.0},
+        {"endpoint": "http://127.0.0.1:80", "token_file": "/no/such/file"},
         {"timeout_seconds": 0.0},
         {"timeout_seconds": -1.0},
         {"endpoint": "http://127.0.0.1:99999"},

@@ -1,17 +1,15 @@
 """The boundary as a network: one endpoint on loopback, healthy and in trouble."""
 
-import http.client
 import json
 import os
 import pickle
-import socket
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from time import monotonic
 
 import pytest
 import torch
@@ -23,19 +21,16 @@ from pfedmoap.models.blackbox.http_client import HTTPModel
 from pfedmoap.models.blackbox.in_process import InProcessModel
 from pfedmoap.models.blackbox.interface import Answer, Question, TextPrompt, Usage
 from pfedmoap.models.blackbox.server import Endpoint, Limits
+from pfedmoap.serving.limits import ServingLimits
+from pfedmoap.serving.place import Place
 from tests.helpers.places import ROOT
+from tests.helpers.serving import request, running
 
 
 @contextmanager
-def serving(model, **options) -> Iterator[Endpoint]:
-    with Endpoint(model, **options) as endpoint:
-        thread = threading.Thread(target=endpoint.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield endpoint
-        finally:
-            endpoint.shutdown()
-            thread.join(10)
+def serving(model, limits=None, serving=None, place=None) -> Iterator[Endpoint]:
+    with Endpoint(model, place, limits, serving) as endpoint, running(endpoint):
+        yield endpoint
 
 
 class Scripted:
@@ -55,13 +50,7 @@ def crash() -> None:
 
 
 def post(endpoint: Endpoint, content: bytes, path: str = wire.PATH, **headers: str):
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.server_port, timeout=10)
-    try:
-        connection.request("POST", path, content, headers)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
+    return request(endpoint.port, "POST", path, content, **headers)[:2]
 
 
 def patient(endpoint: Endpoint, **options) -> tuple[HTTPModel, list[float]]:
@@ -100,11 +89,11 @@ def test_failed_attempts_are_repeated_after_growing_pauses_and_billed(question):
 def test_attempts_that_found_nobody_are_not_billed(question):
     """The endpoint starts while the client waits for its second attempt."""
     with Endpoint(Scripted()) as reserved:
-        port = reserved.server_port
+        port = reserved.port
     with ExitStack() as stack:
 
         def start(_: float) -> None:
-            stack.enter_context(serving(Scripted(), port=port))
+            stack.enter_context(serving(Scripted(), place=Place(port=port)))
 
         model = HTTPModel(f"http://127.0.0.1:{port}", timeout_seconds=10, sleep=start)
         usage = model.ask(question).usage
@@ -146,14 +135,14 @@ def test_refusals_are_final(question):
 
 
 def test_larger_requests_than_agreed_are_not_read(question):
-    with serving(Scripted(), limits=Limits(body_bytes=1000)) as endpoint:
+    with serving(Scripted(), serving=ServingLimits(body_bytes=1000)) as endpoint:
         model, pauses = patient(endpoint)
         with pytest.raises(BlackBoxError, match=r"413.*at most 1000"):
             model.ask(replace(question, images=question.images[:1]))
         assert not pauses
-        for length in (str(10**15), "9" * 5000):
+        for length, expected in ((str(10**15), 413), ("9" * 5000, 400)):
             status, reply = post(endpoint, b"", **{"Content-Length": length})
-            assert status == 413
+            assert status == expected
             assert len(reply) < 100
 
 
@@ -169,6 +158,9 @@ def test_larger_requests_than_agreed_are_not_read(question):
         (save({"images": torch.full((1, 3, 4, 4), torch.nan)}), "finite"),
         (save({"images": torch.zeros(1, 3, 4, 4)}, {"class_names": "["}), "JSON"),
         (save({"images": torch.zeros(1, 3, 4, 4)}, {"class_names": "[1]"}), "list of texts"),
+        (save({"images": torch.zeros(1, 3, 4, 4)}, {"class_names": "[NaN]"}), "list of texts"),
+        (save({"images": torch.zeros(1, 3, 4, 4)}, {"class_names": "9" * 5000}), "JSON"),
+        (save({"images": torch.zeros(1, 3, 4, 4)}, {"class_names": '["\\ud800"]'}), "surrogate"),
         (save({"images": torch.zeros(1, 3, 4, 4)}, {"class_names": "[" * 10**5}), "JSON"),
     ],
 )
@@ -181,7 +173,7 @@ def test_server_survives_nonsense(clip, question):
     with serving(InProcessModel(clip)) as endpoint:
         assert post(endpoint, b"nonsense")[0] == 400
         assert post(endpoint, b"", path="/etc/passwd")[0] == 404
-        assert post(endpoint, b"", **{"Content-Length": "-1"})[0] == 411
+        assert post(endpoint, b"", **{"Content-Length": "-1"})[0] == 400
         wrong_size = replace(question, images=torch.zeros(1, 3, 8, 8))
         status, reply = post(endpoint, wire.encode_question(wrong_size))
         assert status == 400
@@ -213,7 +205,7 @@ def test_labels_never_cross_the_wire(question):
 
 def test_loopback_unless_told_otherwise():
     with Endpoint(Scripted()) as endpoint:
-        assert endpoint.server_address[0] == "127.0.0.1"
+        assert endpoint.url == f"http://127.0.0.1:{endpoint.port}"
 
 
 def test_several_clients_at_once(question):
@@ -226,23 +218,6 @@ def test_several_clients_at_once(question):
         for thread in threads:
             thread.join(20)
         assert (endpoint.served.queries, endpoint.served.calls) == (40, 8)
-
-
-def test_a_slow_sender_gives_its_place_back(question):
-    """It never falls silent for long, so that the socket's own patience never ends."""
-    limits = Limits(requests=1, seconds=10, body_seconds=0.3)
-    with serving(Scripted(), limits=limits) as endpoint:
-        with socket.create_connection(("127.0.0.1", endpoint.server_port), timeout=10) as slow:
-            slow.sendall(f"POST {wire.PATH} HTTP/1.1\r\nContent-Length: 1000\r\n\r\n".encode())
-            began = monotonic()
-            slow.settimeout(0.05)
-            reply = b""
-            while not reply and monotonic() - began < 5:
-                slow.sendall(b"a")
-                with suppress(TimeoutError):
-                    reply = slow.recv(2**12)
-            assert b" 408 " in reply
-        assert patient(endpoint)[0].ask(question).logits.shape == (5, 3)
 
 
 @pytest.mark.parametrize(
@@ -268,11 +243,18 @@ def test_patience_is_checked(seconds):
         HTTPModel("http://127.0.0.1:80", timeout_seconds=seconds)
 
 
-def test_a_place_to_listen_is_checked():
-    with pytest.raises(ConfigError, match=r"cannot listen at 127.0.0.1:99999: .*0-65535"):
-        Endpoint(Scripted(), port=99_999)
-    with Endpoint(Scripted()) as first, pytest.raises(ConfigError, match="already in use"):
-        Endpoint(Scripted(), port=first.server_port)
+def test_a_token_is_sent_where_one_is_asked_for(question, caplog):
+    token = "0123456789abcdef"
+    with serving(Scripted(), place=Place(token=token)) as endpoint:
+        with pytest.raises(BlackBoxError, match=r"401.*the token is missing or wrong"):
+            patient(endpoint)[0].ask(question)
+        with pytest.raises(BlackBoxError, match="401") as refused:
+            patient(endpoint, token=token[::-1])[0].ask(question)
+        assert token[::-1] not in str(refused.value)
+        assert patient(endpoint, token=token)[0].ask(question).logits.shape == (5, 3)
+    assert not caplog.records
+    HTTPModel("http://192.0.2.1:80", token=token)
+    assert "unencrypted" in caplog.text
 
 
 def test_served_by_another_process(words):
@@ -288,7 +270,10 @@ def test_served_by_another_process(words):
             answer = HTTPModel(url, timeout_seconds=60).ask(
                 Question(torch.zeros(2, 3, 32, 32), words)
             )
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) == 0
+            assert server.stdout.read() == "answered 2 queries\n"
         finally:
-            server.terminate()
+            server.kill()
     assert answer.logits.shape == (2, 3)
     assert answer.usage.queries == 2
