@@ -38,9 +38,19 @@ from privacy.options import permitted, shared_folder
 def refuse_other_averages(server: ServerOptions) -> None:
     """Refuse options of the server that would void the analysis of the noisy mean.
 
+    Its default bounds on changes and weights are not applied: they depend on other clients.
+
     Raises:
         PrivacyError: One is set.
     """
+    usual = ServerOptions()
+    if (server.max_change, server.max_examples) != (usual.max_change, usual.max_examples):
+        raise PrivacyError(
+            "server.max_change and server.max_examples are not applied under `--privacy central`: "
+            "they compare clients with each other, so that one client's data would change how "
+            "others are bounded. Leave them out; max_update_norm bounds each move, and all weigh "
+            "the same"
+        )
     if server.aggregation != "mean":
         raise PrivacyError(
             f"server.aggregation {server.aggregation} has no analysis under `--privacy central`: "

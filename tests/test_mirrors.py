@@ -29,6 +29,7 @@ COVERED = {
         pfedmoap.contract.method pfedmoap.contract.tasks pfedmoap.server.cohort
         pfedmoap.wire.messages pfedmoap.wire.transport""",
     "tests/pfedmoap/server/test_aggregation.py": "pfedmoap.config.server",
+    "tests/pfedmoap/server/test_bounding.py": "pfedmoap.server.robust_limits",
     "tests/privacy/test_options.py": """
         privacy.checks privacy.statements""",
     "tests/eval/test_faults.py": "eval.commands.faults",

@@ -19,6 +19,14 @@ class ServerSide(Protocol):
         """Whether the cohort must be kept secret; it is then written to the private log only."""
         ...
 
+    @property
+    def bounds_uploads(self) -> bool:
+        """Whether `settle` bounds each upload by itself, so that nothing else may.
+
+        A bound that depends on other clients' uploads would change its sensitivity.
+        """
+        ...
+
     def draw(
         self, clients: Sequence[ClientId], round: int, scheduled: Sequence[ClientId]
     ) -> tuple[ClientId, ...]:
@@ -67,6 +75,11 @@ class PlainServer:
     @property
     def secret_cohort(self) -> bool:
         """Return false: the schedule follows from the public seed."""
+        return False
+
+    @property
+    def bounds_uploads(self) -> bool:
+        """Return false: uploads are passed on as they are."""
         return False
 
     def draw(

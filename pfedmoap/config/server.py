@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pfedmoap.config.bounds import Bounds, check_options
+from pfedmoap.config.bounds import Bounds, Count, Positive, check_options
 from pfedmoap.errors import ConfigError
 
 Rule = Literal["mean", "clipped_mean", "median", "trimmed_mean", "geometric_median", "multi_krum"]
@@ -16,12 +16,19 @@ class ServerOptions:
     """How the server bounds and averages uploads.
 
     Attributes:
+        max_change: Longest change of a client's upload from what it started from, in multiples of
+            the median of the round (more where changes differ much: see `robust_limit`); longer
+            ones are shortened to it. None for no bound. A round of one or two clients has none.
+        max_examples: Most examples that a client weighs as in averages; none for a robust limit,
+            3 times the round's median or more (see `robust_limit`).
         aggregation: How uploads are averaged; see `pfedmoap.server.aggregation`. All but ``mean``
             hold against some hostile clients.
         byzantine: Share of the clients of a round that may be hostile, for ``trimmed_mean`` and
             ``multi_krum``; none for 0.2.
     """
 
+    max_change: Positive | None = 3.0
+    max_examples: Count | None = None
     aggregation: Rule = "mean"
     byzantine: Annotated[float, Bounds(ge=0, lt=0.5)] | None = None
 

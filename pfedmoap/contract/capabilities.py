@@ -1,12 +1,14 @@
 """Optional capabilities of a method beside the contract in `method`, found with ``isinstance``."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.wire.messages import Arrays, ClientId
+
+State = TypeVar("State", contravariant=True)
 
 
 @runtime_checkable
@@ -65,6 +67,26 @@ class NeedsServerData(Protocol):
 
     def lacks(self) -> str | None:
         """Return what is missing and how to provide it; ``None`` if nothing is."""
+        ...
+
+
+@runtime_checkable
+class StartsElsewhere(Protocol[State]):
+    """A method whose clients may train from other values than those that they are sent.
+
+    Bounds on how far an upload moves are then measured from there.
+    """
+
+    def starts(self, state: State, client: ClientId) -> Arrays:
+        """Return where a client's uploads start from, as far as the server knows it.
+
+        Args:
+            state: The server's state at the end of the last round.
+            client: The client.
+
+        Returns:
+            Values by uploaded array; those that are missing start from what was sent.
+        """
         ...
 
 

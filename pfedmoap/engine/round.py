@@ -1,17 +1,19 @@
 """One federated round: cohort, plan, exchange, admission, aggregation."""
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pfedmoap.client.privatizer import Authorisation, Privatizer
-from pfedmoap.contract.capabilities import CanDecline
+from pfedmoap.contract.capabilities import CanDecline, StartsElsewhere
 from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask
 from pfedmoap.errors import UpdateRejectedError
 from pfedmoap.server.admission import admit
+from pfedmoap.server.bounding import Bounded, bound_updates
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 from pfedmoap.wire.transport import Traffic, Transport
 
@@ -38,6 +40,7 @@ class RoundResult(Generic[S]):
         served: Whose experts a client received, by client; empty for methods without a pool.
         clipped: Share of a client's vectors that were clipped, by client; counted from private
             data without noise, and for the private log alone.
+        bounded: Whose change was shortened, and whose weight capped.
     """
 
     state: S
@@ -52,6 +55,7 @@ class RoundResult(Generic[S]):
     rejected: Mapping[ClientId, str]
     served: Mapping[ClientId, tuple[ClientId, ...]]
     clipped: Mapping[ClientId, float]
+    bounded: Bounded = field(default_factory=Bounded)
 
 
 def run_round(
@@ -222,9 +226,13 @@ def settle_round(
         sent = method.plan(state, [anyone], round)[0].arrays
         return {name: sent[name] for name in method.uploads if name in sent}
 
-    updates = privatizer.server.settle(round, exchanged.admitted, exchanged.arrived, start)
+    admitted, bounded = exchanged.admitted, Bounded()
+    if not privatizer.server.bounds_uploads:
+        starts = _starts(method, state, exchanged)
+        admitted, bounded = bound_updates(admitted, starts, method.setting.server)
+    updates = privatizer.server.settle(round, admitted, exchanged.arrived, start)
     traffic, clipped = transport.collect(), privatizer.clipped()
-    results, admitted = exchanged.results, exchanged.admitted
+    results = exchanged.results
     return RoundResult(
         state=method.aggregate(state, updates),
         local_states=_kept(results, exchanged.rejected, local_states),
@@ -234,9 +242,9 @@ def settle_round(
         charges=selected.charges,
         traffic=traffic,
         train_loss={
-            update.client: update.metrics["train_loss"]
+            update.client: loss
             for update in admitted
-            if "train_loss" in update.metrics
+            if (loss := _finite(update.metrics.get("train_loss"))) is not None
         },
         costs={result.update.client: result.costs for result in results if result.costs},
         rejected=exchanged.rejected,
@@ -246,7 +254,23 @@ def settle_round(
             if download.served is not None
         },
         clipped=clipped,
+        bounded=bounded,
     )
+
+
+def _finite(metric: object) -> float | None:
+    """A number for the log, whatever a client sent: JSON has no other."""
+    if isinstance(metric, bool) or not isinstance(metric, int | float):
+        return None
+    return float(metric) if abs(metric) <= sys.float_info.max else None
+
+
+def _starts(method: Method[S], state: S, exchanged: Exchanged) -> dict[ClientId, Arrays]:
+    """Where each client's uploads started from: what it was sent, unless its method says more."""
+    starts = {client: download.arrays for client, download in exchanged.arrived.items()}
+    if isinstance(method, StartsElsewhere):
+        return {client: {**sent, **method.starts(state, client)} for client, sent in starts.items()}
+    return starts
 
 
 def _kept(

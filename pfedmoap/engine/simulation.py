@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import Generic, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.engine.round import RoundResult, run_round
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.runs.log import Record
+from pfedmoap.server.bounding import Bounded
 from pfedmoap.server.cohort import draw_cohort
 from pfedmoap.wire.messages import Arrays, ClientId
 from pfedmoap.wire.transport import InProcess, Traffic
@@ -202,6 +203,7 @@ def _record(round: int, result: RoundResult[S]) -> Record:
         "rejected": {str(client): why for client, why in result.rejected.items()},
         "served": {str(client): list(experts) for client, experts in result.served.items()},
         "traffic": [_traffic_record(traffic) for traffic in result.traffic],
+        **_bounded_record(result.bounded),
     }
 
 
@@ -221,6 +223,19 @@ def _divided(
         private |= {name: record[name] for name in _OF_PARTICIPANTS}
         record = record | {name: type(record[name])() for name in _OF_PARTICIPANTS}
     return record, private
+
+
+def _bounded_record(bounded: Bounded) -> Record:
+    """What was reduced, by client; nothing where nothing was."""
+    record: Record = {}
+    if bounded.shortened:
+        record["shortened"] = {
+            str(client): {name: asdict(excess) for name, excess in arrays.items()}
+            for client, arrays in bounded.shortened.items()
+        }
+    if bounded.capped:
+        record["capped"] = {str(client): asdict(one) for client, one in bounded.capped.items()}
+    return record
 
 
 def _traffic_record(traffic: Traffic) -> Record:

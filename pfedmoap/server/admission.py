@@ -4,9 +4,12 @@ from collections.abc import Mapping
 
 import torch
 
+from pfedmoap.config.bounds import shown
 from pfedmoap.contract.tasks import ArraySpec
 from pfedmoap.errors import UpdateRejectedError
 from pfedmoap.wire.messages import Arrays, ClientId, Update
+
+LARGEST_COUNT = 10**12  # of examples that a client can claim; see `ServerOptions.max_examples`
 
 
 def admit(
@@ -30,23 +33,29 @@ def admit(
 
     Raises:
         UpdateRejectedError: It is from another client or for another round, has other arrays than
-            declared, or one with a wrong shape or dtype, a value that is not finite, or a norm
-            beyond the bound; or its number of examples is not positive.
+            declared, or one that is no dense tensor or has a wrong shape or dtype, a value that is
+            not finite, or a norm beyond the bound; or its number of examples is no whole number
+            from 1 to 10^12.
     """
     if (update.client, update.round) != (client, round):
         raise UpdateRejectedError(
-            f"update of client {update.client} for round {update.round}, "
+            f"update of client {shown(update.client)} for round {shown(update.round)}, "
             f"expected client {client} in round {round}"
+        )
+    if (why := _bad_count(update.num_examples)) is not None:
+        raise UpdateRejectedError(
+            f"client {client} claims {shown(update.num_examples)} examples, {why}"
         )
     if set(update.arrays) != set(expected):
         raise UpdateRejectedError(
-            f"update of client {client} holds {sorted(update.arrays)}, expected {sorted(expected)}"
+            f"update of client {client} holds {shown(sorted(map(str, update.arrays)))}, expected "
+            f"{sorted(expected)}"
         )
-    if update.num_examples is not None and update.num_examples < 1:
-        raise UpdateRejectedError(f"client {client} claims {update.num_examples} examples")
     for name, spec in expected.items():
         array = update.arrays[name]
         what = f"{name!r} of client {client}"
+        if not isinstance(array, torch.Tensor) or array.layout != torch.strided:
+            raise UpdateRejectedError(f"{what} is no dense tensor")
         if not spec.admits(tuple(array.shape), sent):
             rows = "" if spec.rows_of is None else f", with rows as in the sent {spec.rows_of!r}"
             raise UpdateRejectedError(
@@ -63,3 +72,16 @@ def admit(
         if norm > spec.max_norm:
             raise UpdateRejectedError(f"{what} has norm {norm:.3g}, at most {spec.max_norm:g}")
     return update
+
+
+def _bad_count(count: object) -> str | None:
+    """What is wrong with a claimed number of examples; ``None`` if nothing is."""
+    if count is None:
+        return None
+    if isinstance(count, bool) or not isinstance(count, int):
+        return "which is no whole number"
+    if count < 1:
+        return "expected at least 1"
+    if count > LARGEST_COUNT:
+        return f"expected at most {LARGEST_COUNT:.0e}"
+    return None

@@ -109,6 +109,11 @@ class CentralPrivacy:
         return True
 
     @property
+    def bounds_uploads(self) -> bool:
+        """Return true: each move is clipped to a norm that is public."""
+        return True
+
+    @property
     def expected_cohort(self) -> float:
         """How many clients a round expects, which is public."""
         return self.participation * len(self.clients)

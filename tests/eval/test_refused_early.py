@@ -50,6 +50,11 @@ def no_image_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
             PrivacyError,
             "server.aggregation median has no analysis",
         ),
+        (
+            {"method": "promptfl", "privacy": "central", "server": {"max_examples": 50}},
+            PrivacyError,
+            "max_examples are not applied",
+        ),
         ({"privacy": "central"}, PrivacyError, "cannot be trained in mode 'central'"),
         ({"method": "pfpt", "privacy": "dpsgd"}, PrivacyError, "vote"),
         ({"method": "fed_bbpt", "privacy": "dpsgd"}, PrivacyError, "FedBBPT cannot"),

@@ -199,6 +199,11 @@ class PFedMoAP:
         context = combine({"context": state.context}, updates, options=rule)["context"]
         return ServerState(context, state.pool.put(prompts), gate)
 
+    def starts(self, state: ServerState, client: ClientId) -> Arrays:
+        """See `StartsElsewhere`: with ``start="own"``, from the client's last prompt."""
+        own = self.start == "own" and client in state.pool
+        return {"context": state.pool[client]} if own else {}
+
     def aggregation_gap(self) -> str | None:
         """See `AveragesByRule`: so is the prompt, and the gates where they are averaged."""
         return None

@@ -7,11 +7,13 @@ import torch
 
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.config.server import ServerOptions
 from pfedmoap.contract.tasks import ArraySpec, Setting
 from pfedmoap.engine.round import run_round
 from pfedmoap.errors import ConfigError, UpdateRejectedError
 from pfedmoap.methods.registry import method_class
 from pfedmoap.server.admission import admit
+from pfedmoap.server.bounding import Bounded, Excess
 from pfedmoap.server.cohort import draw_cohort
 from pfedmoap.wire.messages import ClientId, Update
 from pfedmoap.wire.transport import InProcess
@@ -52,6 +54,18 @@ TAMPERED = {
     "other client": (lambda u: replace(u, client=ClientId(2)), "expected client 1"),
     "stale round": (lambda u: replace(u, round=0), "round 0"),
     "no examples": (lambda u: replace(u, num_examples=0), "claims 0 examples"),
+    "negative": (lambda u: replace(u, num_examples=-5), "claims -5 examples"),
+    "too many": (lambda u: replace(u, num_examples=10**400), "examples, expected at most 1e"),
+    "unprintable": (lambda u: replace(u, num_examples=10**5000), "thousands of digits"),
+    "bool": (lambda u: replace(u, num_examples=True), "True examples, which is no whole number"),
+    "fraction": (lambda u: replace(u, num_examples=2.5), "no whole number"),
+    "nan count": (lambda u: replace(u, num_examples=float("nan")), "no whole number"),
+    "text": (lambda u: replace(u, num_examples="9"), "no whole number"),
+    "endless round": (lambda u: replace(u, round=10**5000), "thousands of digits"),
+    "endless name": (lambda u: replace(u, arrays={"x" * 10**6: torch.zeros(1)}), "characters"),
+    "mixed names": (lambda u: replace(u, arrays={1: torch.zeros(1), "a": torch.zeros(1)}), "holds"),
+    "list": (swap(context=[[0.0] * 32] * 4), "no dense tensor"),
+    "sparse": (swap(context=torch.zeros(4, 32).to_sparse()), "no dense tensor"),
 }
 
 
@@ -112,6 +126,59 @@ def test_a_round_in_which_every_update_is_refused_changes_nothing(clip):
     result = run_round(method, state, list(data), 1, data, {}, wire, NoPrivacy())
     assert torch.equal(result.state.context, state.context)
     assert len(result.state.pool) == 0
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 10**400, "low", None, [1], True])
+def test_a_metric_that_is_no_finite_number_is_not_logged(clip, loss):
+    """Strict JSON has no NaN: one would make the run's log unreadable."""
+    method, data = method_of(clip), random_data([6, 6, 6])
+    wire = Tampering(ClientId(1), lambda u: replace(u, metrics={"train_loss": loss}))
+    result = run_round(method, method.init(), list(data), 1, data, {}, wire, NoPrivacy())
+    assert not result.rejected
+    assert set(result.train_loss) == {0, 2}
+
+
+def hundredfold(update):
+    arrays = {name: 100 * value for name, value in update.arrays.items()}
+    return replace(update, arrays=arrays, num_examples=10**9)
+
+
+def test_what_is_far_and_heavy_is_bounded_and_reported(clip):
+    method, data = method_of(clip), random_data([6] * 8)
+    state = method.init()
+    honest = run_round(method, state, list(data), 1, data, {}, InProcess(), NoPrivacy())
+    assert honest.bounded == Bounded()
+    wire = Tampering(ClientId(3), hundredfold)
+    result = run_round(method, state, list(data), 1, data, {}, wire, NoPrivacy())
+    assert list(result.bounded.shortened) == [3]
+    assert result.bounded.capped == {ClientId(3): Excess(10**9, 18)}
+    moved = float((honest.state.context - state.context).norm())
+    assert float((result.state.context - honest.state.context).norm()) < 5 * moved
+    entry = result.state.pool[ClientId(3)] - state.context
+    limit = result.bounded.shortened[ClientId(3)]["context"].limit
+    assert float(entry.norm()) == pytest.approx(limit, rel=1e-4)
+
+
+def test_without_bounds_the_same_upload_is_the_new_state(clip):
+    method, data = method_of(clip), random_data([6] * 8)
+    options = ServerOptions(max_change=None, max_examples=10**6)
+    method = replace(method, setting=replace(method.setting, server=options))
+    wire = Tampering(ClientId(3), hundredfold)
+    result = run_round(method, method.init(), list(data), 1, data, {}, wire, NoPrivacy())
+    far = result.state.pool[ClientId(3)]
+    assert float((result.state.context - far).norm() / far.norm()) < 0.01
+
+
+def test_clients_that_start_from_their_own_prompt_are_measured_from_there(clip):
+    """Far from the global prompt, and still honest."""
+    method, data = method_of(clip, start="own"), random_data([6] * 5)
+    state = method.init()
+    first = run_round(method, state, list(data), 1, data, {}, InProcess(), NoPrivacy())
+    away = first.state.pool[ClientId(2)] + 5.0
+    state = replace(first.state, pool=first.state.pool.put({ClientId(2): away}))
+    kept = {**first.local_states, ClientId(2): {"context": away}}
+    second = run_round(method, state, list(data), 2, data, kept, InProcess(), NoPrivacy())
+    assert not second.bounded.shortened
 
 
 def test_bytes_are_those_of_the_formula(clip):

@@ -1,5 +1,6 @@
 """Running to the last round: resume after a kill at any point is bit-identical."""
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import pfedmoap.engine.simulation as simulation
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.contract.tasks import Setting
@@ -16,6 +18,7 @@ from pfedmoap.methods.registry import method_class
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.storage.atomic_files import read_arrays, write_arrays
 from pfedmoap.wire.messages import ClientId
+from pfedmoap.wire.transport import InProcess
 from tests.helpers.models import CLASS_NAMES, random_data
 
 ROUNDS = Rounds(rounds=3, participation=0.5)
@@ -42,6 +45,33 @@ def run_once(clip, path, *, clients_per_batch=10, seed=0, rounds=ROUNDS, order=1
     return run_federation(
         method, data, rounds, seed, NoPrivacy(), run=run, observe=lambda now: {"seen": now.round}
     )
+
+
+class Hostile(InProcess):
+    """A wire on which one client's upload is a hundred times as long and heavy."""
+
+    def up(self, update):
+        arrived = super().up(update)
+        if update.client != ClientId(2):
+            return arrived
+        far = {name: 100 * value for name, value in arrived.arrays.items()}
+        return replace(arrived, arrays=far, num_examples=10**9, metrics={"train_loss": math.nan})
+
+
+def test_the_metrics_say_whose_change_was_shortened_and_whose_weight_capped(
+    clip, tmp_path, monkeypatch
+):
+    run_once(clip, tmp_path / "plain", rounds=Rounds(2))
+    assert not any(
+        {"shortened", "capped"} & set(r) for r in RunDirectory(tmp_path / "plain").metrics()
+    )
+    monkeypatch.setattr(simulation, "InProcess", Hostile)
+    run_once(clip, tmp_path / "run", rounds=Rounds(2))
+    for record in RunDirectory(tmp_path / "run").metrics():
+        assert list(record["shortened"]) == ["2"]
+        assert record["shortened"]["2"]["context"]["limit"] < 1
+        assert record["capped"]["2"]["found"] == 10**9
+        assert "2" not in record["train_loss"]
 
 
 def contents(path: Path) -> dict[str, bytes]:
