@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pfedmoap.client.privatizer import NoPrivacy, Privatizer
-from pfedmoap.contract.capabilities import HasOnlyGlobalModel, personal_states
+from pfedmoap.contract.capabilities import CanPersonalise, HasOnlyGlobalModel, personal_states
 from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData, ClientTask, Prediction
 from pfedmoap.data.federation import Federation
@@ -83,8 +83,11 @@ def states_for_prediction(
     federation: Federation,
     privatizer: Privatizer | None = None,
     unseen: frozenset[ClientId] = NOBODY,
-) -> dict[ClientId, Arrays | None]:
-    """Collect what each client predicts with; see `personal_states`.
+) -> Mapping[ClientId, Arrays | None]:
+    """Return what each client predicts with; see `personal_states`.
+
+    Where nobody tunes before inference, that is the clients' own states, of which none is read
+    here: those of a run on disk need not fit into memory.
 
     Args:
         method: The method.
@@ -94,8 +97,10 @@ def states_for_prediction(
         unseen: Clients that never train, not even before inference.
 
     Returns:
-        The ``local`` argument of `Method.predict`, by client.
+        The ``local`` argument of `Method.predict`, by client; a client that has none is absent.
     """
+    if not isinstance(method, CanPersonalise):
+        return now.local_states
     seen = sorted(set(federation.clients) - unseen)
     tasks = [
         ClientTask(

@@ -99,6 +99,8 @@ COVERED = {
         pfedmoap.pretraining.optimiser""",
     "tests/pfedmoap/prompts/test_set_tuning.py": """
         pfedmoap.prompts.set_elements pfedmoap.prompts.tuning""",
+    "tests/pfedmoap/runs/test_shard_writer.py": """
+        pfedmoap.runs.client_states pfedmoap.runs.shard pfedmoap.runs.state_content""",
     "tests/pfedmoap/runs/test_directory.py": """
         pfedmoap.runs.checkpoint pfedmoap.runs.commit pfedmoap.runs.folder pfedmoap.runs.layout
         pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.same_run pfedmoap.runs.state_files

@@ -116,7 +116,6 @@ def read_evidence(
         experiment.unseen,
         private=experiment.private,
     )
-    kept = {client: local for client, local in now.local_states.items() if "context" in local}
     shared = experiment.method.to_arrays(now.state).get("context")
     return Evidence(
         name=name or folder.resolve().name,
@@ -127,7 +126,11 @@ def read_evidence(
         predictions=predictions,
         scores=score(predictions),
         zero_shot=_zero_shot(experiment, loader),
-        prompts={client: _flat(local["context"]) for client, local in sorted(kept.items())},
+        prompts={
+            client: _flat(local["context"])
+            for client in sorted(now.local_states)
+            if "context" in (local := now.local_states[client])
+        },
         global_prompt=None if shared is None else _flat(shared),
         epsilon=spent_epsilon(run),
         guarantee=read_json(stated) if (stated := run.whole("privacy.json")).exists() else {},

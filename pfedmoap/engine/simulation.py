@@ -1,8 +1,8 @@
 """Simulate a federation in this process, from the last checkpoint to the last round."""
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Generic, Literal, TypeVar
 
@@ -12,6 +12,7 @@ from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.engine.round import RoundResult, run_round
+from pfedmoap.runs.client_states import ClientStates
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.runs.log import Record
 from pfedmoap.server.bounding import Bounded
@@ -68,7 +69,8 @@ class FederationState(Generic[S]):
     Attributes:
         round: The last complete round; 0 before the first.
         state: The server's state.
-        local_states: Each client's own state; clients that never took part are absent.
+        local_states: Each client's own state; clients that never took part are absent. In a run on
+            disk, each access reads one from there, but for those that the round has just changed.
         charges: How many charges each client's privacy ledger holds; clients without are absent.
     """
 
@@ -175,7 +177,7 @@ def run_rounds(
     progress(now.round, last)
     for round in range(now.round + 1, last + 1):
         result = step(now, round)
-        local_states = {**now.local_states, **result.local_states}
+        local_states = _laid_over(now.local_states, result.local_states)
         charges = {**now.charges, **result.charges}
         now = FederationState(round, result.state, local_states, charges)
         record = _record(round, result) | {"train_seconds": perf_counter() - began}
@@ -187,9 +189,19 @@ def run_rounds(
             server = method.to_arrays(now.state)
             checkpoint = Checkpoint(round, server, now.local_states, now.charges, privacy)
             run.save(checkpoint, tuple(result.local_states), record, private)
+            now = replace(now, local_states=run.local_states)  # no longer in memory
         progress(round, last)
         began = perf_counter()
     return now
+
+
+def _laid_over(
+    before: Mapping[ClientId, Arrays], changed: Mapping[ClientId, Arrays]
+) -> Mapping[ClientId, Arrays]:
+    """Put changed states in the place of earlier ones, of which those on disk are not read."""
+    if isinstance(before, ClientStates):
+        return ChainMap(dict(changed), before)  # type: ignore[arg-type]  # written to by nobody
+    return {**before, **changed}
 
 
 def _record(round: int, result: RoundResult[S]) -> Record:

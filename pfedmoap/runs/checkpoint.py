@@ -1,13 +1,19 @@
 """The state after a complete round, and the files that it is kept in."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pfedmoap.runs.checksums import warn_without_checksums
+from pfedmoap.runs.client_states import ClientStates, open_states
+from pfedmoap.runs.commit import commit, with_checksums
 from pfedmoap.runs.layout import Layout
-from pfedmoap.runs.manifest import Manifest, round_of, state_file
+from pfedmoap.runs.manifest import Manifest, round_of, shard_file, state_file
+from pfedmoap.runs.shard_writer import StateWriter
 from pfedmoap.runs.state_files import Owner, read_state, write_state
 from pfedmoap.wire.messages import Arrays, ClientId
+
+GROUP_BYTES = 64 * 2**20
+"""Of an earlier version's state files that are put into one shard."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,8 @@ class Checkpoint:
     Attributes:
         round: The last complete round; 0 before the first.
         server: The server's state.
-        local_states: Each client's own state; clients that never took part are absent.
+        local_states: Each client's own state; clients that never took part are absent. What was
+            read from a run is on the disk: each access reads it.
         charges: How many charges each client's privacy ledger held then; a ledger that holds fewer
             has been rolled back. Clients without a ledger are absent.
         privacy: State of the privatizer's server side; see `ServerSide.state`.
@@ -30,65 +37,134 @@ class Checkpoint:
     privacy: Mapping[str, float] = field(default_factory=dict)
 
 
-def write_states(
-    layout: Layout, before: Manifest, checkpoint: Checkpoint, trained: Sequence[ClientId]
-) -> Manifest:
+@dataclass(frozen=True)
+class Open:
+    """A run that is being written to, by one process alone.
+
+    Attributes:
+        layout: Where its files are.
+        manifest: That of the last complete round.
+        writer: The clients' states.
+    """
+
+    layout: Layout
+    manifest: Manifest
+    writer: StateWriter
+
+
+def write_states(run: Open, checkpoint: Checkpoint, trained: Sequence[ClientId]) -> Open:
     """Write a round's state files under names of their own; this commits nothing.
 
     Args:
-        layout: Where the run's files are.
-        before: The manifest of the last round.
+        run: The run after the last round.
         checkpoint: The state after the round.
-        trained: Clients whose state changed; only theirs is written.
+        trained: Clients whose state changed; only theirs is read and written.
 
     Returns:
-        The round's manifest, still with the log lines of the last round.
+        The run after the round; its manifest still has the log lines of the last one.
     """
-    name = state_file(checkpoint.round)
-    server = f"server/{name}"
+    layout, before = run.layout, run.manifest
+    server = f"server/{state_file(checkpoint.round)}"
     owner = Owner(None, checkpoint.round)
-    written = {server: write_state(layout.where(server), checkpoint.server, owner)}
-    clients = dict(before.clients)
-    for client in trained:
-        file = clients[client] = f"clients/{client:04d}/{name}"
-        owner = Owner(client, checkpoint.round)
-        place, state = layout.where(file), checkpoint.local_states[client]
-        written[file] = write_state(place, state, owner, private=layout.divided)
-    kept = {server, *clients.values()}
-    sums = {
-        file: found
-        for file, found in before.sha256.items()
-        if file in kept or file not in before.files
-    }
-    return Manifest(
+    sums = {server: write_state(layout.where(server), checkpoint.server, owner)}
+    states = ((client, checkpoint.local_states[client]) for client in sorted(trained))
+    shard = shard_file(checkpoint.round)
+    written = run.writer.write(layout, shard, checkpoint.round, states)
+    manifest = Manifest(
         checkpoint.round,
         server,
-        clients,
-        checkpoint.charges,
-        checkpoint.privacy,
-        sha256={**sums, **written},
+        written.writer.states.files,
+        charges=checkpoint.charges,
+        privacy=checkpoint.privacy,
+        sha256={
+            **_kept_sums(before, written.writer.states.files),
+            **sums,
+            **written.checksums,
+        },
         lines=before.lines,
     )
+    return Open(layout, manifest, written.writer)
+
+
+def open_to_write(layout: Layout, manifest: Manifest) -> Open:
+    """Open a run for writing; one of an earlier version is given checksums and shards first.
+
+    Args:
+        layout: Where the run's files are.
+        manifest: That of its last complete round.
+
+    Raises:
+        RunError: A state is damaged.
+    """
+    sealed = manifest.sealed or manifest.round == 0
+    opened = with_shards(layout, manifest if sealed else with_checksums(layout, manifest))
+    if opened.manifest != manifest:
+        commit(layout, opened.manifest)
+    return opened
+
+
+def with_shards(layout: Layout, manifest: Manifest) -> Open:
+    """Put the clients' states of a version that wrote a file for each into shards.
+
+    Nothing is committed. A run that has shards stays as it is.
+
+    Args:
+        layout: Where the run's files are.
+        manifest: Its manifest, with checksums.
+
+    Raises:
+        RunError: A state is damaged.
+    """
+    states = open_states(layout, manifest)
+    if not manifest.clients:
+        return Open(layout, manifest, StateWriter.over(states))
+    writer = StateWriter.over(ClientStates(layout))
+    sums: dict[str, str] = {}
+    for part, clients in enumerate(_groups(layout, manifest)):
+        rounds = {client: round_of(manifest.clients[client]) for client in clients}
+        read = ((client, states[client]) for client in clients)
+        written = writer.write(layout, shard_file(manifest.round, part), rounds, read)
+        writer = written.writer
+        sums |= written.checksums
+    files = writer.states.files
+    moved = replace(manifest, shards=files, clients={}, sha256=_kept_sums(manifest, files) | sums)
+    return Open(layout, moved, writer)
+
+
+def _kept_sums(before: Manifest, shards: Sequence[str]) -> dict[str, str]:
+    """Checksums that stay when other state files take the place of all but some shards."""
+    gone = before.files - set(shards)
+    return {file: found for file, found in before.sha256.items() if file not in gone}
+
+
+def _groups(layout: Layout, manifest: Manifest) -> Iterator[list[ClientId]]:
+    """Divide clients with files of their own, so that each group's states fit into memory."""
+    group: list[ClientId] = []
+    size = 0
+    for client, file in sorted(manifest.clients.items()):
+        group.append(client)
+        size += layout.where(file).stat().st_size
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def read_checkpoint(layout: Layout, manifest: Manifest) -> Checkpoint | None:
     """Read the state that a manifest names; ``None`` before the first complete round.
+
+    Every file is read and checked; the clients' states are not kept in memory.
 
     Raises:
         RunError: A file of it is damaged.
     """
     if manifest.server is None:
         return None
-    return Checkpoint(
-        round=manifest.round,
-        server=read_named(layout, manifest, manifest.server, None),
-        local_states={
-            client: read_named(layout, manifest, file, client)
-            for client, file in sorted(manifest.clients.items())
-        },
-        charges=manifest.charges,
-        privacy=manifest.privacy,
-    )
+    server = read_named(layout, manifest, manifest.server, None)
+    states = open_states(layout, manifest)
+    states.check()
+    return Checkpoint(manifest.round, server, states, manifest.charges, manifest.privacy)
 
 
 def read_named(layout: Layout, manifest: Manifest, file: str, client: ClientId | None) -> Arrays:

@@ -9,7 +9,7 @@ private/          readable by its owner only; see `pfedmoap.runs.log` and `pfedm
 checkpoint.json   the manifest: which files make up the last complete round, and their checksums
 checkpoint-previous.json  the one before it, while the run is going on: for `pfedmoap repair`
 server/           the server's state, safetensors
-clients/0003/     one client's personal state, safetensors
+clients/          the clients' personal states, one shard a round; see `pfedmoap.runs.shard`
 per_client.csv    the final table
 privacy.json      the guarantee; empty where there is none
 ledgers/0003.json what one client has spent of its privacy budget; never rolled back
@@ -29,8 +29,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs.checkpoint import Checkpoint, read_checkpoint, read_named, write_states
+from pfedmoap.runs.checkpoint import (
+    Checkpoint,
+    Open,
+    open_to_write,
+    read_checkpoint,
+    read_named,
+    write_states,
+)
 from pfedmoap.runs.checksums import check_content, sha256
+from pfedmoap.runs.client_states import ClientStates, open_states
 from pfedmoap.runs.commit import (
     commit,
     current_manifest,
@@ -38,12 +46,11 @@ from pfedmoap.runs.commit import (
     layout_of,
     previous_files,
     show,
-    with_checksums,
 )
 from pfedmoap.runs.folder import claimed, read_object, refuse_links, sweep
 from pfedmoap.runs.layout import MARK, PRIVATE_TASK, Layout
 from pfedmoap.runs.log import Record, append_round, drop_rounds_after, read_rounds
-from pfedmoap.runs.manifest import PREVIOUS, Manifest
+from pfedmoap.runs.manifest import PREVIOUS, Manifest, read_manifest
 from pfedmoap.runs.same_run import refuse_other_run
 from pfedmoap.storage.atomic_files import json_bytes, write_bytes
 from pfedmoap.storage.own_files import remove_files
@@ -62,6 +69,7 @@ class RunDirectory:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._open: Open | None = None  # from the first write on
 
     @classmethod
     def create(
@@ -169,14 +177,19 @@ class RunDirectory:
             record: Its line of metrics.
             private: The part of the record for the operator only; see `pfedmoap.runs.log`.
         """
-        before, layout = self._manifest, self.layout
-        written = write_states(layout, before, checkpoint, trained)
+        run, self._open = self._open, None
+        if run is None or read_manifest(run.layout.part) != run.manifest:
+            run = open_to_write(self.layout, self._manifest)
+        before, layout = run.manifest, run.layout
+        written = write_states(run, checkpoint, trained)
         lines = append_round(layout, record, private or {})
         logs = {log: (*before.lines.get(log, ()), line) for log, line in lines.items()}
         if before.round > 0:  # what `pfedmoap repair` falls back to
             keep_previous(layout, before)
-        commit(layout, replace(written, lines={**before.lines, **logs}))
-        sweep(self.path, written.files | before.files)
+        manifest = replace(written.manifest, lines={**before.lines, **logs})
+        commit(layout, manifest)
+        sweep(self.path, manifest.files | before.files)
+        self._open = replace(written, manifest=manifest)
 
     def resume(self) -> Checkpoint | None:
         """Delete the files of an interrupted round and read the last complete one; see `load`.
@@ -189,13 +202,17 @@ class RunDirectory:
         manifest = self._manifest
         saved = self.load()
         drop_rounds_after(self.layout, manifest.round, manifest.log_lines)
-        if manifest.round > 0 and not manifest.sealed:
-            manifest = with_checksums(self.layout, manifest)
-            commit(self.layout, manifest)
-        elif self.divided:  # a kill between the two manifests leaves the shown one behind
-            show(self.layout, manifest)
-        sweep(self.path, manifest.files | previous_files(self.layout))
-        return saved
+        self._open = open_to_write(self.layout, manifest)
+        if self.divided:  # a kill between the two manifests leaves the shown one behind
+            show(self.layout, self._open.manifest)
+        sweep(self.path, self._open.manifest.files | previous_files(self.layout))
+        return None if saved is None else replace(saved, local_states=self.local_states)
+
+    @property
+    def local_states(self) -> ClientStates:
+        """The clients' states after the last complete round; each access reads one."""
+        opened = self._open
+        return opened.writer.states if opened else open_states(self.layout, self._manifest)
 
     def finish(self, *tables: str) -> None:
         """End a run: take the checksums of its tables, and drop the round before the last.
@@ -203,6 +220,7 @@ class RunDirectory:
         Args:
             tables: Names of files as in an undivided run; those that are not there are left out.
         """
+        self._open = None
         manifest, layout = self._manifest, self.layout
         found = {name: layout.where(name) for name in tables if layout.where(name).exists()}
         sums = {name: sha256(file.read_bytes()) for name, file in found.items()}
@@ -248,9 +266,7 @@ class RunDirectory:
 
     def load_client(self, client: ClientId) -> Arrays | None:
         """Read one client's state; ``None`` for a client that never took part."""
-        manifest = self._manifest
-        file = manifest.clients.get(client)
-        return None if file is None else read_named(self.layout, manifest, file, client)
+        return self.local_states.get(client)
 
     def metrics(self) -> list[Record]:
         """Read all complete lines of metrics, in the order of rounds; see `read_rounds`."""

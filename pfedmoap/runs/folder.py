@@ -4,6 +4,7 @@ A folder is a run's if it has a valid manifest, and only an absent or empty one 
 Files are recognised by name *and* place, and nothing is done through a symbolic link.
 """
 
+import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -13,7 +14,15 @@ from typing import Any
 from pfedmoap.errors import RunError
 from pfedmoap.runs.checksums import check_content, damaged
 from pfedmoap.runs.layout import PRIVATE
-from pfedmoap.runs.manifest import CLIENT, FILE, PREVIOUS, STATE, Manifest, read_manifest
+from pfedmoap.runs.manifest import (
+    CLIENT,
+    FILE,
+    PREVIOUS,
+    SHARD,
+    STATE,
+    Manifest,
+    read_manifest,
+)
 from pfedmoap.storage.atomic_files import read_json, target_of_temporary
 from pfedmoap.storage.locks import locked_folder
 from pfedmoap.storage.own_files import (
@@ -21,6 +30,7 @@ from pfedmoap.storage.own_files import (
     holds_nothing,
     real_folders,
     refuse_link,
+    remove_empty_folder,
     remove_files,
 )
 
@@ -119,8 +129,8 @@ def refuse_lost_manifest(run: Path) -> None:
         RunError: It has such traces; the message says what is there.
     """
     states = sum(
-        STATE.fullmatch(file.name) is not None
-        for where in _state_folders(run)
+        pattern.fullmatch(file.name) is not None
+        for where, pattern in _state_folders(run)
         if (folder := run.joinpath(*where)).is_dir() and not folder.is_symlink()
         for file in folder.iterdir()
     )
@@ -144,19 +154,25 @@ def sweep(run: Path, named: AbstractSet[str]) -> None:
     """
     for part in ((), (PRIVATE,)):
         remove_files(run, part, lambda name: target_of_temporary(name) in TOP_FILES)
-    for where in _state_folders(run):
+    for where, pattern in _state_folders(run):
 
-        def unnamed(name: str, where: tuple[str, ...] = where) -> bool:
-            state = STATE.fullmatch(target_of_temporary(name) or name) is not None
+        def unnamed(
+            name: str, where: tuple[str, ...] = where, pattern: re.Pattern[str] = pattern
+        ) -> bool:
+            state = pattern.fullmatch(target_of_temporary(name) or name) is not None
             place = "/".join(part for part in (*where, name) if part != PRIVATE)
             return state and place not in named
 
         remove_files(run, where, unnamed)
+        if CLIENT.fullmatch(where[-1]):
+            remove_empty_folder(run, where)
 
 
-def _state_folders(run: Path) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = [("server",)]
+def _state_folders(run: Path) -> list[tuple[tuple[str, ...], re.Pattern[str]]]:
+    """Folders of state files, each with the names that these have there."""
+    found: list[tuple[tuple[str, ...], re.Pattern[str]]] = [(("server",), STATE)]
     for clients in (("clients",), (PRIVATE, "clients")):
+        found.append((clients, SHARD))
         names = real_folders(run, clients, lambda name: CLIENT.fullmatch(name) is not None)
-        found += [(*clients, name) for name in names]
+        found += [((*clients, name), STATE) for name in names]  # of earlier versions
     return found

@@ -22,6 +22,7 @@ FILE = "checkpoint.json"
 PREVIOUS = "checkpoint-previous.json"
 STATE = re.compile(r"round-(\d{6,9})\.safetensors")
 CLIENT = re.compile(r"\d{4,9}")
+SHARD = re.compile(r"shard-(\d{6,9})(?:-(\d{4}))?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Manifest:
     Attributes:
         round: Its number; 0 before the first.
         server: File of the server's state, relative to the run; ``None`` before the first round.
-        clients: File of each client's state; clients without a state are absent.
+        shards: Files with the clients' states, the oldest first; see `pfedmoap.runs.shard`.
+        clients: State file of each client that an earlier version wrote, one file a client.
         charges: How many charges each client's privacy ledger held at that time; empty in runs
             without ledgers, and in those of versions that did not write it.
         privacy: State of the privatizer's server side, by name.
@@ -42,6 +44,7 @@ class Manifest:
 
     round: int = 0
     server: str | None = None
+    shards: tuple[str, ...] = ()
     clients: Mapping[ClientId, str] = field(default_factory=dict)
     charges: Mapping[ClientId, int] = field(default_factory=dict)
     privacy: Mapping[str, float] = field(default_factory=dict)
@@ -61,7 +64,8 @@ class Manifest:
     @property
     def files(self) -> frozenset[str]:
         """All state files of the round, relative to the run."""
-        return frozenset(self.clients.values()) | ({self.server} if self.server else frozenset())
+        server = () if self.server is None else (self.server,)
+        return frozenset((*self.shards, *self.clients.values(), *server))
 
     def shown(self, public: Collection[str]) -> "Manifest":
         """Return its public part: nothing about participants, no checksum of a private file.
@@ -71,6 +75,7 @@ class Manifest:
         """
         return replace(
             self,
+            shards=(),
             clients={},
             charges={},
             sha256={file: found for file, found in self.sha256.items() if file in public},
@@ -83,8 +88,18 @@ def state_file(round: int) -> str:
     return f"round-{round:06d}.safetensors"
 
 
+def shard_file(round: int, part: int | None = None) -> str:
+    """Name of a shard, relative to an undivided run.
+
+    Args:
+        round: The round that writes it.
+        part: Which one of several; ``None`` for a round's only one.
+    """
+    return f"clients/shard-{round:06d}{'' if part is None else f'-{part:04d}'}.safetensors"
+
+
 def round_of(file: str) -> int:
-    """The round that wrote a state file that a manifest names."""
+    """The round that wrote a state file of the server or of one client."""
     return int(file.rsplit("/", 1)[-1][len("round-") : -len(".safetensors")])
 
 
@@ -120,8 +135,10 @@ def write_manifest(
     record: dict[str, Any] = {  # JSON
         "round": manifest.round,
         "server": manifest.server,
-        "clients": {str(client): file for client, file in manifest.clients.items()},
+        "shards": list(manifest.shards),
     }
+    if manifest.clients:
+        record["clients"] = {str(client): file for client, file in manifest.clients.items()}
     if manifest.charges:
         record["charges"] = {str(client): count for client, count in manifest.charges.items()}
     if manifest.privacy:
@@ -141,9 +158,8 @@ def _check(record: dict[str, Any]) -> str:  # JSON
 
 
 def _parse(record: Any) -> Manifest:  # JSON of any shape
-    fields(
-        record, ("round", "server", "clients"), ("charges", "privacy", "sha256", "lines", "check")
-    )
+    optional = ("clients", "shards", "charges", "privacy", "sha256", "lines", "check")
+    fields(record, ("round", "server"), optional)
     if ("sha256" in record) != ("check" in record):
         raise ValueError("its checksums are incomplete")
     if "check" in record and record["check"] != _check(record):
@@ -154,8 +170,12 @@ def _parse(record: Any) -> Manifest:  # JSON of any shape
         raise ValueError(f"round {round} with server state {server!r}")
     if server is not None and server != f"server/{state_file(round)}":
         raise ValueError(f"server is {server!r}, expected server/{state_file(round)}")
+    shards = tuple(str(file) for file in items(record.get("shards", []), "shards"))
+    orders = [_order(file, round) for file in shards]
+    if orders != sorted(set(orders)):
+        raise ValueError(f"shards are not in their order: {shards!r:.80}")
     clients = {}
-    for client, file in _by_client(record["clients"]).items():
+    for client, file in _by_client(record.get("clients", {})).items():
         found = re.fullmatch(f"clients/{client:04d}/{STATE.pattern}", str(file))
         if not found or not 1 <= int(found[1]) <= round:
             raise ValueError(f"client {client} has state {file!r}")
@@ -174,7 +194,17 @@ def _parse(record: Any) -> Manifest:  # JSON of any shape
         file: tuple(_digits(line, LINE_DIGITS) for line in items(found, file))
         for file, found in _object(record.get("lines", {}), "lines").items()
     }
-    return Manifest(round, server, clients, charges, privacy, whole, lines)
+    if missing := [file for file in shards if file not in whole]:
+        raise ValueError(f"shard {missing[0]} has no checksum")
+    return Manifest(round, server, shards, clients, charges, privacy, whole, lines)
+
+
+def _order(file: str, round: int) -> tuple[int, int]:
+    """A shard's place among the others: its round, and its part."""
+    found = SHARD.fullmatch(file.removeprefix("clients/"))
+    if not found or not file.startswith("clients/") or not 1 <= int(found[1]) <= round:
+        raise ValueError(f"{file!r:.80} is no shard of a round up to {round}")
+    return int(found[1]), int(found[2] or 0)
 
 
 def _digits(value: object, count: int) -> str:

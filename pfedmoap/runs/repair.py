@@ -12,6 +12,7 @@ from pathlib import Path
 from pfedmoap.errors import RunError
 from pfedmoap.runs.checkpoint import read_named
 from pfedmoap.runs.checksums import check_content, sha256_of_line
+from pfedmoap.runs.client_states import open_states
 from pfedmoap.runs.commit import commit, layout_of
 from pfedmoap.runs.folder import read_object, refuse_links
 from pfedmoap.runs.layout import PRIVATE, PRIVATE_TASK, Layout
@@ -131,9 +132,12 @@ def _broken_states(layout: Layout, manifest: Manifest, found: list[str]) -> list
     owners: dict[str, ClientId | None] = {file: client for client, file in manifest.clients.items()}
     if manifest.server is not None:
         owners[manifest.server] = None
-    for file, client in sorted(owners.items()):
+    for file in (*sorted(owners), *manifest.shards):
         try:
-            read_named(layout, manifest, file, client)
+            if file in owners:
+                read_named(layout, manifest, file, owners[file])
+            else:
+                open_states(layout, replace(manifest, shards=(file,), clients={})).check()
         except RunError as error:
             found.append(str(error))
             broken.append(layout.where(file))

@@ -3,14 +3,19 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import target_of_temporary
 
 _OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-BY_HANDLE = {os.open, os.unlink, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
+BY_HANDLE = {
+    os.open,
+    os.unlink,
+    os.stat,
+    os.rmdir,
+} <= os.supports_dir_fd and os.scandir in os.supports_fd
 _SHOWN = 5
 LOCK = ".run.lock"
 HOLDER = f"{LOCK}.holder"
@@ -37,6 +42,15 @@ def remove_files(root: Path, below: tuple[str, ...], ours: Callable[[str], bool]
                 os.unlink(name, dir_fd=folder)
             else:
                 (folder / name).unlink()
+
+
+def remove_empty_folder(root: Path, below: tuple[str, ...]) -> None:
+    """Delete a folder if it is empty, and no link; see `remove_files`."""
+    with _real_folder(root, below[:-1]) as folder, suppress(OSError):
+        if isinstance(folder, int):
+            os.rmdir(below[-1], dir_fd=folder)
+        elif folder is not None and not (folder / below[-1]).is_symlink():
+            (folder / below[-1]).rmdir()
 
 
 def real_folders(root: Path, below: tuple[str, ...], ours: Callable[[str], bool]) -> list[str]:

@@ -153,7 +153,8 @@ def test_partial_participation_leaves_the_others_untouched(clip, tmp_path):
     assert set(checkpoint.local_states) == took_part
     last = {c: r["round"] for r in run.metrics() for c in r["cohort"]}
     for client, round in last.items():
-        assert (tmp_path / f"clients/{client:04d}/round-{round:06d}.safetensors").exists()
+        file, entry = checkpoint.local_states.entry(client)
+        assert (entry.round, file) == (round, f"clients/shard-{round:06d}.safetensors")
 
 
 def test_a_finished_run_is_not_run_again(clip, tmp_path):
@@ -205,7 +206,7 @@ def test_impossible_options_are_refused(wrong):
 
 def test_reading_a_run_changes_nothing_on_disk(clip, tmp_path):
     run_once(clip, tmp_path)
-    running = tmp_path / "clients/0000/round-000004.safetensors"
+    running = tmp_path / "clients/shard-000004.safetensors"
     running.write_bytes(b"a round that is being written")
     before = contents(tmp_path)
     assert RunDirectory(tmp_path).load() is not None

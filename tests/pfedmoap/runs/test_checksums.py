@@ -12,6 +12,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.runs import checksums
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.wire.messages import ClientId
+from tests.helpers.earlier_runs import write_earlier_run
 
 CLIENTS = (ClientId(1), ClientId(2), ClientId(3))
 CONFIG, TASK = {"method": "x"}, {"classes": 2}
@@ -52,7 +53,7 @@ def test_every_flipped_bit_is_noticed(path):
     RunDirectory(path).finish()
     draw = random.Random(0)
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    assert len(files) == 8
+    assert len(files) == 7
     for file in files:
         whole = file.read_bytes()
         for _ in range(40):
@@ -69,52 +70,61 @@ def test_every_flipped_bit_is_noticed(path):
     read_all(path)
 
 
+SHARD_1, SHARD_2 = (f"clients/shard-00000{round}.safetensors" for round in (1, 2))
+
+
 @pytest.mark.parametrize("length", [0, 7, 100, -1])
-def test_truncated_state_is_named(path, length):
-    file = path / "clients/0003/round-000001.safetensors"
-    file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(RunError, match=r"0003.* is damaged"):
+@pytest.mark.parametrize("file", [f"server/{ROUND_2}", SHARD_1, SHARD_2])
+def test_truncated_state_is_named(path, file, length):
+    (path / file).write_bytes((path / file).read_bytes()[:length])
+    with pytest.raises(RunError, match=rf"{file} is damaged"):
         RunDirectory(path).load()
-    assert RunDirectory(path).load_client(CLIENTS[0]) is not None
 
 
-def test_swapped_clients_are_refused(path):
-    one, two = (path / f"clients/000{client}/{ROUND_2}" for client in (1, 2))
+def test_damage_to_one_client_leaves_the_others_readable(path):
+    content = bytearray((path / SHARD_1).read_bytes())
+    position = bytes(content).index(state(1)["context"].numpy().tobytes())
+    content[position + 1] ^= 1
+    (path / SHARD_1).write_bytes(content)
+    for read in (RunDirectory(path).load, lambda: RunDirectory(path).load_client(CLIENTS[0])):
+        with pytest.raises(RunError, match=r"shard-000001.* is damaged: bytes .* another checksum"):
+            read()
+    for client in CLIENTS[1:]:
+        found = RunDirectory(path).load_client(client)
+        assert torch.equal(found["context"], state(client)["context"])
+
+
+def test_swapped_shards_are_refused(path):
+    one, two = path / SHARD_1, path / SHARD_2
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
     two.write_bytes(first)
-    with pytest.raises(
-        RunError, match="the state of client 2 after round 2, expected the state of"
-    ):
+    with pytest.raises(RunError, match="its checksum is not the one in the run's manifest"):
         RunDirectory(path).load()
 
 
 def test_state_of_another_run_or_round_is_refused(path, tmp_path):
-    file = path / f"clients/0001/{ROUND_2}"
-    shutil.copy(path / "clients/0003/round-000001.safetensors", file)
-    with pytest.raises(RunError, match="client 3 after round 1"):
-        RunDirectory(path).load()
     other = RunDirectory.create(tmp_path / "other", CONFIG, TASK, resume=False)
     other.save(Checkpoint(2, state(0), {CLIENTS[0]: state(9)}), (CLIENTS[0],), {"round": 2})
-    shutil.copy(tmp_path / f"other/clients/0001/{ROUND_2}", file)
+    shutil.copy(tmp_path / "other" / SHARD_2, path / SHARD_2)
     with pytest.raises(RunError, match="its checksum is not the one"):
         RunDirectory(path).load()
 
 
-def test_a_dropped_client_is_missed(path):
-    shutil.rmtree(path / "clients/0002")
-    with pytest.raises(RunError, match="it is missing"):
-        RunDirectory(path).load()
+def test_a_dropped_shard_is_missed(path):
+    (path / SHARD_1).unlink()
+    for read in (RunDirectory(path).load, lambda: RunDirectory(path).load_client(CLIENTS[2])):
+        with pytest.raises(RunError, match=r"shard-000001.* it is missing"):
+            read()
 
 
-@pytest.mark.parametrize("change", ["drop", "renumber", "uncount"])
+@pytest.mark.parametrize("change", ["drop", "rename", "uncount"])
 def test_a_manifest_that_was_edited_is_refused(path, change):
     record = json.loads((path / "checkpoint.json").read_text())
     if change == "drop":
-        del record["clients"]["2"]
-    elif change == "renumber":
-        record["clients"]["4"] = record["clients"].pop("2").replace("0002", "0004")
-        (path / "clients/0002").rename(path / "clients/0004")
+        record["shards"].remove(SHARD_1)
+    elif change == "rename":
+        record["shards"] = [file.replace("1.", "0.") for file in record["shards"]]
     else:
         record["charges"]["1"] -= 1
     (path / "checkpoint.json").write_text(json.dumps(record))
@@ -131,26 +141,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize("arrays", WRONG.values(), ids=WRONG.keys())
-@pytest.mark.parametrize("file", [f"server/{ROUND_2}", f"clients/0001/{ROUND_2}"])
+@pytest.mark.parametrize("file", [f"server/{ROUND_2}", SHARD_1])
 def test_valid_files_with_other_content_are_damaged(path, file, arrays):
     (path / file).write_bytes(save_tensors(arrays))
     with pytest.raises(RunError, match="is damaged"):
         RunDirectory(path).load()
 
 
-def old_version(path) -> None:
-    """Make a run as versions without checksums left it."""
-    record = json.loads((path / "checkpoint.json").read_text())
-    for name in ("sha256", "lines", "check"):
-        del record[name]
-    (path / "checkpoint.json").write_text(json.dumps(record))
-    for file in path.rglob("*.safetensors"):
-        client = None if file.parent.name == "server" else int(file.parent.name)
-        file.write_bytes(save_tensors(state(-2 if client is None else client)))
-
-
 def test_runs_of_earlier_versions_are_read_with_one_warning_and_then_sealed(path, caplog):
-    old_version(path)
+    clients = {1: (2, state(1)), 2: (2, state(2)), 3: (1, state(3))}
+    write_earlier_run(path, 2, state(-2), clients, sealed=False)
     checksums.warned.clear()
     read_all(path)
     read_all(path)
@@ -164,8 +164,9 @@ def test_runs_of_earlier_versions_are_read_with_one_warning_and_then_sealed(path
     (path / f"clients/0001/{ROUND_2}").write_bytes(save_tensors(state(1)))
     assert RunDirectory(path).resume() is not None
     read_all(path)
-    (path / f"clients/0001/{ROUND_2}").write_bytes(save_tensors(state(7)))
-    with pytest.raises(RunError, match="its checksum is not the one"):
+    file = path / "clients/shard-000002-0000.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(RunError, match="another checksum"):
         RunDirectory(path).load()
 
 

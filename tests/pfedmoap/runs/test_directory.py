@@ -10,6 +10,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.storage import own_files
 from pfedmoap.wire.messages import ClientId
+from tests.helpers.earlier_runs import write_earlier_run
 
 ONE = ClientId(1)
 STATE = {"context": torch.ones(2)}
@@ -86,6 +87,8 @@ def test_what_a_user_adds_to_a_run_stays(tmp_path):
         "server/old/round-000001.safetensors",
         "clients/android/round-000009.safetensors",
         "clients/0001/photo.jpg",
+        "clients/shard-1.safetensors",
+        "clients/0001/shard-000007.safetensors",
         "clients/0001/sub/round-000007.safetensors",
         "clients/round-000007.safetensors",
         ".config.json.swp",
@@ -106,6 +109,9 @@ def test_only_what_a_killed_round_left_is_swept(tmp_path):
     left = [
         "server/round-000002.safetensors",
         "server/.round-000002.safetensors.k3_x9a0b.pfedmoap",
+        "clients/shard-000002.safetensors",
+        "clients/shard-000001-0000.safetensors",
+        "clients/.shard-000002.safetensors.k3_x9a0b.pfedmoap",
         "clients/0001/round-000002.safetensors",
         "clients/0004/.round-000002.safetensors.k3_x9a0b.pfedmoap",
         ".metrics.jsonl.k3_x9a0b.pfedmoap",
@@ -206,6 +212,10 @@ WRONG = [
     {"clients": {"1": "clients/0002/round-000001.safetensors"}},
     {"clients": {"1": "clients/0001/round-000002.safetensors"}},
     {"clients": {"01": "clients/0001/round-000001.safetensors"}},
+    {"shards": {}},
+    {"shards": [3]},
+    {"shards": ["clients/shard-000001.safetensors"]},
+    {"shards": ["../clients/shard-000001.safetensors"]},
     {"charges": {"1": 2.9}},
     {"charges": {"1": -1}},
     {"charges": {"x": 1}},
@@ -238,17 +248,7 @@ def test_runs_of_earlier_versions_are_read_and_their_rounds_counted(tmp_path):
     run = start(tmp_path)
     save(run)
     save(run, 2)
-    write(
-        tmp_path / "checkpoint.json",
-        json.dumps(
-            MANIFEST
-            | {"round": 2}
-            | {
-                "server": "server/round-000002.safetensors",
-                "clients": {"1": "clients/0001/round-000002.safetensors"},
-            }
-        ),
-    )
+    write_earlier_run(tmp_path, 2, STATE, {1: (2, STATE)}, sealed=False)
     run = start(tmp_path, resume=True)
     assert run.load().charges == {}
     assert run.participation() == {ONE: 2}

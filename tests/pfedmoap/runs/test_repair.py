@@ -63,7 +63,7 @@ def test_bad_lines_go_aside_and_the_state_stays(run):
 
 @pytest.mark.parametrize("damage", ["flip", "delete"])
 def test_damaged_state_falls_back_to_the_round_before(run, damage):
-    file = run.layout.where("clients/0002/round-000003.safetensors")
+    file = run.layout.where("clients/shard-000003.safetensors")
     bad = flip(file) if damage == "flip" else file.unlink()
     done = repair(run.path)
     assert done.round == 2
@@ -71,7 +71,7 @@ def test_damaged_state_falls_back_to_the_round_before(run, damage):
     assert saved is not None
     assert saved.local_states[TWO]["context"].tolist() == [2.0] * 3
     assert [record["round"] for record in run.metrics()] == [1, 2]
-    kept = run.layout.part / "damaged/0002-round-000003.safetensors"
+    kept = run.layout.part / "damaged/shard-000003.safetensors"
     assert kept.read_bytes() == bad if damage == "flip" else not kept.exists()
     save(run, 3)
     assert RunDirectory(run.path).round == 3
