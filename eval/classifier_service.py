@@ -10,8 +10,11 @@ from pfedmoap.inference import PersonalizedClassifier
 from pfedmoap.serving.service import Operation, Proceed, Reply, Service
 
 PATH = "/classify"
-MOST_PIXELS = 50_000_000
-"""Largest width times height that is decoded for a stranger; photographs of telephones have it."""
+MOST_PIXELS = 25_000_000
+"""Largest width times height that is decoded for a stranger, in a few seconds."""
+
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+"""What is decoded for a stranger; JPEG 2000, for one, can take its time."""
 
 SCHEMA = {
     "type": "object",
@@ -40,7 +43,7 @@ def classifier_service(classifier: PersonalizedClassifier) -> Service:
     """
 
     def answer(content: bytes, proceed: Proceed) -> Reply:
-        image = decode(content, most_pixels=MOST_PIXELS)
+        image = decode(content, most_pixels=MOST_PIXELS, formats=FORMATS)
         proceed()
         with torch.no_grad():  # a setting of each thread
             ranking = classifier.classify([image])[0].ranking

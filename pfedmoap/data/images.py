@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +20,11 @@ ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
 
 MOST_PIXELS = 89_478_485
 """Largest width times height that is decoded, Pillow's own mark of a decompression bomb."""
+
+MOST_SCANNED = 2_000_000_000
+"""Largest number of pixels times passes over them in a JPEG: a pass costs a sender some bytes."""
+
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")  # of JPEG, in any file
 
 NOT_RASTER = frozenset(("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"))
 """Formats that Pillow recognises but decodes with another program, or not at all."""
@@ -84,7 +91,9 @@ def check(path: Path) -> CheckedFile:
     return CheckedFile(digest_of(content), len(content), None)
 
 
-def decode(image: ImageSource, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
+def decode(
+    image: ImageSource, *, most_pixels: int = MOST_PIXELS, formats: Sequence[str] | None = None
+) -> Image.Image:
     """Decode an image, however it is given, to the same pixels.
 
     Upright as its EXIF orientation says; see `to_rgb` for transparency and deep grey. Of an
@@ -95,6 +104,7 @@ def decode(image: ImageSource, *, most_pixels: int = MOST_PIXELS) -> Image.Image
             (H, W, 1) grey, (H, W, 2) grey and opacity, (H, W, 3) RGB or (H, W, 4) RGB and opacity,
             of type uint8; grey also of uint16 (65535 is white) and bool.
         most_pixels: Largest width times height that is decoded.
+        formats: Pillow's names of the formats that a file may have; ``None`` takes all.
 
     Returns:
         The RGB image.
@@ -107,11 +117,11 @@ def decode(image: ImageSource, *, most_pixels: int = MOST_PIXELS) -> Image.Image
     if isinstance(image, np.ndarray):
         return _guarded(_from_array(image), most_pixels)
     if isinstance(image, bytes):
-        return _decoded(image, most_pixels)
+        return _decoded(image, most_pixels, formats)
     if not isinstance(image, str | Path):
         raise DataError(f"an image is a path, bytes, an array or a PIL image, not {type(image)}")
     try:
-        return _decoded(read_content(Path(image)), most_pixels)
+        return _decoded(read_content(Path(image)), most_pixels, formats)
     except DataError as error:
         raise DataError(f"{printable(image)} cannot be read as an image: {error}") from error
 
@@ -171,26 +181,44 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
+def _registered() -> list[str]:
+    Image.init()
+    return list(Image.ID)
+
+
 def _signed_formats() -> list[str]:
     """The formats that are decoded and known by a file's first bytes."""
-    Image.init()
-    usable = (kind for kind in Image.ID if kind not in NOT_RASTER)
+    usable = (kind for kind in _registered() if kind not in NOT_RASTER)
     return [kind for kind in usable if Image.OPEN[kind][1] is not None]
 
 
-def _decoded(content: bytes, most_pixels: int = MOST_PIXELS, *, draft: bool = False) -> Image.Image:
+def _decoded(
+    content: bytes,
+    most_pixels: int = MOST_PIXELS,
+    formats: Sequence[str] | None = None,
+    *,
+    draft: bool = False,
+) -> Image.Image:
     """Decode a file's content; with ``draft`` coarsely, to see whether it is whole."""
     if not content:
         raise DataError("the file is empty")
+    known = None if formats is None else [kind for kind in formats if kind in _registered()]
     try:
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(content), formats=known) as image:
             if image.format in NOT_RASTER:
                 raise DataError(f"Pillow decodes no {image.format}")
-            if draft and image.width * image.height <= MOST_PIXELS:
+            pixels = image.width * image.height
+            if pixels * sum(1 for _ in _SCAN.finditer(content)) > MOST_SCANNED:
+                raise DataError(
+                    f"a JPEG of {pixels} pixels in so many passes takes very long to decode; at "
+                    f"most {MOST_SCANNED} pixels times passes are decoded: save it anew"
+                )
+            if draft and pixels <= MOST_PIXELS:
                 image.draft("RGB", (32, 32))
             return _guarded(image, most_pixels)
     except UnidentifiedImageError as error:
-        raise DataError("not an image") from error
+        taken = "" if known is None else f" in a format that is taken here: {', '.join(known)}"
+        raise DataError(f"not an image{taken}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"it claims an enormous size: {error}".splitlines()[0]) from error
     except DataError:

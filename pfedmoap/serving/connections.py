@@ -17,6 +17,9 @@ from pfedmoap.serving.refusals import RETRY_SECONDS
 
 logger = logging.getLogger(__name__)
 
+PIECE_BYTES = 2**12  # of heads and of chunks, read at once
+WASTE = 4  # bytes of a chunked body as sent, for one without its frames
+
 
 class Gate:
     """The open connections; a new one takes the place of the one that sends most slowly.
@@ -61,6 +64,8 @@ class GuardedProtocol(H11Protocol):
         self.since = self.loop.time()
         self._gate, self._asked = gate, False
         self._timer: asyncio.TimerHandle | None = None
+        self._chunked = False
+        self._chunk_bytes = self._body_bytes = 0  # of a chunked body: as sent, and without frames
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Take the connection in, or refuse it at once."""
@@ -83,13 +88,32 @@ class GuardedProtocol(H11Protocol):
         """Read on; what comes while a whole request is being answered is dropped.
 
         A client may send its next request before it has the answer. Reading would have to pause
-        then, and with it the notice that the client has left.
+        then, and with it the notice that the client has left. Heads and chunks are read in small
+        pieces, since each line of them costs far more time than it costs to send.
         """
-        if self._answering:
-            self.cycle.keep_alive = False
-        elif not self.transport.is_closing():
-            super().data_received(data)
-            self._note_request()
+        start = 0
+        while start < len(data) and not self.transport.is_closing():
+            if self._answering:
+                self.cycle.keep_alive = False
+                return
+            plain = self._asked and not self._chunked
+            end = len(data) if plain else start + PIECE_BYTES
+            self._read(data[start:end])
+            start = end
+
+    def _read(self, piece: bytes) -> None:
+        cycle, chunked = self.cycle, self._asked and self._chunked
+        before = len(cycle.body) if chunked else 0
+        super().data_received(piece)
+        self._note_request()
+        if not chunked or self.cycle is not cycle or not cycle.more_body:
+            return
+        self._chunk_bytes += len(piece)
+        self._body_bytes += len(cycle.body) - before
+        if cycle.response_complete:
+            self.transport.close()  # refused, and of unknown length: nothing more is looked at
+        elif self._chunk_bytes > PIECE_BYTES and WASTE * self._body_bytes < self._chunk_bytes:
+            self.send_400_response("The chunks of the body are too small.")
 
     def handle_events(self) -> None:
         """Go through what has arrived, whatever it is."""
@@ -139,6 +163,8 @@ class GuardedProtocol(H11Protocol):
         running = self.cycle is not None and not self.cycle.response_complete
         if running and not self._asked:
             self._asked, self.since = True, self.loop.time()
+            self._chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+            self._chunk_bytes = self._body_bytes = 0
             limits = self._gate.limits
             self._arm(limits.request_seconds + limits.silence_seconds)
 

@@ -80,9 +80,10 @@ def bomb(width: int, height: int) -> bytes:
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"{" * 10_000, "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "decodes no EPS"),
-        (bomb(8000, MOST_PIXELS // 8000 + 1), f"at most {MOST_PIXELS} are decoded"),
+        (b"{" * 10_000, "not an image in a format that is taken here: "),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        (encoded(picture(), "JPEG2000"), "not an image"),
+        (bomb(5000, MOST_PIXELS // 5000 + 1), f"at most {MOST_PIXELS} are decoded"),
         (bomb(2**30, 2**30), "enormous size"),
         (bomb(100, 100), ""),
     ],

@@ -36,12 +36,15 @@ class Limits:
         classes: Class names in it.
         templates: Templates in it.
         characters: Length of one text.
+        sentence_characters: Length of a template with the longest name in it, as often as it has
+            ``{}``. The time to split a text into tokens grows with its square.
     """
 
     images: int = 256
     classes: int = 1024
     templates: int = 128
     characters: int = 300
+    sentence_characters: int = 600
 
     def check(self, question: Question) -> None:
         """Refuse a question that is too large.
@@ -49,16 +52,18 @@ class Limits:
         Raises:
             BlackBoxError: It is; the message says in what.
         """
-        text = question.text
+        text, name = question.text, max(map(len, question.text.class_names))
+        sentences = (len(each) + each.count("{}") * name for each in text.templates)
         sizes = {
             "images": len(question.images),
             "classes": len(text.class_names),
             "templates": len(text.templates),
             "characters": max(map(len, text.class_names + text.templates)),
+            "sentence_characters": max(sentences, default=0),
         }
-        for name, size in sizes.items():
-            if size > getattr(self, name):
-                raise BlackBoxError(f"{size} {name} asked for, at most {getattr(self, name)}")
+        for what, size in sizes.items():
+            if size > getattr(self, what):
+                raise BlackBoxError(f"{size} {what} asked for, at most {getattr(self, what)}")
 
 
 class Endpoint:

@@ -1,5 +1,7 @@
 """One image file: modes, orientation, and what makes a file unusable."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,3 +70,32 @@ def test_reasons(tmp_path) -> None:
     assert check(tmp_path / "empty.jpg").problem == "the file is empty"
     assert check(tmp_path / "text.jpg").problem == "not an image"
     assert check(tmp_path / "absent.jpg").problem == "no such file or directory"
+
+
+def test_a_jpeg_of_thousands_of_passes_is_refused_before_it_is_decoded(tmp_path) -> None:
+    """A pass over all pixels costs a sender a few bytes, and whoever decodes it a moment each."""
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (1000, 1000)).save(path, progressive=True)
+    whole = path.read_bytes()
+    assert decode(whole).size == (1000, 1000)
+    last = whole.rindex(b"\xff\xda")
+    path.write_bytes(whole[:-2] + whole[last:-2] * 2000 + whole[-2:])
+    for problem in (check(path).problem, refusal(path)):
+        assert problem is not None
+        assert "a JPEG of 1000000 pixels in so many passes" in problem
+
+
+def test_only_the_formats_that_are_asked_for(tmp_path) -> None:
+    path = tmp_path / "a.gif"
+    Image.fromarray(RAMP).save(path)
+    assert decode(path, formats=("GIF", "no such format")).size == (8, 8)
+    with pytest.raises(DataError, match="in a format that is taken here: PNG"):
+        decode(path, formats=("PNG",))
+    with pytest.raises(DataError, match="at most 63 are decoded"):
+        decode(path, most_pixels=63)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as refused:
+        decode(path)
+    return str(refused.value)

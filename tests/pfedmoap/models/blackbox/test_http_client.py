@@ -187,6 +187,8 @@ def test_long_texts_and_many_classes_are_refused():
     for names in (("a", "b", "c"), ("a" * 11,)):
         with pytest.raises(BlackBoxError, match="at most"):
             limits.check(Question(images, TextPrompt(names, ("{}",))))
+    with pytest.raises(BlackBoxError, match="sentence_characters asked for, at most 600"):
+        Limits().check(Question(images, TextPrompt(("a" * 300,), ("{}" * 150,))))
 
 
 def test_answers_of_another_shape_are_refused():
