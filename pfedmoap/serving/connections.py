@@ -96,23 +96,23 @@ class GuardedProtocol(H11Protocol):
             if self._answering:
                 self.cycle.keep_alive = False
                 return
-            plain = self._asked and not self._chunked
-            end = len(data) if plain else start + PIECE_BYTES
-            self._read(data[start:end])
+            in_body = self.conn.their_state is h11.SEND_BODY
+            if in_body and self._chunked and self.cycle.response_complete:
+                self.transport.close()  # refused, and of unknown length: no more is looked at
+                return
+            end = len(data) if in_body and not self._chunked else start + PIECE_BYTES
+            self._read(data[start:end], in_body and self._chunked)
             start = end
 
-    def _read(self, piece: bytes) -> None:
-        cycle, chunked = self.cycle, self._asked and self._chunked
-        before = len(cycle.body) if chunked else 0
+    def _read(self, piece: bytes, chunks: bool) -> None:
+        cycle, before = self.cycle, len(self.cycle.body) if chunks else 0
         super().data_received(piece)
         self._note_request()
-        if not chunked or self.cycle is not cycle or not cycle.more_body:
+        if not chunks or self.cycle is not cycle or not cycle.more_body:
             return
         self._chunk_bytes += len(piece)
         self._body_bytes += len(cycle.body) - before
-        if cycle.response_complete:
-            self.transport.close()  # refused, and of unknown length: nothing more is looked at
-        elif self._chunk_bytes > PIECE_BYTES and WASTE * self._body_bytes < self._chunk_bytes:
+        if self._chunk_bytes > PIECE_BYTES and WASTE * self._body_bytes < self._chunk_bytes:
             self.send_400_response("The chunks of the body are too small.")
 
     def handle_events(self) -> None:
