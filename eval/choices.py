@@ -6,7 +6,7 @@ from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.config.sampling import Sampling, Seeds
 from pfedmoap.config.schema import Schema
-from pfedmoap.config.server import ServerOptions
+from pfedmoap.config.server import PoolOptions, ServerOptions
 from pfedmoap.data.clusters import Clusters
 from pfedmoap.data.csv_table import CSVTable
 from pfedmoap.data.digits import Digits
@@ -35,6 +35,7 @@ def schema() -> Schema:
             "training": Training,
             "rounds": Rounds,
             "server": ServerOptions,
+            "pool": PoolOptions,
             "seeds": Seeds,
         },
         choices={

@@ -121,6 +121,7 @@ class ExperimentLoader:
             templates=dataset.templates,
             seed=seeds.training,
             server=config.build("server"),
+            pool=config.build("pool"),
         )
         method: AnyMethod = config.build("method", setting=setting)
         refuse_unread_options(method)

@@ -13,7 +13,7 @@ LAYERS = ("pfedmoap", "privacy", "eval", "scripts")
 OWNERS = {
     "flwr": ("pfedmoap/engine/flower/",),
     "open_clip": ("pfedmoap/models/", "pfedmoap/pretraining/"),
-    "faiss": ("pfedmoap/server/expert_pool.py",),
+    "faiss": ("pfedmoap/server/neighbours.py",),
     "opacus": ("privacy/",),
     "transformers": ("pfedmoap/models/language/",),
     "starlette": ("pfedmoap/serving/",),

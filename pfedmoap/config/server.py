@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pfedmoap.config.bounds import Bounds, Count, Positive, check_options
+from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, check_options
 from pfedmoap.errors import ConfigError
 
 Rule = Literal["mean", "clipped_mean", "median", "trimmed_mean", "geometric_median", "multi_krum"]
@@ -27,7 +27,7 @@ class ServerOptions:
             ``multi_krum``; none for 0.2.
     """
 
-    max_change: Positive | None = 3.0
+    max_change: Positive | None = 5.0
     max_examples: Count | None = None
     aggregation: Rule = "mean"
     byzantine: Annotated[float, Bounds(ge=0, lt=0.5)] | None = None
@@ -44,3 +44,25 @@ class ServerOptions:
     def hostile_share(self) -> float:
         """The declared share of hostile clients."""
         return _USUAL_SHARE if self.byzantine is None else self.byzantine
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """Whose prompts a pool of experts serves to others.
+
+    Attributes:
+        copies: Prompts that are so near to each other count as one, of which one is served: in
+            units of the median distance from the coordinate median. 0 finds equal prompts alone,
+            none nothing.
+        screen: Prompts are not served if they are further from the coordinate median than so many
+            times the median (more where distances differ much: see `robust_limit`); none serves
+            them.
+        max_served: Most clients that one expert is served to in a round; none for no limit.
+    """
+
+    copies: NotNegative | None = 0.05
+    screen: Positive | None = None
+    max_served: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self, "pool")

@@ -91,6 +91,19 @@ class StartsElsewhere(Protocol[State]):
 
 
 @runtime_checkable
+class ServesExperts(Protocol[State]):
+    """A method whose server serves clients' prompts to others, as ``setting.pool`` says."""
+
+    def screened(self, state: State) -> Mapping[ClientId, str]:
+        """Return why a client's prompt is served to nobody, by client; for the round's record.
+
+        Args:
+            state: The server's state at the end of the last round.
+        """
+        ...
+
+
+@runtime_checkable
 class AveragesByRule(Protocol):
     """A method that says whether its server averages by the rule of the server's options.
 

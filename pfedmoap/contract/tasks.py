@@ -10,7 +10,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.step_cache import StepCache
-from pfedmoap.config.server import ServerOptions
+from pfedmoap.config.server import PoolOptions, ServerOptions
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
@@ -57,6 +57,7 @@ class Setting(Generic[B]):
         seed: Seed of everything random in the method and in training.
         server_data: Labelled examples that the server holds and no client has, if any.
         server: How the server bounds and averages uploads.
+        pool: Whose prompts a pool of experts serves.
         steps: Where captured training steps are kept; it lives as long as the setting.
     """
 
@@ -67,6 +68,7 @@ class Setting(Generic[B]):
     seed: int = 0
     server_data: ClientData | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
+    pool: PoolOptions = field(default_factory=PoolOptions)
     steps: StepCache = field(default_factory=StepCache, compare=False, repr=False)
 
 

@@ -1,6 +1,7 @@
 """Options of the server that a method would ignore, and their refusal."""
 
-from pfedmoap.contract.capabilities import AveragesByRule
+from pfedmoap.config.server import PoolOptions
+from pfedmoap.contract.capabilities import AveragesByRule, ServesExperts
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import ConfigError
 
@@ -15,6 +16,11 @@ def refuse_unread_options(method: AnyMethod) -> None:
         ConfigError: An option is set to another value than its default, and the method's server
             does nothing with it; the message says why.
     """
+    if method.setting.pool != PoolOptions() and not isinstance(method, ServesExperts):
+        raise ConfigError(
+            "options of `pool` would change nothing: this method has no pool of experts that it "
+            "serves. Drop them, or choose pfedmoap"
+        )
     rule = method.setting.server.aggregation
     if rule != "mean" and (why := gap_in_aggregation(method)) is not None:
         raise ConfigError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from pfedmoap.client.privatizer import Authorisation, Privatizer
-from pfedmoap.contract.capabilities import CanDecline, StartsElsewhere
+from pfedmoap.contract.capabilities import CanDecline, ServesExperts, StartsElsewhere
 from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask
 from pfedmoap.errors import UpdateRejectedError
@@ -41,6 +41,7 @@ class RoundResult(Generic[S]):
         clipped: Share of a client's vectors that were clipped, by client; counted from private
             data without noise, and for the private log alone.
         bounded: Whose change was shortened, and whose weight capped.
+        screened: Why a client's prompt was served to nobody, by client.
     """
 
     state: S
@@ -56,6 +57,7 @@ class RoundResult(Generic[S]):
     served: Mapping[ClientId, tuple[ClientId, ...]]
     clipped: Mapping[ClientId, float]
     bounded: Bounded = field(default_factory=Bounded)
+    screened: Mapping[ClientId, str] = field(default_factory=dict)
 
 
 def run_round(
@@ -255,6 +257,7 @@ def settle_round(
         },
         clipped=clipped,
         bounded=bounded,
+        screened=method.screened(state) if isinstance(method, ServesExperts) else {},
     )
 
 

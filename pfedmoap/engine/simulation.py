@@ -15,7 +15,6 @@ from pfedmoap.engine.round import RoundResult, run_round
 from pfedmoap.runs.client_states import ClientStates
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
 from pfedmoap.runs.log import Record
-from pfedmoap.server.bounding import Bounded
 from pfedmoap.server.cohort import draw_cohort
 from pfedmoap.wire.messages import Arrays, ClientId
 from pfedmoap.wire.transport import InProcess, Traffic
@@ -215,7 +214,7 @@ def _record(round: int, result: RoundResult[S]) -> Record:
         "rejected": {str(client): why for client, why in result.rejected.items()},
         "served": {str(client): list(experts) for client, experts in result.served.items()},
         "traffic": [_traffic_record(traffic) for traffic in result.traffic],
-        **_bounded_record(result.bounded),
+        **_bounded_record(result),
     }
 
 
@@ -237,9 +236,10 @@ def _divided(
     return record, private
 
 
-def _bounded_record(bounded: Bounded) -> Record:
-    """What was reduced, by client; nothing where nothing was."""
+def _bounded_record(result: RoundResult[S]) -> Record:
+    """What was reduced or not served, by client; nothing where nothing was."""
     record: Record = {}
+    bounded = result.bounded
     if bounded.shortened:
         record["shortened"] = {
             str(client): {name: asdict(excess) for name, excess in arrays.items()}
@@ -247,6 +247,8 @@ def _bounded_record(bounded: Bounded) -> Record:
         }
     if bounded.capped:
         record["capped"] = {str(client): asdict(one) for client, one in bounded.capped.items()}
+    if result.screened:
+        record["screened"] = {str(client): why for client, why in result.screened.items()}
     return record
 
 

@@ -1,16 +1,17 @@
-"""The server's pool of prompt experts: every client's last prompt, searched with FAISS."""
+"""The server's pool of prompt experts: every client's last prompt, and who is near whom."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pfedmoap.config.server import PoolOptions
 from pfedmoap.errors import PFedMoAPError, ShapeError
+from pfedmoap.server.neighbours import Neighbours
+from pfedmoap.server.screening import Screened, screen
 from pfedmoap.wire.messages import Arrays, ClientId
 
 
@@ -33,8 +34,8 @@ class ExpertPool:
     """An immutable map from client to prompt with exact nearest-neighbour search.
 
     `put` returns a new pool, so a plan made from the pool of the last round can never see prompts
-    of the running one. The index is flat and exact, built on the first search; neighbours are
-    re-ranked in float64, and ties go to the lower client id.
+    of the running one. The index (`Neighbours`) is exact for any finite prompts and built on the
+    first search; ties go to the lower client id.
 
     Args:
         contexts: Prompts by client, all of one shape (L, W).
@@ -51,6 +52,13 @@ class ExpertPool:
         shapes = {tuple(context.shape) for context in self._contexts.values()}
         if len(shapes) > 1:
             raise ShapeError(f"a pool holds prompts of one shape, got {sorted(shapes)}")
+        kinds = {context.dtype for context in self._contexts.values()}
+        if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
+            found = ", ".join(sorted(map(str, kinds)))
+            raise ShapeError(f"a pool holds prompts of one floating-point dtype, got {found}")
+        for client, context in self._contexts.items():
+            if not bool(torch.isfinite(context).all()):
+                raise PFedMoAPError(f"the prompt of client {client} is not finite")
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -76,66 +84,77 @@ class ExpertPool:
             The new pool; this one is unchanged.
 
         Raises:
-            PFedMoAPError: A prompt is not finite: FAISS would silently never return it.
+            PFedMoAPError: A prompt is not finite.
+            ShapeError: One has another shape or dtype than the others.
         """
-        for client, context in contexts.items():
-            if not bool(torch.isfinite(context).all()):
-                raise PFedMoAPError(f"the prompt of client {client} is not finite")
         return ExpertPool({**self._contexts, **contexts})
 
-    def nearest(self, client: ClientId, k: int) -> list[Expert]:
+    def nearest(self, client: ClientId, k: int, hidden: Collection[ClientId] = ()) -> list[Expert]:
         """Find the ``k`` entries nearest to a client's own one in l2 (pFedMoAP, Algorithm 1).
 
         Args:
             client: A client with an entry; it is never served itself.
             k: Number of experts; fewer are returned where the pool holds fewer others.
+            hidden: Clients whose entries are not served; see `screened`.
 
         Returns:
             Experts in the order of their distance, ties by id.
 
         Raises:
-            PFedMoAPError: The client has no entry.
+            PFedMoAPError: The client has no entry, or ``k`` is negative.
         """
-        if client not in self._contexts:
-            raise PFedMoAPError(f"client {client} has no entry in the pool")
-        return self._search(self._keys[self._row[client]], k, without=client)
+        return self.near(self._own(client), k, {*hidden, client})
 
-    def near(self, context: Tensor, k: int) -> list[Expert]:
+    def near(self, context: Tensor, k: int, hidden: Collection[ClientId] = ()) -> list[Expert]:
         """Find the ``k`` entries nearest to any prompt (L, W), e.g. for a client without an entry.
+
+        Args:
+            context: A finite prompt of the pool's shape.
+            k: Number of experts.
+            hidden: Clients whose entries are not served.
 
         Returns:
             Experts in the order of their distance, ties by id; none from an empty pool.
 
         Raises:
-            PFedMoAPError: The prompt is not finite.
+            PFedMoAPError: The prompt is not finite, or ``k`` is negative, or a distance exceeds
+                float64.
+            ShapeError: The prompt has another shape than those of the pool.
         """
+        if k < 0:
+            raise PFedMoAPError(f"k must be at least 0, got {k}")
         if not bool(torch.isfinite(context).all()):
             raise PFedMoAPError("the prompt to search with is not finite")
-        return self._search(context.detach().cpu().float().flatten().numpy(), k) if self else []
-
-    def _search(
-        self, query: NDArray[np.float32], k: int, without: ClientId | None = None
-    ) -> list[Expert]:
-        excluded = 0 if without is None else 1
-        k = min(k, len(self) - excluded)
-        if k <= 0:
+        if not self:
             return []
-        wanted = k + excluded  # the excluded client comes back too
-        while True:
-            found, ids = self._index.search(query[None], min(wanted, len(self)))
-            ranked = self._exact(without, query, (i for i in ids[0].tolist() if i >= 0))
-            # Widen while an unseen entry could tie with the last one served.
-            seen_all = wanted >= len(self)
-            if seen_all or found[0, -1] > ranked[k - 1].distance ** 2 * (1 + 1e-4) + 1e-6:
-                return ranked[:k]
-            wanted *= 2
+        shape = tuple(next(iter(self._contexts.values())).shape)
+        if tuple(context.shape) != shape:
+            raise ShapeError(
+                f"the prompt to search with has shape {tuple(context.shape)}, expected {shape}"
+            )
+        return self._experts(*self._index.nearest(context.flatten(), k, self._rows(hidden)))
 
-    def random(self, client: ClientId, k: int, rng: np.random.Generator) -> list[Expert]:
+    def random(
+        self,
+        client: ClientId,
+        k: int,
+        rng: np.random.Generator,
+        hidden: Collection[ClientId] = (),
+    ) -> list[Expert]:
         """Draw ``k`` other entries uniformly without replacement: the control for `nearest`."""
-        others = [other for other in self._contexts if other != client]
+        own = self._own(client)
+        others = [other for other in self._contexts if other != client and other not in hidden]
         chosen = rng.choice(len(others), size=min(k, len(others)), replace=False)
-        query = self._keys[self._row[client]]
-        return self._exact(client, query, (others[i] for i in chosen.tolist()))
+        rows = [self._row[others[i]] for i in chosen.tolist()]
+        return self._experts(*self._index.among(own.flatten(), rows))
+
+    def screened(self, options: PoolOptions) -> Screened:
+        """Decide whose entries are served at all; see `screen`."""
+        if not self:
+            return Screened()
+        if options not in self._screened:
+            self._screened[options] = screen(self.clients, self._vectors, options)
+        return self._screened[options]
 
     def to_arrays(self) -> Arrays:
         """All state as tensors: ``pool.clients`` (n,) and ``pool.contexts`` (n, L, W)."""
@@ -154,28 +173,34 @@ class ExpertPool:
         clients = arrays["pool.clients"].tolist()
         return cls(dict(zip(map(ClientId, clients), arrays["pool.contexts"], strict=True)))
 
-    def _exact(
-        self, without: ClientId | None, query: NDArray[np.float32], ids: Iterable[int]
-    ) -> list[Expert]:
-        experts = []
-        for other in map(ClientId, ids):
-            if other != without:
-                gap = self._keys[self._row[other]].astype(np.float64) - query
-                distance = float(np.sqrt(gap @ gap))
-                experts.append(Expert(other, self._contexts[other], distance))
-        return sorted(experts, key=lambda expert: (expert.distance, expert.client))
+    def _own(self, client: ClientId) -> Tensor:
+        if client not in self._contexts:
+            raise PFedMoAPError(f"client {client} has no entry in the pool")
+        return self._contexts[client]
+
+    def _rows(self, clients: Collection[ClientId]) -> set[int]:
+        return {self._row[client] for client in clients if client in self._row}
+
+    def _experts(self, rows: Sequence[int], distances: Sequence[float]) -> list[Expert]:
+        clients = self.clients
+        return [
+            Expert(clients[row], self._contexts[clients[row]], distance)
+            for row, distance in zip(rows, distances, strict=True)
+        ]
 
     @cached_property
     def _row(self) -> dict[ClientId, int]:
         return {client: row for row, client in enumerate(self._contexts)}
 
     @cached_property
-    def _keys(self) -> NDArray[np.float32]:
-        rows = [context.detach().cpu().float().flatten() for context in self._contexts.values()]
-        return torch.stack(rows).numpy()
+    def _vectors(self) -> Tensor:
+        """All entries, (n, L W), in the order of ids."""
+        return torch.stack([one.detach().cpu().flatten() for one in self._contexts.values()])
 
     @cached_property
-    def _index(self) -> faiss.IndexIDMap2:
-        index = faiss.IndexIDMap2(faiss.IndexFlatL2(self._keys.shape[1]))
-        index.add_with_ids(self._keys, np.array(list(self._contexts), dtype=np.int64))
-        return index
+    def _index(self) -> Neighbours:
+        return Neighbours(self._vectors)
+
+    @cached_property
+    def _screened(self) -> dict[PoolOptions, Screened]:
+        return {}

@@ -46,12 +46,12 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     stack_experts,
 )
 from pfedmoap.methods.pfedmoap.server_state import ServerState
+from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import PromptProblem, classify, tune
-from pfedmoap.seeding import numpy_generator
 from pfedmoap.server.aggregation import combine
-from pfedmoap.server.expert_pool import Expert, ExpertPool
+from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 
@@ -81,7 +81,7 @@ class PFedMoAP:
 
     setting: Setting
     experts: Annotated[int, Bounds(ge=0, le=100_000)] = 9
-    selection: Literal["nearest", "random"] = "nearest"
+    selection: Selection = "nearest"
     context_length: Annotated[int, Bounds(ge=1, le=1024)] = 16
     context_init: str | None = None
     gate: Literal["attention", "linear", "mean"] = "attention"
@@ -150,14 +150,14 @@ class PFedMoAP:
         ``newcomers`` adds ``guest_experts``, which are only ever classified with.
         """
         downloads = []
+        experts = self._serving.experts(state.pool, cohort, round)
         for client in sorted(cohort):
             arrays, served = {"context": state.context, **state.gate}, None
-            if client in state.pool:
-                experts = self._select(state.pool, client, round)
-                arrays |= pack_experts(experts, state.context)
-                served = tuple(expert.client for expert in experts)
+            if client in experts:
+                arrays |= pack_experts(experts[client], state.context)
+                served = tuple(expert.client for expert in experts[client])
             elif self.newcomers == "experts" and len(state.pool):
-                arrays |= pack_guests(state.pool.near(state.context, self.experts))
+                arrays |= pack_guests(self._serving.guests(state.pool, state.context))
             downloads.append(Download(round, client, arrays, served))
         return downloads
 
@@ -235,11 +235,13 @@ class PFedMoAP:
         """Inverse of `to_arrays`."""
         return ServerState.from_arrays(arrays)
 
-    def _select(self, pool: ExpertPool, client: ClientId, round: int) -> list[Expert]:
-        if self.selection == "nearest":
-            return pool.nearest(client, self.experts)
-        rng = numpy_generator(self.setting.seed, "experts", client, round)
-        return pool.random(client, self.experts, rng)
+    def screened(self, state: ServerState) -> Mapping[ClientId, str]:
+        """See `ServesExperts`."""
+        return state.pool.screened(self.setting.pool).reasons
+
+    @property
+    def _serving(self) -> Serving:
+        return Serving(self.experts, self.selection, self.setting.seed, self.setting.pool)
 
     def _starting_contexts(self, tasks: Sequence[ClientTask]) -> Tensor:
         """Stack what the clients start from, (K, L, W)."""

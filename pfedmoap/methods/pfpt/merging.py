@@ -114,8 +114,8 @@ def merge(sets: Sequence[Tensor], options: Merging, seed: int) -> Merged:
     robust = options.server.aggregation != "mean"
     everything = torch.cat(list(sets)).double()
     centre = coordinate_median(everything) if robust else everything.mean(0)
-    squares = (everything - centre).square().mean(1)
-    scale = float((squares.quantile(0.5) if robust else squares.mean()).sqrt()) or 1.0
+    squares = (everything - centre).square()
+    scale = float((squares.mean(1).quantile(0.5) if robust else squares.mean()).sqrt()) or 1.0
     unit = [(one.double() - centre) / scale for one in sets]
     if options.start == "sequential":
         candidates, assignment = sequential_start(unit, options.largest_scatter)

@@ -27,7 +27,7 @@ def moving(lengths, sizes=None, start=ZERO, dtype=torch.float32):
 
 def bounded(updates, start=ZERO, **options):
     starts = {update.client: {"context": start} for update in updates}
-    return bound_updates(updates, starts, ServerOptions(**options))
+    return bound_updates(updates, starts, ServerOptions(**{"max_change": 3.0} | options))
 
 
 def lengths_of(updates, start=ZERO):
@@ -97,8 +97,8 @@ def test_each_array_has_its_own_limit_and_what_was_not_sent_starts_at_zero():
         )
         for i in range(5)
     ]
-    found, report = bound_updates(updates, {}, ServerOptions())
-    assert float(found[2].arrays["control"].norm()) == pytest.approx(6e-3, rel=1e-5)
+    found, report = bound_updates(updates, {}, ServerOptions(max_change=6.0))
+    assert float(found[2].arrays["control"].norm()) == pytest.approx(12e-3, rel=1e-5)
     assert set(report.shortened[ClientId(2)]) == {"control"}
     assert found[2].arrays["used"].dtype == torch.bool
 
@@ -125,6 +125,8 @@ def test_dtypes_stay(dtype):
 
 def test_no_bound_and_another_one():
     updates = moving([1.0] * 5 + [60.0])
+    usual = bound_updates(updates, {u.client: {"context": ZERO} for u in updates}, ServerOptions())
+    assert lengths_of(usual[0])[5] == pytest.approx(5.0, rel=1e-5)
     assert bounded(updates, max_change=None)[0] == updates
     assert lengths_of(bounded(updates, max_change=1.5)[0])[5] == pytest.approx(1.5, rel=1e-5)
 

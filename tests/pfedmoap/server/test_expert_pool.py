@@ -106,3 +106,58 @@ def test_near_serves_the_nearest_to_any_prompt():
     assert ExpertPool().near(query, 4) == []
     with pytest.raises(PFedMoAPError, match="not finite"):
         pool.near(query * float("nan"), 4)
+
+
+def test_what_is_hidden_is_not_served_and_the_next_ones_are():
+    pool = pool_of(9)
+    me = pool.clients[4]
+    first, second, *others = pool.nearest(me, 8)
+    assert pool.nearest(me, 6, {second.client}) == [first, *others[:5]]
+    assert pool.near(pool[me], 3, {me, first.client, ClientId(1)})[0] == second
+    drawn = pool.random(me, 8, np.random.default_rng(0), {first.client})
+    assert {expert.client for expert in drawn} == set(pool.clients) - {me, first.client}
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30, 1e-42, 3e38 / 4])
+def test_prompts_of_any_size_have_their_true_neighbours(scale):
+    """Squares of 1e30 overflow float32: all were infinitely far, and the first ids were served."""
+    pool = ExpertPool({client: pool_of(12)[client] * scale for client in pool_of(12).clients})
+    for client in pool.clients:
+        gaps = {i: float((pool[i].double() - pool[client].double()).norm()) for i in pool.clients}
+        expected = sorted(set(gaps) - {client}, key=lambda i: (gaps[i], i))
+        assert [expert.client for expert in pool.nearest(client, 99)] == expected
+        assert [expert.client for expert in pool.nearest(client, 3)] == expected[:3]
+
+
+def test_half_precision_prompts_are_searched_and_served_as_they_are():
+    pool = ExpertPool({c: pool_of(8)[c].to(torch.bfloat16) for c in pool_of(8).clients})
+    [expert] = pool.nearest(pool.clients[0], 1)
+    assert expert.context.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "message"),
+    [
+        (lambda pool: pool.nearest(pool.clients[0], -1), PFedMoAPError, "k must be at least 0"),
+        (lambda pool: pool.near(torch.zeros(3, 2), 1), ShapeError, "expected \\(2, 3\\)"),
+        (
+            lambda pool: pool.put({ClientId(1): torch.zeros(2, 3).half()}),
+            ShapeError,
+            "one floating",
+        ),
+        (lambda pool: ExpertPool({ClientId(1): torch.zeros(2, 3).int()}), ShapeError, "int32"),
+        (
+            lambda pool: ExpertPool({ClientId(1): torch.full((2, 3), torch.nan)}),
+            PFedMoAPError,
+            "client 1 is not finite",
+        ),
+        (
+            lambda pool: pool.random(ClientId(5), 1, np.random.default_rng(0)),
+            PFedMoAPError,
+            "client 5 has no entry",
+        ),
+    ],
+)
+def test_what_cannot_be_answered_is_a_clear_error(ask, error, message):
+    with pytest.raises(error, match=message):
+        ask(pool_of(4))

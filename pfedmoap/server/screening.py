@@ -1,0 +1,120 @@
+"""Who of a pool is served to others: neither copies of one prompt twice, nor what lies far outside.
+
+Everybody keeps an own entry, which says who is near whom; being screened only means not being
+served. Nothing here can tell an honest client from a hostile one that behaves like it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from pfedmoap.config.server import PoolOptions
+from pfedmoap.server.robust_limits import robust_limit
+from pfedmoap.wire.messages import ClientId
+
+_SHADOWS = 8  # coordinates of a random projection in which near copies are near, too
+_ROUNDING = 1e-12  # of a projection, relative to its size
+
+
+@dataclass(frozen=True)
+class Screened:
+    """What a pool's options leave to be served.
+
+    Attributes:
+        reasons: Why a client's prompt is served to nobody, by client.
+        alike: Clients with nearly the same prompt as a client, by client; without those that have
+            none. They are not served to each other either: such an expert says nothing new.
+    """
+
+    reasons: Mapping[ClientId, str] = field(default_factory=dict)
+    alike: Mapping[ClientId, frozenset[ClientId]] = field(default_factory=dict)
+
+    def hidden_from(self, client: ClientId | None) -> frozenset[ClientId]:
+        """Whose prompts are not served to a client; ``None`` for one without an entry."""
+        alike = self.alike.get(client, frozenset()) if client is not None else frozenset()
+        return frozenset(self.reasons) | alike
+
+
+def screen(clients: Sequence[ClientId], prompts: Tensor, options: PoolOptions) -> Screened:
+    """Decide who of a pool is served.
+
+    Lengths are in units of the median distance of prompts from their coordinate median, which
+    hostile clients below one half cannot set. Prompts within ``copies`` of that of a lower client
+    id are one group with it, of which the lowest is served. What is further from the coordinate
+    median than `robust_limit` with the multiple ``screen`` is served to nobody.
+
+    Args:
+        clients: n client ids in ascending order.
+        prompts: Their prompts, (n, d), finite.
+        options: The pool's options.
+
+    Returns:
+        The decision; everybody is served where the pool has fewer than two entries.
+    """
+    if len(clients) < 2:
+        return Screened()
+    largest = float(prompts.abs().max()) or 1.0
+    rows = prompts.double() / largest  # squares of any finite prompts are finite then
+    away = (rows - _lower_median(rows)).norm(dim=1)
+    reasons: dict[ClientId, str] = {}
+    if options.screen is not None:
+        limit = robust_limit(away, options.screen)
+        for row in (away > limit).nonzero().flatten().tolist():
+            reasons[clients[row]] = (
+                f"its prompt is {float(away[row] / limit):.3g} times as far from the others as "
+                "pool.screen admits"
+            )
+    alike: dict[ClientId, frozenset[ClientId]] = {}
+    if options.copies is not None:
+        for group in near_copies(rows, options.copies * float(away.quantile(0.5))):
+            members = [clients[row] for row in group]
+            served = next((client for client in members if client not in reasons), None)
+            for client in members:
+                alike[client] = frozenset(members) - {client}
+                if client not in reasons and client != served:
+                    reasons[client] = f"its prompt is nearly that of client {served}"
+    return Screened(dict(sorted(reasons.items())), alike)
+
+
+def near_copies(rows: Tensor, reach: float) -> list[list[int]]:
+    """Group vectors that lie within a distance of the first one of their group.
+
+    Each vector joins the first group that it is near to, or opens one. Candidates are found by a
+    tree in a random projection to a few coordinates, which never lengthens a distance; the vectors
+    themselves decide.
+
+    Args:
+        rows: (n, d) float64.
+        reach: The distance; 0 groups equal vectors alone.
+
+    Returns:
+        Groups of two rows or more, each ascending, in the order of their first rows.
+    """
+    stream = torch.Generator().manual_seed(0)
+    ways = torch.randn(rows.shape[1], _SHADOWS, dtype=torch.float64, generator=stream)
+    shadows = (rows @ (ways / ways.norm(dim=0))).numpy()
+    tree = cKDTree(shadows)
+    around = reach + _ROUNDING * float(np.abs(shadows).max(initial=0.0))
+    counts = tree.query_ball_point(shadows, around, p=np.inf, return_length=True)
+    free = np.ones(len(rows), dtype=bool)
+    groups = []
+    for row in np.flatnonzero(counts > 1).tolist():
+        if not free[row]:
+            continue
+        candidates = np.sort(tree.query_ball_point(shadows[row], around, p=np.inf))
+        candidates = candidates[free[candidates] & (candidates >= row)]
+        near = (rows[torch.from_numpy(candidates)] - rows[row]).norm(dim=1) <= reach
+        members = candidates[near.numpy()]
+        free[members] = False
+        if len(members) > 1:
+            groups.append(members.tolist())
+    return groups
+
+
+def _lower_median(rows: Tensor) -> Tensor:
+    """Median of each coordinate, the lower of both where n is even, (d,)."""
+    return torch.cat([part.median(dim=0).values for part in rows.split(256, dim=1)])
