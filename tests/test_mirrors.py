@@ -108,8 +108,9 @@ COVERED = {
     "tests/pfedmoap/engine/test_simulation.py": "pfedmoap.storage.atomic_files",
     "tests/pfedmoap/serving/test_listener.py": """
         pfedmoap.serving.application pfedmoap.serving.bodies pfedmoap.serving.connections
-        pfedmoap.serving.limits pfedmoap.serving.openapi pfedmoap.serving.refusals
-        pfedmoap.serving.service pfedmoap.serving.workplace""",
+        pfedmoap.serving.gate pfedmoap.serving.handshakes pfedmoap.serving.limits
+        pfedmoap.serving.openapi pfedmoap.serving.refusals pfedmoap.serving.service
+        pfedmoap.serving.workplace""",
     "tests/eval/test_classifier_service.py": "eval.commands.serve_model eval.serving_options",
     "tests/pfedmoap/storage/test_locks.py": "pfedmoap.storage.space",
     "tests/privacy/ledgers/test_ledger.py": "privacy.ledgers.authorisation",

@@ -12,40 +12,13 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pfedmoap.serving.limits import ServingLimits
+from pfedmoap.serving.gate import Gate
 from pfedmoap.serving.refusals import RETRY_SECONDS
 
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**12  # of heads and of chunks, read at once
 WASTE = 4  # bytes of a chunked body as sent, for one without its frames
-
-
-class Gate:
-    """The open connections; a new one takes the place of the one that sends most slowly.
-
-    Args:
-        limits: Bounds.
-    """
-
-    def __init__(self, limits: ServingLimits) -> None:
-        self.limits = limits
-        self._inside: set[GuardedProtocol] = set()
-
-    def enter(self, new: "GuardedProtocol") -> bool:
-        """Take in a connection, or say that there is no place for it."""
-        if len(self._inside) >= self.limits.connections:
-            now = new.loop.time()
-            slow = [old for old in self._inside if old.may_go(now)]
-            if not slow:
-                return False
-            min(slow, key=lambda old: old.since).drop()
-        self._inside.add(new)
-        return True
-
-    def leave(self, old: "GuardedProtocol") -> None:
-        """Forget a connection that has ended."""
-        self._inside.discard(old)
 
 
 class GuardedProtocol(H11Protocol):
@@ -70,7 +43,7 @@ class GuardedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Take the connection in, or refuse it at once."""
         super().connection_made(transport)
-        if self._gate.enter(self):
+        if self._gate.enter(self, self.loop.time()):
             self._wait()
         else:
             transport.write(_FULL)
@@ -181,25 +154,6 @@ class GuardedProtocol(H11Protocol):
             self._arm(limits.header_seconds)
         else:
             self.drop()
-
-
-class GuardedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose servers wait only so long for a TLS handshake.
-
-    Args:
-        handshake_seconds: How long.
-    """
-
-    def __init__(self, handshake_seconds: float) -> None:
-        super().__init__()
-        self._handshake_seconds = handshake_seconds
-
-    async def create_server(self, *args: Any, **options: Any) -> asyncio.Server:  # asyncio's own
-        """Make a server; see `asyncio.loop.create_server`."""
-        if options.get("ssl") is not None:
-            options.setdefault("ssl_handshake_timeout", self._handshake_seconds)
-            options.setdefault("ssl_shutdown_timeout", self._handshake_seconds)
-        return await super().create_server(*args, **options)
 
 
 def _raw(status: int, phrase: str, message: str, *more: str) -> bytes:

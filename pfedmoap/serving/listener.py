@@ -79,11 +79,14 @@ class Listener:
         import uvicorn
 
         from pfedmoap.serving.application import make_application
-        from pfedmoap.serving.connections import Gate, GuardedLoop, GuardedProtocol
+        from pfedmoap.serving.connections import GuardedProtocol
+        from pfedmoap.serving.gate import Gate
+        from pfedmoap.serving.handshakes import GuardedLoop
         from pfedmoap.serving.workplace import Workplace
 
         limits, workplace = self._limits, Workplace(self._limits.questions)
-        protocol: Any = partial(GuardedProtocol, Gate(limits))  # uvicorn calls what it declares
+        gate = Gate(limits)
+        protocol: Any = partial(GuardedProtocol, gate)  # uvicorn calls what it declares
         config = uvicorn.Config(
             make_application(self._service, limits, workplace, self._place.token),
             http=protocol,
@@ -107,8 +110,7 @@ class Listener:
         if self._ended.is_set():
             self._server.should_exit = True
         try:
-            loop = partial(GuardedLoop, limits.handshake_seconds)
-            with asyncio.Runner(loop_factory=loop) as runner:
+            with asyncio.Runner(loop_factory=partial(GuardedLoop, gate)) as runner:
                 runner.run(self._server.serve(sockets=[self._socket]))
         finally:
             workplace.close()

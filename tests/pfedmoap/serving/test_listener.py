@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pfedmoap.errors import ConfigError, DataError
+from pfedmoap.serving.gate import most_connections
 from pfedmoap.serving.limits import ServingLimits
 from pfedmoap.serving.listener import Listener, require_extra
 from pfedmoap.serving.place import Place
@@ -447,6 +448,33 @@ def test_tls(tmp_path):
             connection.close()
         with connected(listener.port) as silent:  # never begins the handshake
             assert until_closed(silent) == b""
+
+
+def test_silent_connections_before_the_handshake_make_room(tmp_path, caplog):
+    """More of them than there are places, none of which is cut off for time."""
+    public, key = certificate(tmp_path)
+    patient = ServingLimits(connections=8, handshake_seconds=2 * SOON)
+    trusting = ssl.create_default_context(cafile=public)
+    with serving(patient, Place(certificate=public, key=key)) as listener, ExitStack() as stack:
+        for number in range(20):
+            silent = stack.enter_context(connected(listener.port))
+            silent.sendall((b"", b"\x16\x03\x01\x00\xff", b"GET / HTTP/1.1\r\n\r\n")[number % 3])
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", listener.port, timeout=SOON, context=trusting
+        )
+        connection.request("POST", "/ask", b"honest" * 10_000)
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert not caplog.records
+
+
+def test_fewer_connections_where_fewer_files_may_be_open(monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (72, 4096))
+    assert most_connections() == 8
+    with serving(ServingLimits(grace_seconds=0)) as listener, ExitStack() as stack:
+        slow = [stack.enter_context(connected(listener.port)) for _ in range(20)]
+        answered(listener.port)
+        assert sum(until_closed(each) == b"" for each in slow[:12]) == 12
 
 
 def test_certificates_that_cannot_be_used(tmp_path):
