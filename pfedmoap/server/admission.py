@@ -1,6 +1,7 @@
 """The server's checks on an upload, before anything of it is used."""
 
 from collections.abc import Mapping
+from numbers import Integral
 
 import torch
 
@@ -78,10 +79,10 @@ def _bad_count(count: object) -> str | None:
     """What is wrong with a claimed number of examples; ``None`` if nothing is."""
     if count is None:
         return None
-    if isinstance(count, bool) or not isinstance(count, int):
+    if isinstance(count, bool) or not isinstance(count, Integral):
         return "which is no whole number"
-    if count < 1:
+    if int(count) < 1:
         return "expected at least 1"
-    if count > LARGEST_COUNT:
+    if int(count) > LARGEST_COUNT:
         return f"expected at most {LARGEST_COUNT:.0e}"
     return None

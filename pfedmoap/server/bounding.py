@@ -104,7 +104,7 @@ def _bound_weights(
         return list(updates), {}
     whole = max(1, int(limit))
     capped = {
-        update.client: Excess(update.num_examples, whole)
+        update.client: Excess(int(update.num_examples), whole)
         for update in updates
         if update.num_examples is not None and update.num_examples > whole
     }

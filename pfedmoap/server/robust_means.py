@@ -57,8 +57,8 @@ def clipped_mean(rows: Tensor, weights: Tensor, centre: Tensor) -> Tensor:
 
     ``c + sum_k p_k (x_k - c) min(1, M / ||x_k - c||)``, their norm bounding (section 4, "Norm
     thresholding of updates"). Where we depart: their M is a constant; ours is the median length
-    of the round's changes, so that it has no unit to choose, and hostile clients below one half
-    cannot raise it above the longest honest one.
+    of the round's changes that are not zero, so that it has no unit to choose, and hostile clients
+    below one half of those that moved cannot raise it above the longest honest one.
 
     Args:
         rows: (n, d).
@@ -67,7 +67,10 @@ def clipped_mean(rows: Tensor, weights: Tensor, centre: Tensor) -> Tensor:
     """
     moves = rows - centre
     lengths = moves.norm(dim=1)
-    bound = lengths.quantile(0.5)
+    moved = lengths[lengths > 0]
+    if not len(moved):
+        return centre + weights @ moves
+    bound = moved.quantile(0.5)
     scale = torch.where(lengths > bound, bound / lengths, torch.ones_like(lengths))
     return centre + (weights * scale) @ moves
 

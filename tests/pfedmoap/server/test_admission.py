@@ -1,5 +1,6 @@
 """Uploads whose number of rows follows what the server had sent."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,12 @@ def test_rows_must_be_as_many_as_were_sent():
 def test_fewer_rows_are_admitted_where_the_method_says_so():
     spec = ArraySpec((9, 2), rows_of="prompts", fewer_rows=True)
     assert [rows for rows in range(11) if accepted(spec, (rows, 2), SENT)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("count", [None, 1, np.int64(7), 10**12])
+def test_a_claimed_size_may_be_any_whole_number_that_a_data_set_can_have(count):
+    update = Update(1, ClientId(0), {}, count)
+    assert admit(update, {}, ClientId(0), 1) is update
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (5,), (5, 2, 1), ()])

@@ -59,6 +59,14 @@ def test_the_clipped_mean_is_that_of_a_loop(count):
     torch.testing.assert_close(clipped_mean(rows, weights, centre), expected)
 
 
+def test_clients_that_did_not_move_do_not_hold_the_clipped_mean_still():
+    centre = vectors(1, seed=5)[0]
+    rows = centre.repeat(5, 1)
+    torch.testing.assert_close(clipped_mean(rows, equal(5), centre), centre)
+    rows[0] += 1.0
+    torch.testing.assert_close(clipped_mean(rows, equal(5), centre), centre + 0.2)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 12])
 @pytest.mark.parametrize("width", [1, 2, 6])
 def test_no_point_is_better_than_the_geometric_median(count, width):
