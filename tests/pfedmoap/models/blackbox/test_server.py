@@ -1,5 +1,7 @@
 """A served model stops its work when nobody waits; its script fails with a message."""
 
+import contextlib
+import random
 import runpy
 import sys
 import threading
@@ -103,3 +105,19 @@ def test_an_answer_that_is_no_number_is_refused(clip, words):
         pytest.raises(BlackBoxError, match="not finite"),
     ):
         endpoint.answer(wire.encode_question(question))
+
+
+def test_no_damaged_question_is_answered_by_anything_but_a_refusal(question, words):
+    """Bytes changed, cut off and repeated: an answer or a `BlackBoxError`, and nothing else."""
+    whole = wire.encode_question(replace(question, images=torch.ones(1, 3, 4, 4)))
+    draw, model = random.Random(1), Counting()
+    model.may_go_on.set()
+    with Endpoint(model) as endpoint:
+        for _ in range(500):
+            content = bytearray(whole[: draw.choice((len(whole), draw.randrange(len(whole))))])
+            for _ in range(draw.randint(1, 6)):
+                place = draw.randrange(min(len(content), draw.choice((10, 300))) or 1)
+                content[place : place + 1] = draw.choice((b"9", b'"', b"[", b"\xff", b"\x00", b""))
+            with contextlib.suppress(BlackBoxError):
+                endpoint.answer(bytes(content))
+    assert endpoint.served.calls < 500
