@@ -1,0 +1,190 @@
+"""Evidence mixture: others' prompts, weighed by their likelihood of a client's own images.
+
+A method of this package, no paper's. Each client tunes a prompt on its own images, from its own
+last one on, and uploads it; the server keeps each client's last prompt in a pool and sends each
+client the k prompts nearest to its own, as pFedMoAP does (Luo et al., ICLR 2025, arXiv 2410.10114).
+What a client classifies with is made of three parts, the last one fitted to the others:
+
+    log p(y | x) = log sum_e w_e p_e(y | x)  +  log pi_y  +  <v_y, x>  +  constant
+
+1. the mixture of the served experts, each weighed by its likelihood of the client's images
+   (`evidence`), and of the own prompt, which has seen these images and counts as one expert among
+   1 + k, whatever they say;
+2. the client's own class prior pi, from the counts of its labels;
+3. a linear head V that corrects the first two on the client's images (`residual_head`), where the
+   mixture is asked about each image with the weights that all others give.
+
+Weights, prior and head never leave the client, and the prompt that does never reads them: there is
+no gate that its gradient passes through. Why, and what was tried: docs/methods/evidence-mixture.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pfedmoap.client.privatizer import Mode, Privatizer
+from pfedmoap.config.bounds import Bounds, NotNegative, Positive
+from pfedmoap.contract.stacking import TrainedClient, stack
+from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction
+from pfedmoap.methods.averaged_prompt import AveragedPrompt
+from pfedmoap.methods.evidence_mixture.evidence import (
+    class_prior,
+    likelihoods,
+    log_probabilities,
+    mix,
+    weigh,
+    weigh_without_each,
+    with_own,
+)
+from pfedmoap.methods.evidence_mixture.residual_head import fit_head
+from pfedmoap.methods.pfedmoap.served_experts import (
+    EXPERTS,
+    encode_experts,
+    expert_owners,
+    held_experts,
+    pack_experts,
+)
+from pfedmoap.prompts.tuning import PromptProblem, encode_unique, tune
+from pfedmoap.seeding import numpy_generator
+from pfedmoap.server.aggregation import combine
+from pfedmoap.server.expert_pool import Expert, ExpertPool
+from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+
+WEIGHTS, PRIOR, HEAD = "expert_weights", "class_prior", "residual_head"
+
+
+@dataclass(frozen=True)
+class EvidenceMixture(AveragedPrompt):
+    """The method with its hyperparameters.
+
+    Attributes:
+        experts: Other clients' prompts k served to a client; with 0, and in a client's first round,
+            there is its own prompt alone.
+        selection: ``nearest`` prompts by l2, or ``random`` ones (a control).
+        sharpness: How fast an expert's weight falls with its loss, summed over the client's
+            images; 0 weighs evenly.
+        own_weight: Weight of the own prompt in the mixture against one expert's on average.
+        pseudo_count: Images of each class that are added to those that a client has, for its class
+            prior; the larger, the more even.
+        head_spread: How far the residual head may go, in units of logits; 0 for none.
+    """
+
+    experts: Annotated[int, Bounds(ge=0, le=100_000)] = 9
+    selection: Literal["nearest", "random"] = "nearest"
+    sharpness: NotNegative = 0.3
+    own_weight: NotNegative = 1.0
+    pseudo_count: Positive = 0.01
+    head_spread: NotNegative = 4.0
+
+    def privacy_gap(self, mode: Mode) -> str | None:
+        """See `HasPrivacyAnalysis`: the prompt's steps read nothing of what stays at home."""
+        if mode == "joint":
+            return (
+                "weights of experts, class prior and head are fitted without noise and stay at "
+                "home, which is what mode decoupled promises. Use mode decoupled"
+            )
+        if mode == "central":
+            return "the pool serves prompts as they are; use `--privacy release`, or promptfl"
+        return None
+
+    def class_bond(self) -> str | None:
+        """See `IsBoundToClasses`: prior and head have one row for each class."""
+        return "a client's class prior and head know the classes that it was trained on, no others"
+
+    def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
+        """Send the averaged prompt, and k experts to clients that have a pool entry."""
+        pool, common = ExpertPool.from_arrays(state), state["context"]
+        downloads = []
+        for client in sorted(cohort):
+            if client not in pool:
+                downloads.append(Download(round, client, {"context": common}))
+                continue
+            served = self._select(pool, client, round)
+            arrays = {"context": common, **pack_experts(served, common)}
+            owners = tuple(expert.client for expert in served)
+            downloads.append(Download(round, client, arrays, owners))
+        return downloads
+
+    def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
+        """Tune the own prompts; then fit what is classified with, at home and without noise."""
+
+        def begin(batch: list[ClientTask]) -> tuple[PromptProblem, Arrays]:
+            known = [task.local or task.download.arrays for task in batch]
+            start = stack([{"context": own["context"]} for own in known], self._device)
+            return self.problem(start), start
+
+        tuned = tune(tasks, self.setting, privatizer, begin)
+        experts = encode_experts(tasks, self.encoder, self.setting)
+        prompts = [client.params["context"] for client in tuned]
+        at_most = self.setting.training.clients_per_batch
+        own = encode_unique(self.encoder, prompts, at_most, self._device)
+        return [
+            self._result(client, torch.stack([text, *experts[client.task.download.client]]))
+            for client, text in zip(tuned, own, strict=True)
+        ]
+
+    def aggregate(self, state: Arrays, updates: Sequence[Update]) -> Arrays:
+        """Average the prompts for newcomers, and put each into the pool."""
+        prompts = {update.client: update.arrays["context"] for update in updates}
+        common = {"context": state["context"]}
+        averaged = combine(common, updates, self.weighting, self.setting.server)
+        return {**averaged, **ExpertPool.from_arrays(state).put(prompts).to_arrays()}
+
+    def aggregation_gap(self) -> None:
+        """See `AveragesByRule`: the prompt that newcomers get is averaged; experts are served."""
+
+    @torch.no_grad()
+    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+        """Classify with all three parts; a newcomer uses the averaged prompt."""
+        if local is None:
+            return self.classify(download.arrays, features)
+        image, own = features["image"].to(self._device), local["context"][None]
+        held = held_experts(local)
+        text = self.encoder(torch.cat([own, held.get(EXPERTS, own[:0])]).to(self._device))
+        weights, prior, head = (local[name].to(self._device) for name in (WEIGHTS, PRIOR, HEAD))
+        known = log_probabilities(image, text, self.setting.backbone.logit_scale)
+        logits = mix(known, weights) + prior + image @ head.T
+        if not held:
+            return Prediction(logits)
+        return Prediction(logits, weights.expand(*logits.shape, -1), expert_owners(held))
+
+    def predict_global(self, state: Arrays, features: Arrays) -> Prediction:
+        """Classify with the averaged prompt alone."""
+        return self.classify(state, features)
+
+    @torch.no_grad()
+    def _fit(self, data: ClientData, text: Tensor) -> Mapping[str, Tensor]:
+        """Fit weights, prior and head on a client's images, for class features (1 + k, C, D)."""
+        views = data.features["image"].to(self._device)  # (n, V, D)
+        image, labels = F.normalize(views.mean(1), dim=-1), data.labels.to(self._device)
+        known = log_probabilities(image, text, self.setting.backbone.logit_scale)
+        likelihood = likelihoods(known, labels)[1:]
+        weights = with_own(weigh(likelihood, self.sharpness), self.own_weight)
+        others = with_own(weigh_without_each(likelihood, self.sharpness), self.own_weight)
+        prior = class_prior(labels, len(self.setting.class_names), self.pseudo_count)
+        head = fit_head(image, labels, mix(known, others) + prior, self.head_spread)
+        return {WEIGHTS: weights, PRIOR: prior, HEAD: head}
+
+    def _result(self, client: TrainedClient, text: Tensor) -> ClientResult:
+        """Upload the prompt; keep it, the experts, and what is fitted."""
+        fitted = self._fit(client.task.data, text)
+        at_home = {name: value.cpu() for name, value in fitted.items()}
+        experts = held_experts(client.task.download.arrays)
+        return client.result(client.params, keeps={**client.params, **experts, **at_home})
+
+    def _select(self, pool: ExpertPool, client: ClientId, round: int) -> list[Expert]:
+        if self.selection == "nearest":
+            return pool.nearest(client, self.experts)
+        rng = numpy_generator(self.setting.seed, "experts", client, round)
+        return pool.random(client, self.experts, rng)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.setting.backbone.device
+
+
+METHOD = EvidenceMixture
