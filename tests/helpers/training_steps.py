@@ -53,7 +53,11 @@ def data(clip: FrozenCLIP) -> dict[ClientId, ClientData]:
 
 
 JOINT: dict[str, dict] = {
-    **{name: {} for name in Methods().keys() - {"zero_shot", "evidence_mixture", "fed_bbpt", "fedrep", "pfpt"}},
+    **{
+        name: {}
+        for name in Methods().keys()
+        - {"zero_shot", "evidence_mixture", "fed_bbpt", "fedrep", "pfpt"}
+    },
     "fedsp": {"stages": "prompt", "distillation_steps": 2},
     "fedsp, joint stages": {"stages": "joint", "distillation_steps": 2},
     "fedsp, both towers": {"stages": "prompt", "prefixed": "both", "distillation_steps": 2},

@@ -20,7 +20,7 @@ no gate that its gradient passes through. Why, and what was tried: docs/methods/
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -48,10 +48,10 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     held_experts,
     pack_experts,
 )
+from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.prompts.tuning import PromptProblem, encode_unique, tune
-from pfedmoap.seeding import numpy_generator
 from pfedmoap.server.aggregation import combine
-from pfedmoap.server.expert_pool import Expert, ExpertPool
+from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 WEIGHTS, PRIOR, HEAD = "expert_weights", "class_prior", "residual_head"
@@ -74,7 +74,7 @@ class EvidenceMixture(AveragedPrompt):
     """
 
     experts: Annotated[int, Bounds(ge=0, le=100_000)] = 9
-    selection: Literal["nearest", "random"] = "nearest"
+    selection: Selection = "nearest"
     sharpness: NotNegative = 0.3
     own_weight: NotNegative = 1.0
     pseudo_count: Positive = 0.01
@@ -98,15 +98,14 @@ class EvidenceMixture(AveragedPrompt):
     def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the averaged prompt, and k experts to clients that have a pool entry."""
         pool, common = ExpertPool.from_arrays(state), state["context"]
+        experts = self._serving.experts(pool, cohort, round)
         downloads = []
         for client in sorted(cohort):
-            if client not in pool:
-                downloads.append(Download(round, client, {"context": common}))
-                continue
-            served = self._select(pool, client, round)
-            arrays = {"context": common, **pack_experts(served, common)}
-            owners = tuple(expert.client for expert in served)
-            downloads.append(Download(round, client, arrays, owners))
+            arrays, served = {"context": common}, None
+            if client in experts:
+                arrays |= pack_experts(experts[client], common)
+                served = tuple(expert.client for expert in experts[client])
+            downloads.append(Download(round, client, arrays, served))
         return downloads
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
@@ -133,6 +132,15 @@ class EvidenceMixture(AveragedPrompt):
         common = {"context": state["context"]}
         averaged = combine(common, updates, self.weighting, self.setting.server)
         return {**averaged, **ExpertPool.from_arrays(state).put(prompts).to_arrays()}
+
+    def starts(self, state: Arrays, client: ClientId) -> Arrays:
+        """See `StartsElsewhere`: from the client's last prompt, which the pool has."""
+        pool = ExpertPool.from_arrays(state)
+        return {"context": pool[client]} if client in pool else {}
+
+    def screened(self, state: Arrays) -> Mapping[ClientId, str]:
+        """See `ServesExperts`."""
+        return ExpertPool.from_arrays(state).screened(self.setting.pool).reasons
 
     def aggregation_gap(self) -> None:
         """See `AveragesByRule`: the prompt that newcomers get is averaged; experts are served."""
@@ -176,11 +184,9 @@ class EvidenceMixture(AveragedPrompt):
         experts = held_experts(client.task.download.arrays)
         return client.result(client.params, keeps={**client.params, **experts, **at_home})
 
-    def _select(self, pool: ExpertPool, client: ClientId, round: int) -> list[Expert]:
-        if self.selection == "nearest":
-            return pool.nearest(client, self.experts)
-        rng = numpy_generator(self.setting.seed, "experts", client, round)
-        return pool.random(client, self.experts, rng)
+    @property
+    def _serving(self) -> Serving:
+        return Serving(self.experts, self.selection, self.setting.seed, self.setting.pool)
 
     @property
     def _device(self) -> torch.device:

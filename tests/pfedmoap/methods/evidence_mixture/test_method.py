@@ -80,7 +80,8 @@ def test_without_head_prior_and_experts_it_is_local_coop(small, setting):
     for client, found in ours.items():
         expected = theirs[client].logits.softmax(-1)
         assert torch.allclose(found.logits.softmax(-1), expected, atol=1e-5)
-        assert found.attention is not None and bool((found.attention == 1).all())
+        assert found.attention is not None
+        assert bool((found.attention == 1).all())
 
 
 def federation_of_two_groups(setting, images=6):

@@ -22,7 +22,8 @@ def test_the_head_is_the_minimum_of_its_objective(images, spread):
     logits = offset.double() + image.double() @ head.T
     fit = F.cross_entropy(logits, labels, reduction="sum")
     (fit + head.pow(2).sum() / (2 * spread**2)).backward()
-    assert head.grad is not None and float(head.grad.norm()) < 1e-4 * images
+    assert head.grad is not None
+    assert float(head.grad.norm()) < 1e-4 * images
 
 
 def test_it_turns_wrong_answers_right_and_needs_room_to_do_so():
@@ -41,4 +42,5 @@ def test_no_image_and_no_room_correct_nothing():
     image, labels, offset = problem()
     assert not fit_head(image, labels, offset, 0.0).any()
     none = fit_head(image[:0], labels[:0], offset[:0], 4.0)
-    assert none.shape == (4, 6) and not none.any()
+    assert none.shape == (4, 6)
+    assert not none.any()
