@@ -36,7 +36,9 @@ def test_names_are_listed_without_importing_any_method():
 
 @pytest.mark.usefixtures("nothing_imported")
 def test_an_unknown_name_is_refused_with_those_there_are():
-    with pytest.raises(MethodError, match=r"no method 'prompt'; there are: fed_bbpt, .*promptfl"):
+    with pytest.raises(
+        MethodError, match=r"no method 'prompt'; there are: evidence_mixture, fed_bbpt, .*promptfl"
+    ):
         method_class("prompt")
 
 
