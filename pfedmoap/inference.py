@@ -13,6 +13,7 @@ from PIL import Image
 from pfedmoap.client.local_training import Training
 from pfedmoap.config.sampling import Seeds
 from pfedmoap.config.schema import Schema
+from pfedmoap.config.server import PoolOptions, ServerOptions
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.data.images import ImageSource, decode
@@ -24,6 +25,7 @@ from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 _NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuration
+_SINCE = ("server", "pool")  # what runs of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class PersonalizedClassifier:
             raise RunError(f"{run} has no client {client}; it has {known[0]} to {known[-1]}")
         sections = directory.config
         sections["backbone"]["device"] = device
-        config = _schema().resolve({name: sections[name] for name in _NEEDED})
+        given = [name for name in (*_NEEDED, *_SINCE) if name in _NEEDED or name in sections]
+        config = _schema().resolve({name: sections[name] for name in given})
         backbone: FrozenCLIP = config.build("backbone").load()
         if backbone.fingerprint != task["backbone"]:
             raise RunError(
@@ -98,6 +101,8 @@ class PersonalizedClassifier:
             config.build("training"),
             tuple(task["templates"]),
             config.build("seeds").training,
+            server=config.build("server"),
+            pool=config.build("pool"),
         )
         method: AnyMethod = config.build("method", setting=setting)
         state = method.from_arrays(directory.load_server())
@@ -142,7 +147,13 @@ class PersonalizedClassifier:
 @cache
 def _schema() -> Schema:
     return Schema(
-        fixed={"backbone": BackboneOptions, "training": Training, "seeds": Seeds},
+        fixed={
+            "backbone": BackboneOptions,
+            "training": Training,
+            "seeds": Seeds,
+            "server": ServerOptions,
+            "pool": PoolOptions,
+        },
         choices={"method": Methods()},
         defaults={},
     )

@@ -7,17 +7,15 @@ served. Nothing here can tell an honest client from a hostile one that behaves l
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions
 from pfedmoap.server.robust_limits import robust_limit
 from pfedmoap.wire.messages import ClientId
 
-_SHADOWS = 8  # coordinates of a random projection in which near copies are near, too
-_ROUNDING = 1e-12  # of a projection, relative to its size
+_SKETCH = 64  # coordinates in which candidates for copies are sought
+_ROUNDING = 1e-10  # of squared distances from products, relative to squared lengths
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,8 @@ def screen(clients: Sequence[ClientId], prompts: Tensor, options: PoolOptions) -
         return Screened()
     largest = float(prompts.abs().max()) or 1.0
     rows = prompts.double() / largest  # squares of any finite prompts are finite then
-    away = (rows - _lower_median(rows)).norm(dim=1)
+    rows = rows - _lower_median(rows)
+    away = rows.norm(dim=1)
     reasons: dict[ClientId, str] = {}
     if options.screen is not None:
         limit = robust_limit(away, options.screen)
@@ -83,9 +82,7 @@ def screen(clients: Sequence[ClientId], prompts: Tensor, options: PoolOptions) -
 def near_copies(rows: Tensor, reach: float) -> list[list[int]]:
     """Group vectors that lie within a distance of the first one of their group.
 
-    Each vector joins the first group that it is near to, or opens one. Candidates are found by a
-    tree in a random projection to a few coordinates, which never lengthens a distance; the vectors
-    themselves decide.
+    Each vector joins the first group that it is near to, or opens one.
 
     Args:
         rows: (n, d) float64.
@@ -94,25 +91,62 @@ def near_copies(rows: Tensor, reach: float) -> list[list[int]]:
     Returns:
         Groups of two rows or more, each ascending, in the order of their first rows.
     """
-    stream = torch.Generator().manual_seed(0)
-    ways = torch.randn(rows.shape[1], _SHADOWS, dtype=torch.float64, generator=stream)
-    shadows = (rows @ (ways / ways.norm(dim=0))).numpy()
-    tree = cKDTree(shadows)
-    around = reach + _ROUNDING * float(np.abs(shadows).max(initial=0.0))
-    counts = tree.query_ball_point(shadows, around, p=np.inf, return_length=True)
-    free = np.ones(len(rows), dtype=bool)
+    near = _Candidates.make(rows, reach)
+    free = torch.ones(len(rows), dtype=torch.bool)
     groups = []
-    for row in np.flatnonzero(counts > 1).tolist():
+    for row in near.rows_with_company():
         if not free[row]:
             continue
-        candidates = np.sort(tree.query_ball_point(shadows[row], around, p=np.inf))
-        candidates = candidates[free[candidates] & (candidates >= row)]
-        near = (rows[torch.from_numpy(candidates)] - rows[row]).norm(dim=1) <= reach
-        members = candidates[near.numpy()]
+        candidates = (near.of(row) & free).nonzero().flatten()
+        candidates = candidates[candidates >= row]
+        members = candidates[(rows[candidates] - rows[row]).norm(dim=1) <= reach]
         free[members] = False
         if len(members) > 1:
             groups.append(members.tolist())
     return groups
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Which vectors may be within a distance of each other, from a sketch of few coordinates.
+
+    A random projection P, which keeps most distances roughly, makes none longer than its largest
+    singular value says: nothing that is near is missed, whoever knows P.
+
+    Attributes:
+        sketch: (n, s), the vectors themselves where they are short.
+        squared: Squared lengths of its rows, (n,).
+        most: Largest squared distance in the sketch of vectors within the distance.
+    """
+
+    sketch: Tensor
+    squared: Tensor
+    most: float
+
+    @classmethod
+    def make(cls, rows: Tensor, reach: float) -> "_Candidates":
+        width = rows.shape[1]
+        sketch, longest = rows, 1.0
+        if width > _SKETCH:
+            stream = torch.Generator().manual_seed(0)
+            ways = torch.randn(width, _SKETCH, dtype=torch.float64, generator=stream)
+            ways /= _SKETCH**0.5
+            sketch, longest = rows @ ways, float(torch.linalg.eigvalsh(ways.T @ ways)[-1])
+        return cls(sketch, sketch.square().sum(1), reach**2 * longest * (1 + _ROUNDING))
+
+    def of(self, row: int) -> Tensor:
+        """Candidates beside one row, and itself, (n,) bool."""
+        return self._near(slice(row, row + 1))[0]
+
+    def rows_with_company(self) -> list[int]:
+        """Rows with a candidate beside themselves, ascending."""
+        parts = [self._near(slice(at, at + 1024)).sum(1) for at in range(0, len(self.sketch), 1024)]
+        return (torch.cat(parts) > 1).nonzero().flatten().tolist()
+
+    def _near(self, some: slice) -> Tensor:
+        lengths = self.squared[some, None] + self.squared
+        apart = lengths - 2 * self.sketch[some] @ self.sketch.T
+        return apart <= self.most + _ROUNDING * lengths
 
 
 def _lower_median(rows: Tensor) -> Tensor:

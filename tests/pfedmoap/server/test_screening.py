@@ -31,11 +31,29 @@ def slow_groups(rows, reach):
 
 
 @pytest.mark.parametrize("reach", [0.0, 0.3, 1.5, 9.0, 100.0])
-@pytest.mark.parametrize("width", [1, 3, 40])
+@pytest.mark.parametrize("width", [1, 3, 40, 200])
 def test_groups_are_those_of_loops(reach, width):
     rows = prompts(30, width, seed=width).double()
     rows[7], rows[19], rows[23] = rows[2], rows[2] + 0.1, rows[11]
     assert near_copies(rows, reach) == slow_groups(rows, reach)
+
+
+@pytest.mark.parametrize("width", [65, 300])
+def test_nothing_near_is_missed_in_the_direction_that_the_sketch_stretches_most(width):
+    """The sketch is public: a copy may be put where it looks furthest away."""
+    stream = torch.Generator().manual_seed(0)
+    ways = torch.randn(width, 64, dtype=torch.float64, generator=stream)
+    worst = torch.linalg.svd(ways, full_matrices=False).U[:, 0]
+    rows = prompts(20, width).double()
+    rows[13] = rows[4] + 0.99 * worst
+    assert near_copies(rows, 1.0) == [[4, 13]]
+    assert near_copies(rows, 0.98) == []
+
+
+def test_copies_far_out_beside_tiny_others():
+    rows = prompts(14).double() * 1e-20
+    rows[3] = rows[9] = 1e20
+    assert near_copies(rows, 1e-22) == [[3, 9]]
 
 
 def test_of_copies_one_is_served_and_not_to_those_that_have_it():
