@@ -16,7 +16,7 @@ HERE := $(VENV)/installed-$(shell pwd | cksum | tr -d ' ')
 STAMP := $(HERE)-$(shell { cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
 $(shell [ ! -d $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(VENV)/installed*)
 
-.PHONY: help install demo test test-locked test-latest test-oldest lint bench faults compare lock clean
+.PHONY: help install demo test test-deployment test-locked test-latest test-oldest lint bench faults compare lock clean
 
 install: $(STAMP)  ## set up .venv with the versions of the lock
 
@@ -44,6 +44,9 @@ test: $(STAMP)  ## the whole suite, offline, on two cores
 
 test-latest test-oldest test-locked: test-%: $(STAMP)  ## the suite on other versions; writes docs/compatibility.md
 	$(BIN)/python tools/compatibility.py $* --python $(PYTHON)
+
+test-deployment: $(STAMP)  ## federations of real processes: faults, four sites, the tutorial as written
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m deployment
 
 lint: $(STAMP)  ## formatting, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pfedmoap.client.privatizer import NoPrivacy, Privatizer
 from pfedmoap.contract.capabilities import CanPersonalise, HasOnlyGlobalModel, personal_states
-from pfedmoap.contract.method import Method
+from pfedmoap.contract.method import AnyMethod, Method
 from pfedmoap.contract.tasks import ClientData, ClientTask, Prediction
-from pfedmoap.data.federation import Federation
+from pfedmoap.data.federation import Client, Federation
 from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import MethodError
 from pfedmoap.wire.messages import Arrays, ClientId, Download
@@ -167,6 +167,31 @@ def predict_clients(
             )
         )
     return tuple(found)
+
+
+def predict_client(
+    method: AnyMethod, download: Download, local: Arrays | None, own: Client, *, private: bool
+) -> ClientPredictions:
+    """Classify one client's test images with its own model alone, where nobody has the others'.
+
+    Args:
+        method: The method.
+        download: What the server would send it now.
+        local: What it predicts with; see `personal_states`.
+        own: Its data.
+        private: See `predict_clients`.
+    """
+    personal, gate = _personal(method, download, local, own.test, private)
+    return ClientPredictions(
+        client=download.client,
+        domain=own.domain,
+        train_images=len(own.train),
+        unseen=False,
+        labels=own.test.labels.numpy(),
+        personal=personal,
+        shared=None,
+        gate=gate,
+    )
 
 
 def _train(federation: Federation, client: ClientId) -> ClientData:

@@ -24,6 +24,16 @@ COVERED = {
     "tests/pfedmoap/engine/flower/test_remote.py": """
         pfedmoap.engine.flower.client_app pfedmoap.engine.flower.fleet
         pfedmoap.engine.flower.roll_call pfedmoap.engine.flower.site""",
+    "tests/eval/deployment/test_running.py": """
+        pfedmoap.engine.flower.control pfedmoap.engine.flower.links
+        pfedmoap.engine.flower.workers eval.deployment.app eval.deployment.apps""",
+    "tests/eval/deployment/test_options.py": """
+        eval.commands.serve eval.commands.join eval.commands.make_keys""",
+    "tests/eval/deployment/test_host.py": """
+        eval.deployment.accepted eval.deployment.site_options""",
+    "tests/eval/deployment/test_serving.py": """
+        eval.deployment.federation_file eval.deployment.status eval.commands.status
+        pfedmoap.runs.amend pfedmoap.runs.extension""",
     "tests/pfedmoap/engine/flower/test_letters.py": "pfedmoap.engine.flower.greeting",
     "tests/pfedmoap/engine/test_round.py": """
         pfedmoap.contract.method pfedmoap.contract.tasks pfedmoap.server.cohort

@@ -1,7 +1,7 @@
 """Optional capabilities of a method beside the contract in `method`, found with ``isinstance``."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.contract.method import AnyMethod
@@ -125,6 +125,38 @@ class IsBoundToClasses(Protocol):
 
     def class_bond(self) -> str | None:
         """Return the reason; ``None`` if the models are valid for other classes."""
+        ...
+
+
+@runtime_checkable
+class CanForget(Protocol):
+    """A method that keeps something of single clients, which it can erase when one leaves.
+
+    What averages hold of a client stays: erasing it would take training anew.
+    """
+
+    def forget(self, state: Any, client: ClientId) -> Any:
+        """Erase a client from the server's state, which is of the method's own type.
+
+        Args:
+            state: The server's state.
+            client: Who has left.
+
+        Returns:
+            The state without what was the client's alone.
+        """
+        ...
+
+    def forget_local(self, local: Arrays, client: ClientId) -> Arrays:
+        """Erase what another client holds of one that has left.
+
+        Args:
+            local: The other client's state.
+            client: Who has left.
+
+        Returns:
+            The state; each array that had nothing of the client is the same object.
+        """
         ...
 
 

@@ -89,6 +89,10 @@ class ExpertPool:
         """
         return ExpertPool({**self._contexts, **contexts})
 
+    def without(self, client: ClientId) -> "ExpertPool":
+        """Make a pool without one client's entry; it may have none."""
+        return ExpertPool({other: c for other, c in self._contexts.items() if other != client})
+
     def nearest(self, client: ClientId, k: int, hidden: Collection[ClientId] = ()) -> list[Expert]:
         """Find the ``k`` entries nearest to a client's own one in l2 (pFedMoAP, Algorithm 1).
 

@@ -70,11 +70,14 @@ class Ledgers:
         folder: Where the run keeps what is its own: its ledgers, one file a client, or with a
             shared folder only its id there. ``None`` keeps this in memory.
         shared: Folder of the ledgers of several runs; ``None`` where the run has its own.
+        identity: Under which number the folder knows the only client of this machine, whatever
+            numbers the federations that it takes part in give it; ``None`` takes those.
     """
 
     budget: Budget
     folder: Path | None
     shared: Path | None = None
+    identity: ClientId | None = None
     _memory: dict[ClientId, tuple[Account, ...]] = field(default_factory=dict)
     _id: str | None = None
     _checked: bool = False
@@ -187,7 +190,7 @@ class Ledgers:
         """
         if self.place is None:
             return self._memory.get(client, ())
-        found = read_accounts(self._file(client), client)
+        found = read_accounts(self._file(client), self._known_as(client))
         mechanism = self.budget.mechanism
         for account in found:
             if account.run == self._id_if_any() and account.mechanism != dict(mechanism):
@@ -223,7 +226,7 @@ class Ledgers:
         if self.place is None:
             self._memory[client] = accounts
         else:
-            write_accounts(self._file(client), client, accounts)
+            write_accounts(self._file(client), self._known_as(client), accounts)
 
     def _run_id(self) -> str:
         """The run's id in the ledgers; for a shared folder it is made once, and kept in the run."""
@@ -243,7 +246,10 @@ class Ledgers:
 
     def _file(self, client: ClientId) -> Path:
         assert self.place is not None  # in memory there are no files
-        return file_of(self.place, client)
+        return file_of(self.place, self._known_as(client))
+
+    def _known_as(self, client: ClientId) -> ClientId:
+        return client if self.identity is None else self.identity
 
 
 def read_run_id(folder: Path) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.proto.node_pb2 import NodeInfo
@@ -21,16 +22,24 @@ from pfedmoap.engine.flower.greeting import SECTIONS, Greeting, Welcome, greetin
 from pfedmoap.engine.flower.members import Profile
 from pfedmoap.engine.flower.remote import RemoteFederation
 from pfedmoap.engine.flower.roll_call import Quorum, RollCall
+from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.engine.flower.site import Site
 from pfedmoap.engine.flower.site_state import SiteState
 from pfedmoap.engine.simulation import Rounds
 from pfedmoap.errors import RunError
 from pfedmoap.wire.messages import ClientId
 
-WELCOME = Welcome("f0", {name: {} for name in SECTIONS}, ("a", "b"), ("{}.",), "weights")
+SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+WELCOME = Welcome(
+    "f0", {name: {} for name in SECTIONS}, ("a", "b"), ("{}.",), "weights", SIGNER.public
+)
 
 ID = "_message_id"
 Meddle = Callable[[Message], Message | None]
+
+
+def key_of(node: int) -> bytes:
+    return f"key {node}".encode()
 
 
 class MemoryGrid(Grid):
@@ -38,13 +47,11 @@ class MemoryGrid(Grid):
 
     Attributes:
         apps: The nodes, by id.
-        names: Names that nodes are registered under; others have registered themselves.
         meddle: What happens to each answer on its way; ``None`` loses it.
     """
 
     def __init__(self, apps: Mapping[int, ClientApp]) -> None:
         self.apps = dict(apps)
-        self.names: dict[int, str] = {}
         self.meddle: Meddle = lambda reply: reply
         self.sent_bytes = 0
         self.answered: list[Message] = []
@@ -65,7 +72,7 @@ class MemoryGrid(Grid):
         return list(self.apps)
 
     def get_nodes(self) -> Iterable[NodeInfo]:
-        return [NodeInfo(node_id=node, name=self.names.get(node)) for node in self.apps]
+        return [NodeInfo(node_id=node, public_key=key_of(node)) for node in self.apps]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         found = []
@@ -105,6 +112,9 @@ class OneSite:
     profile: Profile = field(default_factory=Profile)
     made: dict[ClientId, Site] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
+
+    def server_key(self, record) -> str:
+        return SIGNER.public
 
     def hello(self, welcome):
         return greeting_json(Greeting(self.name, self.profile))
@@ -148,5 +158,5 @@ def remote(
 ) -> RemoteFederation:
     clock = iter(range(10**9))
     fleet = Fleet(grid, 3, sleep=lambda _: None, clock=lambda: float(next(clock)))
-    roll = RollCall(fleet, WELCOME, Quorum(wait_seconds=5, **quorum))
+    roll = RollCall(fleet, WELCOME, SIGNER, Quorum(wait_seconds=5, **quorum))
     return RemoteFederation(method, rounds, seed, privatizer or NoPrivacy(), roll)

@@ -25,6 +25,17 @@ logger = logging.getLogger(__name__)
 class Host(Protocol):
     """What runs on a site's machine: it takes up a federation, and is then a `Site` of it."""
 
+    def server_key(self, record: object) -> str:
+        """Say which key has to have signed a message.
+
+        Args:
+            record: The message's JSON. In a first greeting, it names the key itself.
+
+        Raises:
+            UpdateRejectedError: No key is known for it.
+        """
+        ...
+
     def hello(self, welcome: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take up what a server published; see `pfedmoap.engine.flower.greeting`.
 
@@ -50,11 +61,12 @@ class Host(Protocol):
         ...
 
 
-def make_client_app(host_of: Callable[[Context], Host]) -> ClientApp:
+def make_client_app(host_of: Callable[[dict[str, Any]], Host]) -> ClientApp:
     """Make the app that a SuperNode runs.
 
     Args:
-        host_of: Finds the machine's host; Flower makes apps anew for each message.
+        host_of: Finds the machine's host, given the node's configuration; Flower makes apps anew
+            for each message.
 
     Returns:
         The app.
@@ -63,21 +75,24 @@ def make_client_app(host_of: Callable[[Context], Host]) -> ClientApp:
 
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
-        welcome, _ = unseal(message.content)
-        return Message(seal(host_of(context).hello(welcome)), reply_to=message)
+        host = host_of(dict(context.node_config))
+        welcome, _ = unseal(message.content, host.server_key)
+        return Message(seal(host.hello(welcome)), reply_to=message)
 
     @app.query("forget")
     def forget(message: Message, context: Context) -> Message:
-        asked, _ = unseal(message.content)
-        changed = host_of(context).forget(str(asked["federation"]), list(asked["clients"]))
+        host = host_of(dict(context.node_config))
+        asked, _ = unseal(message.content, host.server_key)
+        changed = host.forget(str(asked["federation"]), list(asked["clients"]))
         return Message(seal({"changed": changed}), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        about, arrays = unseal(message.content)
+        host = host_of(dict(context.node_config))
+        about, arrays = unseal(message.content, host.server_key)
         order = read_order(about)
         try:
-            site = host_of(context).site(order.federation, order.client)
+            site = host.site(order.federation, order.client)
             answer, update = site.train(order, from_record(arrays))
         except Exception:  # whatever a method raises: the server is told that, and no more
             logger.exception("round %d failed", order.round)
@@ -91,7 +106,7 @@ def make_client_app(host_of: Callable[[Context], Host]) -> ClientApp:
         order = read_order(about)
         try:
             answer = (
-                host_of(context)
+                host_of(dict(context.node_config))
                 .site(order.federation, order.client)
                 .evaluate(order, from_record(arrays))
             )

@@ -30,6 +30,8 @@ class Fleet:
         poll_seconds: How often to look for them.
         sleep: Waits; tests replace it.
         clock: Seconds that only grow; tests replace it.
+        names: Names of sites by their nodes' public keys. Where it is there, no other node counts,
+            whoever registered it; it is asked each time, since sites may be added.
     """
 
     grid: Grid
@@ -37,13 +39,20 @@ class Fleet:
     poll_seconds: float = 0.2
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    names: Callable[[], Mapping[bytes, str]] | None = None
 
     def present(self) -> dict[int, str]:
-        """Ids of the nodes that are online, with the name that each was registered under.
+        """Ids of the nodes that are online, with the name that each one's key belongs to.
 
-        The name is empty for a node that registered itself, where nodes need no key.
+        The name is empty where nodes need no key.
         """
-        return {int(node.node_id): str(node.name or "") for node in self.grid.get_nodes()}
+        nodes = list(self.grid.get_nodes())
+        if self.names is None:
+            return {int(node.node_id): "" for node in nodes}
+        names = self.names()
+        return {
+            int(node.node_id): names[node.public_key] for node in nodes if node.public_key in names
+        }
 
     def ask(
         self, kind: str, contents: Mapping[int, RecordDict], group: str = ""

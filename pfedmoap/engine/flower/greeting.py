@@ -8,7 +8,18 @@ from pfedmoap.engine.flower.members import Profile, check_name, counts
 from pfedmoap.errors import ConfigError, UpdateRejectedError
 from pfedmoap.storage.strict_json import fields, integer, items, text
 
-SECTIONS = ("backbone", "method", "training", "rounds", "seeds", "privacy", "sampling", "features")
+SECTIONS = (
+    "backbone",
+    "method",
+    "training",
+    "rounds",
+    "server",
+    "pool",
+    "seeds",
+    "privacy",
+    "sampling",
+    "features",
+)
 """The sections of a configuration that a server publishes; sites have their own data."""
 
 
@@ -22,6 +33,7 @@ class Welcome:
         class_names: Names of all classes, in the order of their numbers.
         templates: Hand-written prompts, each with one ``{}``.
         fingerprint: Of the frozen model, which is the same everywhere.
+        server_key: The key that signs all orders.
     """
 
     federation: str
@@ -29,6 +41,7 @@ class Welcome:
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
     fingerprint: str
+    server_key: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ class Greeting:
 
 def welcome_json(welcome: Welcome) -> dict[str, Any]:
     """Write what a server publishes as JSON."""
-    return asdict(welcome)
+    lists = {"class_names": list(welcome.class_names), "templates": list(welcome.templates)}
+    return asdict(welcome) | lists
 
 
 def read_welcome(record: object) -> Welcome:
@@ -57,7 +71,7 @@ def read_welcome(record: object) -> Welcome:
     Raises:
         UpdateRejectedError: It is none.
     """
-    names = ("federation", "sections", "class_names", "templates", "fingerprint")
+    names = ("federation", "sections", "class_names", "templates", "fingerprint", "server_key")
     try:
         found = fields(record, names)
         sections = fields(found["sections"], SECTIONS)
@@ -72,6 +86,7 @@ def read_welcome(record: object) -> Welcome:
             tuple(text(name, "a class") for name in items(found["class_names"], "classes")),
             tuple(text(name, "a template") for name in items(found["templates"], "templates")),
             text(found["fingerprint"], "the fingerprint"),
+            text(found["server_key"], "the server's key"),
         )
     except ValueError as error:
         raise UpdateRejectedError(f"this is no welcome of a server: {error}") from error
@@ -79,7 +94,8 @@ def read_welcome(record: object) -> Welcome:
 
 def greeting_json(greeting: Greeting) -> dict[str, Any]:
     """Write what a site says of itself as JSON."""
-    return asdict(greeting)
+    profile = {"train": list(greeting.profile.train), "test": list(greeting.profile.test)}
+    return {"name": greeting.name, "profile": profile, "refused": greeting.refused}
 
 
 def read_greeting(record: object, classes: int) -> Greeting:

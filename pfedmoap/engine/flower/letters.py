@@ -1,12 +1,13 @@
 """What server and sites write to each other beside arrays: strict JSON, one form a kind."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from pfedmoap.engine.flower.signing import Signer, digest, verify
 from pfedmoap.errors import UpdateRejectedError
 from pfedmoap.storage.strict_json import fields, integer, number, parse_strict, text
 from pfedmoap.wire.messages import ClientId
@@ -14,7 +15,7 @@ from pfedmoap.wire.messages import ClientId
 Wire = Literal["float32", "float16"]
 MOST_CHARACTERS = 2**20
 _ABOUT, _ARRAYS = "pfedmoap.about", "pfedmoap.arrays"
-_TEXT = "json"
+_TEXT, _SIGNATURE = "json", "signature"
 
 
 @dataclass(frozen=True)
@@ -66,33 +67,55 @@ class Answer:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-def seal(about: Mapping[str, Any], arrays: ArrayRecord | None = None) -> RecordDict:
-    """Put JSON and arrays into the content of a message."""
-    content = RecordDict({_ABOUT: ConfigRecord({_TEXT: json.dumps(about, allow_nan=False)})})
+def seal(
+    about: Mapping[str, Any], arrays: ArrayRecord | None = None, signer: Signer | None = None
+) -> RecordDict:
+    """Put JSON and arrays into the content of a message, and sign both.
+
+    Args:
+        about: What is said.
+        arrays: What is sent along.
+        signer: The server's key; sites do not sign.
+    """
+    said = json.dumps(about, allow_nan=False)
+    sealed = {_TEXT: said}
+    if signer is not None:
+        sealed[_SIGNATURE] = signer.sign(digest(said, arrays or ArrayRecord()))
+    content = RecordDict({_ABOUT: ConfigRecord({**sealed})})
     if arrays is not None:
         content[_ARRAYS] = arrays
     return content
 
 
-def unseal(content: RecordDict) -> tuple[Any, ArrayRecord]:  # JSON of any shape
+def unseal(
+    content: RecordDict, key: Callable[[Any], str] | None = None
+) -> tuple[Any, ArrayRecord]:  # JSON of any shape
     """Take JSON and arrays out of the content of a message.
 
+    Args:
+        content: The content.
+        key: Finds the key that has to have signed it, given its JSON; ``None`` where nobody has.
+
     Raises:
-        UpdateRejectedError: It is none of ours.
+        UpdateRejectedError: It is none of ours, or is not signed as it must be.
     """
     about, arrays = content.get(_ABOUT), content.get(_ARRAYS, ArrayRecord())
-    sealed = about.get(_TEXT) if isinstance(about, ConfigRecord) else None
+    said = about.get(_TEXT) if isinstance(about, ConfigRecord) else None
     known = set(content) <= {_ABOUT, _ARRAYS}
-    if not known or not isinstance(sealed, str) or not isinstance(arrays, ArrayRecord):
+    if not known or not isinstance(said, str) or not isinstance(arrays, ArrayRecord):
         raise UpdateRejectedError(
             f"a message holds {sorted(content)!s:.200}, expected {_ABOUT} and perhaps {_ARRAYS}"
         )
-    if len(sealed) > MOST_CHARACTERS:
-        raise UpdateRejectedError(f"a message has {len(sealed)} characters of JSON")
+    if len(said) > MOST_CHARACTERS:
+        raise UpdateRejectedError(f"a message has {len(said)} characters of JSON")
     try:
-        return parse_strict(sealed), arrays
+        record = parse_strict(said)
     except ValueError as error:
         raise UpdateRejectedError(f"a message is damaged: {error}") from error
+    if key is not None:
+        signature = about.get(_SIGNATURE) if isinstance(about, ConfigRecord) else None
+        verify(digest(said, arrays), str(signature), key(record))
+    return record, arrays
 
 
 def order_json(order: Order) -> dict[str, Any]:

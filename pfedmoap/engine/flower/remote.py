@@ -124,7 +124,7 @@ class RemoteFederation(Generic[S]):
         there = self.roll.gather(1)
         order = {"federation": self.roll.welcome.federation, "clients": [client]}
         answers = self.roll.fleet.ask(
-            "query.forget", {node: seal(order) for node in there.values()}
+            "query.forget", {node: seal(order, signer=self.roll.signer) for node in there.values()}
         )
         said = {}
         for other, node in sorted(there.items()):
@@ -148,7 +148,9 @@ class RemoteFederation(Generic[S]):
         }
         contents = {
             self.roll.nodes[client]: seal(
-                order_json(orders[client]), to_record(download.arrays, self.rounds.wire)
+                order_json(orders[client]),
+                to_record(download.arrays, self.rounds.wire),
+                self.roll.signer,
             )
             for client, download in downloads.items()
         }

@@ -7,9 +7,15 @@ from dataclasses import dataclass, field
 from flwr.app import RecordDict
 
 from pfedmoap.engine.flower.fleet import Fleet, Silence
-from pfedmoap.engine.flower.greeting import Welcome, read_greeting, welcome_json
+from pfedmoap.engine.flower.greeting import (
+    Greeting,
+    Welcome,
+    read_greeting,
+    welcome_json,
+)
 from pfedmoap.engine.flower.letters import seal, unseal
 from pfedmoap.engine.flower.members import Members
+from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.errors import RunError, UpdateRejectedError
 from pfedmoap.wire.messages import ClientId
 
@@ -38,6 +44,7 @@ class RollCall:
     Attributes:
         fleet: The nodes.
         welcome: What sites are told first.
+        signer: Signs all that is sent.
         quorum: How many sites a round needs.
         members: All sites that ever took part.
         changed: Called whenever the members change, e.g. to write them down.
@@ -46,6 +53,7 @@ class RollCall:
 
     fleet: Fleet
     welcome: Welcome
+    signer: Signer
     quorum: Quorum = field(default_factory=Quorum)
     members: Members = field(default_factory=Members)
     changed: Callable[[Members], None] = lambda _: None
@@ -62,24 +70,42 @@ class RollCall:
         self.nodes = {client: node for client, node in self.nodes.items() if node in present}
         self._refused &= set(present)
         known = {*self.nodes.values(), *self._refused}
-        new = {node: seal(welcome_json(self.welcome)) for node in present if node not in known}
-        for node, answer in sorted(self.fleet.ask("query.hello", new, str(round)).items()):
-            if isinstance(answer, Silence):
-                logger.warning("node %d was greeted, but %s", node, answer.reason)
-                continue
+        new = {
+            node: seal(welcome_json(self.welcome), signer=self.signer)
+            for node in present
+            if node not in known
+        }
+        greetings: list[tuple[str, int, Greeting]] = []
+        for node, answer in self.fleet.ask("query.hello", new, str(round)).items():
             try:
-                self._admit_site(node, present[node], answer, round)
+                greeting = self._greeting(present[node], answer)
+                greetings.append((greeting.name, node, greeting))
+            except UpdateRejectedError as error:
+                self._refuse(node, error)
+        for _, node, greeting in sorted(greetings, key=lambda one: one[:2]):
+            try:
+                self._take_in(node, greeting, round)
             except (UpdateRejectedError, RunError) as error:
-                logger.warning("node %d is refused: %s", node, error)
-                self._refused.add(node)
+                self._refuse(node, error)
         return self.nodes
 
-    def _admit_site(self, node: int, registered: str, answer: RecordDict, round: int) -> None:
+    def _refuse(self, node: int, why: Exception) -> None:
+        logger.warning("node %d is refused: %s", node, why)
+        self._refused.add(node)
+
+    def _greeting(self, registered: str, answer: RecordDict | Silence) -> Greeting:
+        if isinstance(answer, Silence):
+            raise UpdateRejectedError(f"it was greeted, but {answer.reason}")
         record, _ = unseal(answer)
         greeting = read_greeting(record, len(self.welcome.class_names))
+        if registered and registered != greeting.name:
+            raise UpdateRejectedError(
+                f"it calls itself {greeting.name!r}, but its key is {registered!r}'s"
+            )
+        return greeting
+
+    def _take_in(self, node: int, greeting: Greeting, round: int) -> None:
         name = greeting.name
-        if registered and registered != name:
-            raise UpdateRejectedError(f"it calls itself {name!r}, but its key is {registered!r}'s")
         if greeting.refused is not None:
             raise UpdateRejectedError(f"site {name!r} does not take part: {greeting.refused}")
         members = self.members.joined(name, round, greeting.profile)

@@ -89,6 +89,18 @@ class FedAMP(AveragedPrompt):
         """See `AveragesByRule`."""
         return "fedamp averages nothing: its server mixes a prompt for each client by similarity"
 
+    def forget(self, state: Arrays, client: ClientId) -> Arrays:
+        """Take a client's prompt out of the pool; see `CanForget`."""
+        return {
+            INITIAL: state[INITIAL],
+            **ExpertPool.from_arrays(state).without(client).to_arrays(),
+        }
+
+    def forget_local(self, local: Arrays, client: ClientId) -> Arrays:
+        """Change nothing: clients hold no prompt of another one."""
+        del client
+        return local
+
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the client's own prompt; a newcomer uses what it is sent."""
         return self.classify(download.arrays if local is None else local, features)

@@ -17,7 +17,7 @@ no experts to train with is not averaged, and clients classify with the new aver
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -44,6 +44,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     pack_experts,
     pack_guests,
     stack_experts,
+    without_expert,
 )
 from pfedmoap.methods.pfedmoap.server_state import ServerState
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
@@ -242,6 +243,12 @@ class PFedMoAP:
     @property
     def _serving(self) -> Serving:
         return Serving(self.experts, self.selection, self.setting.seed, self.setting.pool)
+
+    def forget(self, state: ServerState, client: ClientId) -> ServerState:
+        """Take a client's prompt out of the pool; see `CanForget`."""
+        return replace(state, pool=state.pool.without(client))
+
+    forget_local = staticmethod(without_expert)
 
     def _starting_contexts(self, tasks: Sequence[ClientTask]) -> Tensor:
         """Stack what the clients start from, (K, L, W)."""

@@ -49,6 +49,19 @@ def held_experts(arrays: Arrays) -> Arrays:
     return {name: arrays[name] for name in (EXPERTS, OWNERS) if name in arrays}
 
 
+def without_expert(local: Arrays, client: ClientId) -> Arrays:
+    """Drop one client's expert from those that another one holds; see `CanForget`.
+
+    Args:
+        local: What the other client holds.
+        client: Whose expert goes.
+    """
+    if client not in local.get(OWNERS, ()):
+        return local
+    stays = local[OWNERS] != client
+    return {**local, EXPERTS: local[EXPERTS][stays].clone(), OWNERS: local[OWNERS][stays].clone()}
+
+
 def expert_owners(arrays: Arrays) -> tuple[ClientId, ...]:
     """Whose prompts the packed experts are, in their order."""
     return tuple(ClientId(owner) for owner in arrays[OWNERS].tolist())

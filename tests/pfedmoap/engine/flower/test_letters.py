@@ -29,7 +29,7 @@ from pfedmoap.wire.messages import ClientId
 
 ORDER = Order("f0", ClientId(3), 2, 1, "abc", "float16")
 ANSWER = Answer("f0", ClientId(3), 2, "abc", 7, {"train_loss": 0.5}, 1.5)
-WELCOME = Welcome("f0", {name: {} for name in SECTIONS}, ("a", "b"), ("{}.",), "weights")
+WELCOME = Welcome("f0", {name: {} for name in SECTIONS}, ("a", "b"), ("{}.",), "weights", "key")
 
 
 def through(record):

@@ -12,8 +12,9 @@ from pfedmoap.contract.tasks import Setting
 from pfedmoap.engine.flower.arrays import to_record
 from pfedmoap.engine.flower.letters import seal, unseal
 from pfedmoap.engine.flower.remote import committed_rounds
+from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.engine.simulation import FederationState, Rounds, run_federation, run_rounds
-from pfedmoap.errors import ConfigError, RunError
+from pfedmoap.errors import ConfigError, RunError, UpdateRejectedError
 from pfedmoap.methods.registry import method_class
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import ClientId
@@ -250,3 +251,14 @@ def test_central_privacy_is_refused_since_the_network_shows_the_cohort(clip, tmp
     privatizer = Central(epsilon=100.0, insecure_seed=1).privatizer(method, plan, None)
     with pytest.raises(ConfigError, match="watches the network"):
         remote(method, MemoryGrid({}), ROUNDS, privatizer)
+
+
+def test_a_site_obeys_no_other_server(clip, tmp_path):
+    method = method_of(clip, "promptfl")
+    hosts, grid = sites(clip, "promptfl", tmp_path)
+    server = remote(method, grid, ROUNDS)
+    server.roll.wait(1)
+    server.roll.signer = Signer.kept_in(tmp_path / "other.key")
+    with pytest.raises(UpdateRejectedError, match="not signed by the server's key"):
+        server.step(FederationState(0, method.init(), {}), 1)
+    assert all(not host.made for host in hosts)

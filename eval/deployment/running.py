@@ -1,0 +1,116 @@
+"""Server and site as one process each, with Flower's processes as their children."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.deployment.app import write_app
+from eval.deployment.apps import host_in
+from eval.deployment.serving import Served, serve_rounds
+from pfedmoap.engine.flower.client_app import make_client_app
+from pfedmoap.engine.flower.control import Address, Control
+from pfedmoap.engine.flower.fleet import Fleet
+from pfedmoap.engine.flower.links import (
+    Certificates,
+    set_offline,
+    superlink,
+    supernode,
+    wait_until,
+)
+from pfedmoap.engine.flower.workers import run_server, serve_tasks
+from pfedmoap.engine.simulation import FederationState, Progress
+
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Listening:
+    """How a server is reached.
+
+    Attributes:
+        address: Where its SuperLink listens.
+        certificates: For TLS; ``None`` for none.
+        sites: Folder of the sites' public keys; ``None`` lets everybody in.
+    """
+
+    address: Address
+    certificates: Certificates | None
+    sites: Path | None
+
+
+def run_deployed(
+    served: Served,
+    listening: Listening,
+    announce: Callable[[str], None],
+    progress: Progress = lambda *_: None,
+) -> FederationState[Any]:
+    """Serve a federation to its last round.
+
+    Args:
+        served: The server.
+        listening: How it is reached.
+        announce: Called with a line once sites can join.
+        progress: Called after each round.
+
+    Returns:
+        The federation after its last round.
+    """
+    home = served.folder / "flower"
+    set_offline(home)
+    own = replace(listening.address, host=_here(listening.address.host))
+    control = Control(own, listening.sites)
+    found: list[FederationState[Any]] = []
+    keyed = listening.sites is not None
+    with superlink(listening.address, home, listening.certificates, keys=keyed) as (secret, check):
+        wait_until(control.ready, check, _START_SECONDS)
+        control.let_in()
+        control.start(write_app(home / "app", served.folder))
+        announce(listening.address.text)
+
+        def names() -> dict[bytes, str]:
+            check()
+            control.let_in()
+            return control.keys
+
+        def serve(grid: Any) -> None:  # Flower's own type
+            fleet = Fleet(grid, served.file.timeout_seconds, names=names if keyed else None)
+            found.append(serve_rounds(served, fleet, progress))
+
+        run_server(own, secret, serve, check)
+    return found[0]
+
+
+def join(
+    folder: Path,
+    server: Address,
+    key: Path | None,
+    announce: Callable[[], None],
+    stop: threading.Event,
+) -> None:
+    """Take part with a site's folder until told to stop.
+
+    Args:
+        folder: The site's folder.
+        server: Where the SuperLink is.
+        key: The site's private key; ``None`` where the server needs none.
+        announce: Called once the node runs.
+        stop: Ends this.
+
+    Raises:
+        RunError: The SuperNode ended by itself, e.g. because the server does not know its key.
+    """
+    home = folder / "flower"
+    set_offline(home)
+    host = host_in(folder)
+    app = make_client_app(lambda _: host)
+    node = {"folder": str(folder.resolve())}
+    with supernode(server, home, key, node) as (tasks, secret, check):
+        announce()
+        serve_tasks(tasks, secret, app, stop, check)
+
+
+def _here(host: str) -> str:
+    """Where a server that listens on all interfaces is for itself."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

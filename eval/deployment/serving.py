@@ -1,0 +1,211 @@
+"""The server of a federation: from its folder to the last round, and the run that it leaves."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.accuracy import ClientScore, record
+from eval.choices import schema
+from eval.client_csv import write_client_csv
+from eval.deployment.federation_file import RUN, FederationFile
+from eval.planning import refuse_what_it_lacks
+from eval.promise import is_private
+from pfedmoap.client.privatizer import PlannedTraining, Privatizer
+from pfedmoap.config.schema import Config
+from pfedmoap.contract.capabilities import NeedsServerData
+from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.tasks import Setting
+from pfedmoap.contract.unread_options import refuse_unread_options
+from pfedmoap.engine.flower.fleet import Fleet
+from pfedmoap.engine.flower.greeting import SECTIONS, Welcome
+from pfedmoap.engine.flower.members import Members
+from pfedmoap.engine.flower.remote import RemoteFederation, committed_rounds
+from pfedmoap.engine.flower.roll_call import Quorum, RollCall
+from pfedmoap.engine.flower.signing import Signer
+from pfedmoap.engine.simulation import FederationState, Progress, run_rounds
+from pfedmoap.runs.amend import amend
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.folder import claimed, held
+from pfedmoap.storage.atomic_files import write_json
+from pfedmoap.wire.messages import ClientId
+
+logger = logging.getLogger(__name__)
+SERVER_KEY = "server.key"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server that is ready to run.
+
+    Attributes:
+        folder: The federation's folder.
+        file: What its operator decided.
+        config: The same, resolved.
+        method: The method.
+        privatizer: Its server side, and the statement of the guarantee.
+    """
+
+    folder: Path
+    file: FederationFile
+    config: Config
+    method: AnyMethod
+    privatizer: Privatizer
+
+    @property
+    def private(self) -> bool:
+        """Whether differential privacy is promised."""
+        return is_private(self.config.sections)
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder / RUN
+
+    def welcome(self, signer: Signer) -> Welcome:
+        """What sites are told first."""
+        sections = {name: dict(self.config.sections[name]) for name in SECTIONS}
+        sections["backbone"]["device"] = "auto"
+        sections["features"] |= {"cache": ""}
+        if "ledgers" in sections["privacy"]:
+            sections["privacy"]["ledgers"] = None
+        return Welcome(
+            self.file.federation,
+            sections,
+            self.file.class_names,
+            self.file.templates,
+            self.method.setting.backbone.fingerprint,
+            signer.public,
+        )
+
+    def task(self, members: Members) -> dict[str, Any]:
+        """What inference and reports need to know of the data."""
+        return {
+            "data": f"sites of {self.folder.name}",
+            "class_names": list(self.file.class_names),
+            "templates": list(self.file.templates),
+            "domains": [],
+            "unreadable": [],
+            "backbone": self.method.setting.backbone.fingerprint,
+            "clients": [
+                {
+                    "client": client,
+                    "domain": None,
+                    "train": list(one.profile.train),
+                    "test": list(one.profile.test),
+                }
+                for client, one in sorted(members.present.items())
+            ],
+        }
+
+
+def prepare(folder: Path) -> Served:
+    """Load the model and make the method of a federation.
+
+    Raises:
+        PFedMoAPError: Its configuration cannot be satisfied.
+    """
+    file = FederationFile.read(folder)
+    config = schema().resolve(file.sections)
+    setting = Setting(
+        config.build("backbone").load_any(),
+        file.class_names,
+        config.build("training"),
+        file.templates,
+        config.build("seeds").training,
+        server=config.build("server"),
+        pool=config.build("pool"),
+    )
+    method: AnyMethod = config.build("method", setting=setting)
+    refuse_unread_options(method)
+    if isinstance(method, NeedsServerData):
+        refuse_what_it_lacks(method)
+    rounds, training = config.build("rounds"), config.build("training")
+    planned = PlannedTraining(
+        rounds.rounds,
+        training.epochs,
+        training.batch_size,
+        participation=rounds.participation,
+    )
+    options = config.build("privacy")
+    if is_private(config.sections):  # ledgers are the sites'
+        options = replace(options, ledgers=None)
+    return Served(folder, file, config, method, options.privatizer(method, planned, None))
+
+
+def serve_rounds(
+    served: Served, fleet: Fleet, progress: Progress = lambda *_: None
+) -> FederationState[Any]:
+    """Run a federation from its last complete round to its last one.
+
+    Args:
+        served: The server.
+        fleet: The nodes.
+        progress: Called after each round.
+
+    Returns:
+        The federation after its last round; states of clients are at the sites.
+
+    Raises:
+        RunError: Too few sites came or answered. The run goes on when it is served again.
+    """
+    with held(served.run):
+        return _serve(served, replace(fleet, timeout_seconds=served.file.timeout_seconds), progress)
+
+
+def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[Any]:
+    file, config, method = served.file, served.config, served.method
+    rounds, seed = config.build("rounds"), config.build("seeds").training
+    signer = Signer.kept_in(served.folder / SERVER_KEY)
+    members = Members.read(served.folder)
+    roll = RollCall(
+        fleet,
+        served.welcome(signer),
+        signer,
+        Quorum(file.min_clients, wait_seconds=file.wait_seconds),
+        members,
+        changed=lambda now: now.write(served.folder),
+    )
+    remote = RemoteFederation(method, rounds, seed, served.privatizer, roll)
+    there = claimed(served.run)
+    roll.wait(1 if there is None else there.round + 1)
+    described = served.task(roll.members)
+    if there is not None:
+        amend(served.run, task=described)
+    run = RunDirectory.create(
+        served.run, dict(config.sections), described, resume=True, divided=served.private
+    )
+    write_json(run.path / "privacy.json", served.privatizer.describe())
+    remote.committed.update(committed_rounds(run.metrics()))
+    tested: dict[ClientId, ClientScore] = {}
+
+    def observe(now: FederationState[Any]) -> dict[str, Any]:
+        found = remote.evaluate(now)
+        tested.clear()
+        tested.update({client: client_score(client, of) for client, of in found.items()})
+        return record(tuple(tested[client] for client in sorted(tested))) if tested else {}
+
+    final = run_rounds(
+        method, rounds, served.privatizer, remote.step, run=run, observe=observe, progress=progress
+    )
+    amend(served.run, task=served.task(roll.members))
+    if tested:
+        scores = tuple(tested[client] for client in sorted(tested))
+        write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)
+    run.finish("per_client.csv", "privacy.json")
+    return final
+
+
+def client_score(client: ClientId, figures: Mapping[str, float]) -> ClientScore:
+    """Make a site's score of the figures that it sent."""
+    return ClientScore(
+        client=client,
+        domain=None,
+        train_images=int(figures.get("train_images", 0)),
+        test_images=int(figures.get("test_images", 0)),
+        accuracy=float(figures.get("accuracy", 0.0)),
+        macro_f1=float(figures.get("macro_f1", 0.0)),
+        ece=float(figures.get("ece", 0.0)),
+        global_accuracy=None,
+    )

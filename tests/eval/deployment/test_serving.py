@@ -1,0 +1,141 @@
+"""A whole federation in one process: its run, its resumption, its extension, its status."""
+
+import csv
+import json
+
+import pytest
+
+from eval.choices import schema
+from eval.commands import report, status
+from eval.deployment.federation_file import FederationFile, new_id
+from eval.deployment.host import SiteHost
+from eval.deployment.serving import prepare, serve_rounds
+from eval.deployment.site_options import SiteOptions
+from eval.deployment.status import status_of
+from eval.results import read_result
+from pfedmoap.engine.flower.client_app import make_client_app
+from pfedmoap.engine.flower.fleet import Fleet
+from pfedmoap.errors import RunError
+from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.extension import extend
+from tests.helpers.deployed import CLASSES, digits_of
+from tests.helpers.flower_grid import MemoryGrid
+
+SECTIONS = {
+    "method": {"name": "pfedmoap", "context_length": 2, "experts": 1},
+    "training": {"epochs": 1, "learning_rate": 0.1, "clients_per_batch": 1},
+    "backbone": {"device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    root = tmp_path_factory.mktemp("images")
+    return [digits_of(site, root / str(site), each=4) for site in range(3)]
+
+
+def sites_on(images, folder):
+    hosts = [
+        SiteHost(
+            folder / f"site-{i}",
+            SiteOptions(f"site-{i}", str(data), device="cpu", insecure_seed=True),
+        )
+        for i, data in enumerate(images)
+    ]
+    apps = [make_client_app(lambda _, host=host: host) for host in hosts]
+    return MemoryGrid({100 + i: app for i, app in enumerate(apps)})
+
+
+def file_of(rounds, federation=None, **sections):
+    config = schema().resolve({**SECTIONS, "rounds": {"rounds": rounds}, **sections})
+    return FederationFile(
+        federation or new_id(), dict(config.sections), CLASSES, ("a {}.",), 1, 5, 5
+    )
+
+
+def serve(folder, grid):
+    clock = iter(range(10**9))
+    fleet = Fleet(grid, 5, sleep=lambda _: None, clock=lambda: float(next(clock)))
+    return serve_rounds(prepare(folder), fleet)
+
+
+def states(folder):
+    run = folder / "run"
+    return {
+        file.name: file.read_bytes()
+        for file in sorted(run.rglob("*.safetensors"))
+        if file.is_file()
+    }
+
+
+def test_a_run_that_was_extended_is_the_run_of_so_many_rounds(images, tmp_path, capsys):
+    whole, short = tmp_path / "whole", tmp_path / "short"
+    file_of(3).write(whole)
+    serve(whole, sites_on(images[:2], tmp_path / "first"))
+    file_of(2).write(short)
+    grid = sites_on(images[:2], tmp_path / "second")
+    serve(short, grid)
+    assert RunDirectory(short / "run").round == 2
+    longer = file_of(3, FederationFile.read(short).federation)
+    assert extend(short / "run", longer.sections)
+    longer.write(short)
+    with pytest.raises(RunError, match="not finished"):
+        read_result(short / "run")
+    serve(short, grid)
+    assert states(short) == states(whole)
+    result = read_result(short / "run")
+    assert (result.last.round, result.clients) == (3, 2)
+    rows = list(csv.DictReader((short / "run" / "per_client.csv").read_text().splitlines()))
+    assert [row["client"] for row in rows] == ["0", "1"]
+    report.main([str(short / "run"), "--out", str(tmp_path / "page.html")])
+    assert "site-" not in (tmp_path / "page.html").read_text()
+    status.main([str(short)])
+    assert "round 3 of 3" in capsys.readouterr().out
+
+
+def test_a_newcomer_is_in_the_task_of_the_run_and_in_its_status(images, tmp_path):
+    folder = tmp_path / "federation"
+    file_of(1).write(folder)
+    grid = sites_on(images, tmp_path)
+    late = grid.apps.pop(102)
+    serve(folder, grid)
+    assert len(RunDirectory(folder / "run").task["clients"]) == 2
+    grid.apps[102] = late
+    longer = file_of(2, FederationFile.read(folder).federation)
+    extend(folder / "run", longer.sections)
+    longer.write(folder)
+    serve(folder, grid)
+    assert [one["client"] for one in RunDirectory(folder / "run").task["clients"]] == [0, 1, 2]
+    found = status_of(folder)
+    assert [(one.name, one.rounds, one.joined) for one in found.sites] == [
+        ("site-0", 2, 1),
+        ("site-1", 2, 1),
+        ("site-2", 1, 2),
+    ]
+    assert all(one.up_bytes and one.down_bytes for one in found.sites)
+
+
+def test_a_private_federation_learns_no_accuracy_and_no_count(images, tmp_path):
+    folder = tmp_path / "federation"
+    privacy = {"name": "dpsgd", "sample_rate": 0.5, "insecure_seed": 1}
+    file_of(1, privacy=privacy).write(folder)
+    serve(folder, sites_on(images[:2], tmp_path))
+    [record] = RunDirectory(folder / "run").metrics()
+    assert "accuracy" not in record
+    assert record["epsilon"].keys() == {"0", "1"}
+    assert all(one["train"] == [] for one in RunDirectory(folder / "run").task["clients"])
+    assert json.loads((folder / "members.json").read_text())["site-0"]["test"] == []
+    with pytest.raises(RunError, match=r"noise .* was made to last for 1 rounds"):
+        extend(folder / "run", file_of(2, privacy=privacy).sections)
+
+
+def test_a_run_is_extended_only_by_more_rounds(images, tmp_path):
+    folder = tmp_path / "federation"
+    file_of(2).write(folder)
+    serve(folder, sites_on(images[:1], tmp_path))
+    run = folder / "run"
+    with pytest.raises(RunError, match="would be fewer"):
+        extend(run, file_of(1).sections)
+    other = file_of(3, training={"epochs": 2}).sections
+    assert not extend(run, other)
+    assert not extend(tmp_path / "absent", other)
