@@ -17,7 +17,7 @@ no experts to train with is not averaged, and clients classify with the new aver
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -46,7 +46,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     stack_experts,
     without_expert,
 )
-from pfedmoap.methods.pfedmoap.server_state import ServerState
+from pfedmoap.methods.pfedmoap.server_state import ServerState, without_client
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.initial import check_context, initial_context
@@ -244,10 +244,7 @@ class PFedMoAP:
     def _serving(self) -> Serving:
         return Serving(self.experts, self.selection, self.setting.seed, self.setting.pool)
 
-    def forget(self, state: ServerState, client: ClientId) -> ServerState:
-        """Take a client's prompt out of the pool; see `CanForget`."""
-        return replace(state, pool=state.pool.without(client))
-
+    forget = staticmethod(without_client)  # see `CanForget`
     forget_local = staticmethod(without_expert)
 
     def _starting_contexts(self, tasks: Sequence[ClientTask]) -> Tensor:

@@ -1,12 +1,12 @@
 """What pFedMoAP's server knows between rounds."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from pfedmoap.methods.pfedmoap.mixture import GATE
 from pfedmoap.server.expert_pool import ExpertPool
-from pfedmoap.wire.messages import Arrays
+from pfedmoap.wire.messages import Arrays, ClientId
 
 
 @dataclass(frozen=True)
@@ -32,3 +32,13 @@ class ServerState:
         """Inverse of `to_arrays`."""
         gate = {name: value for name, value in arrays.items() if name.startswith(GATE)}
         return cls(arrays["context"], ExpertPool.from_arrays(arrays), gate)
+
+
+def without_client(state: ServerState, client: ClientId) -> ServerState:
+    """Take a client's prompt out of the pool; see `CanForget`.
+
+    Args:
+        state: The server's state.
+        client: Who has left.
+    """
+    return replace(state, pool=state.pool.without(client))
