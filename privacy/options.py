@@ -34,10 +34,11 @@ from privacy.checks import (
     warn_where_short,
 )
 from privacy.ledgers.ledger import Budget, Ledgers
-from privacy.mechanisms.clipping import AdaptiveClipping, Rule, Tally
+from privacy.mechanisms.clipping import AdaptiveClipping, Rule
 from privacy.mechanisms.groups import Unit, groups_of
 from privacy.mechanisms.mechanism import SampledGaussian
 from privacy.mechanisms.sgd import Counts, StepPrivacy
+from privacy.mechanisms.tally import Tally
 from privacy.mechanisms.upload import UploadPrivacy
 
 

@@ -107,6 +107,7 @@ COVERED = {
     "tests/pfedmoap/pretraining/test_training.py": """
         pfedmoap.pretraining.batches pfedmoap.pretraining.files pfedmoap.pretraining.losses
         pfedmoap.pretraining.optimiser""",
+    "tests/pfedmoap/prompts/test_encoder.py": "pfedmoap.models.clip.compiled",
     "tests/pfedmoap/prompts/test_set_tuning.py": """
         pfedmoap.prompts.set_elements pfedmoap.prompts.tuning""",
     "tests/pfedmoap/runs/test_shard_writer.py": """
@@ -134,7 +135,7 @@ COVERED = {
         privacy.auditing.noise_rows privacy.auditing.seed_search""",
     "tests/privacy/auditing/test_f_dp.py": "privacy.accounting.pld privacy.auditing.trade_off",
     "tests/privacy/mechanisms/test_central.py": "privacy.central_options",
-    "tests/privacy/test_adaptive_steps.py": "privacy.mechanisms.sgd",
+    "tests/privacy/mechanisms/test_clipping.py": "privacy.mechanisms.tally",
     "tests/eval/commands/test_audit.py": """
         eval.audit_record eval.auditing eval.choices eval.report.audit_part""",
     "tests/test_commands.py": """

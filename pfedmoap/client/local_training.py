@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.client.problem import Problem
 from pfedmoap.client.static_step import Start, Stepped, Stepwise, stepped
 from pfedmoap.client.step_cache import StepCache
-from pfedmoap.config.bounds import Count, Decay, NotNegative, Positive, check_options
+from pfedmoap.config.bounds import Bounds, Count, Decay, NotNegative, Positive, check_options
 from pfedmoap.wire.messages import Arrays
+
+DEFAULT_CLIENTS = 10  # in a batch
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,14 @@ class Training:
         momentum: SGD momentum.
         weight_decay: L2 weight decay.
         clients_per_batch: Clients trained together as one batch; changes speed and memory, and
-            results by rounding alone: arrays by about 1e-6 in 5 rounds on a CPU.
+            results by rounding alone: arrays by about 1e-6 in 5 rounds on a CPU. ``auto`` takes as
+            many as fit into half of the free memory, which may differ from run to run (fedsp: 10).
+        memory_bytes: Activations of the text tower that are kept for the backward pass; what goes
+            beyond is computed twice, to the same bits. None takes half of the free memory.
         graphs: Capture training steps as CUDA graphs and replay them. ``auto`` does on CUDA;
             ``true`` runs the same steps over fixed buffers on a CPU too, without a graph.
+        compile: Compile the text tower at the first step, which takes up to a minute; where there
+            is no compiler it runs as it is, and a log line says so. Private steps do not use it.
         tf32: Let CUDA round factors of float32 products to 10 bits: products are up to eight times
             as fast, each with an error of about 1e-3 of its size. A CPU takes no notice.
     """
@@ -45,8 +52,10 @@ class Training:
     learning_rate: Positive = 0.002
     momentum: Decay = 0.9
     weight_decay: NotNegative = 5e-4
-    clients_per_batch: Count = 10
+    clients_per_batch: Count | Literal["auto"] = DEFAULT_CLIENTS
+    memory_bytes: Annotated[int, Bounds(ge=1)] | None = None
     graphs: bool | Literal["auto"] = "auto"
+    compile: bool = False
     tf32: bool = False
 
     def __post_init__(self) -> None:
@@ -62,6 +71,8 @@ class Stepping:
         learning_rates: Step size by parameter name.
         privatizer: How batches are drawn and gradients formed.
         optimiser: ``None`` for SGD with the training's momentum and weight decay.
+        most: Clients of a full batch, to which smaller ones may be padded; ``None`` for those of
+            the batch at hand.
         steps: Where captured steps are kept from one batch of clients to the next; ``None`` takes
             every step anew.
     """
@@ -71,6 +82,7 @@ class Stepping:
     privatizer: Privatizer
     optimiser: Optimiser | None = None
     steps: StepCache | None = None
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,10 @@ def _static(start: Start, stepping: Stepping, optimiser: Optimiser) -> Stepped |
         return None
     stepwise = Stepwise(halves, optimiser, stepping.learning_rates)
     step = stepping.steps.find(
-        start, stepwise, most=training.clients_per_batch, options=(training.tf32,)
+        start,
+        stepwise,
+        most=stepping.most or len(start.plan.streams),
+        options=(training.tf32,),
     )
     return None if step is None else step.run(start)
 

@@ -23,6 +23,7 @@ from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.contract.unread_options import gap_where_replaced
 from pfedmoap.models.clip.clip import PromptEncoder
+from pfedmoap.prompts.encoder import training_encoder
 from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import PromptProblem, broadcast, tune
 from pfedmoap.server.aggregation import Weighting, combine
@@ -158,4 +159,4 @@ class AveragedPrompt:
     @cached_property
     def encoder(self) -> PromptEncoder:
         """From contexts (K, L, W) to class features (K, C, D)."""
-        return self.setting.backbone.prompt_encoder(self.setting.class_names, self.context_length)
+        return training_encoder(self.setting, self.context_length)

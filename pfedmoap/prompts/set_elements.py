@@ -17,6 +17,7 @@ from pfedmoap.contract.tasks import Setting
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.clip.image_tokens import PromptedVision
 from pfedmoap.models.logits import cosine_logits
+from pfedmoap.prompts.encoder import training_encoder
 from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import check_templates, template_features
 from pfedmoap.seeding import generator
@@ -251,4 +252,4 @@ class TextContexts:
 
     @cached_property
     def _encoder(self) -> PromptEncoder:
-        return self.setting.backbone.prompt_encoder(self.setting.class_names, self.length)
+        return training_encoder(self.setting, self.length)

@@ -11,6 +11,7 @@ from pfedmoap.client.local_training import Stepping, train_locally
 from pfedmoap.client.optimisers import Optimiser
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.client.problem import OF_CLIENTS, Problem
+from pfedmoap.contract.batch_size import batch_size_for
 from pfedmoap.contract.stacking import TrainedClient, client_batches, cohort_of, trained_clients
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
@@ -165,14 +166,15 @@ def tune(
         The trained clients, in the order of their ids.
     """
     tuned: list[TrainedClient] = []
-    for batch in client_batches(tasks, setting.training.clients_per_batch, key):
+    size = batch_size_for(tasks, setting, begin, key)
+    for batch in client_batches(tasks, size, key):
         problem, params = begin(batch)
         rates = dict.fromkeys(params, setting.training.learning_rate) | dict(learning_rates or {})
         trained = train_locally(
             problem,
             params,
             cohort_of(batch, setting.seed, setting.backbone.device, phase),
-            Stepping(setting.training, rates, privatizer, optimiser, setting.steps),
+            Stepping(setting.training, rates, privatizer, optimiser, setting.steps, size),
         )
         tuned += trained_clients(batch, trained)
     return sorted(tuned, key=lambda client: client.task.download.client)

@@ -15,8 +15,9 @@ from pfedmoap.client.problem import Problem
 from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 from privacy.ledgers.ledger import Ledgers
-from privacy.mechanisms.clipping import AdaptiveClipping, Clipping, FixedClipping, Tally
+from privacy.mechanisms.clipping import AdaptiveClipping, Clipping, FixedClipping
 from privacy.mechanisms.randomness import Randomness
+from privacy.mechanisms.tally import Tally
 
 EVERYBODY = ClientId(-1)
 """Stands for all clients together: the one account, and who the noisy mean comes from."""

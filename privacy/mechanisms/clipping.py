@@ -1,13 +1,13 @@
-"""Fixed clipping norms, norms that follow a quantile, and counts of clipped vectors."""
+"""Fixed clipping norms, and norms that follow a quantile."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from pfedmoap.errors import PrivacyError
-from pfedmoap.wire.messages import Arrays, ClientId
+from pfedmoap.wire.messages import Arrays
 from privacy.mechanisms.noisy_sum import NoisySum
 from privacy.mechanisms.randomness import SecureStream
 
@@ -16,40 +16,77 @@ _COUNT = "clipping.count"  # beside the vector's own parts, none of which has su
 _SMALLEST, _LARGEST = 1e-6, 1e6  # bounds of an adaptive norm, which may follow noise alone
 
 
-@dataclass
-class Tally:
-    """How many of each client's vectors were longer than the clipping norm, **without noise**.
+class Clipping(Protocol):
+    """Determines the norm that vectors are clipped to.
 
-    It is not private: it stays with the client or the operator, and no mechanism reads it.
+    Its steps are functions of one client's tensors, so that they can be mapped over clients.
     """
 
-    _longer: dict[ClientId, Tensor] = field(default_factory=dict)
-    _all: dict[ClientId, Tensor] = field(default_factory=dict)
+    @property
+    def noise_multiplier(self) -> float:
+        """Noise in multiples of what the sums are clipped to."""
+        ...
 
-    def note(self, client: ClientId, longer: Tensor, present: Tensor) -> None:
-        """Count some vectors of a client.
+    @property
+    def normaliser(self) -> float:
+        """Public number that noisy sums are divided by."""
+        ...
+
+    def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> "ClippedSum":
+        """Begin a noisy sum.
 
         Args:
-            client: Whose they are.
-            longer: Which are longer than the norm, (n,) bool.
-            present: Which are vectors at all and no padding, (n,) bool.
+            like: Named tensors of the vectors' shapes; their values do not matter.
+            norm: The clipping norm now.
+            stream: Where the noise comes from.
         """
-        self._longer[client] = (longer & present).sum() + self._longer.get(client, 0)
-        self._all[client] = present.sum() + self._all.get(client, 0)
+        ...
 
-    def take(self) -> dict[ClientId, float]:
-        """Return the share of clipped vectors of each client with vectors, and reset the counts."""
-        shares = {
-            client: float(self._longer[client] / every)
-            for client, every in sorted(self._all.items())
-            if int(every)
-        }
-        self._longer, self._all = {}, {}
-        return shares
+    def summed(self, like: Arrays) -> Arrays:
+        """Return ``like`` with all parts that are summed."""
+        ...
+
+    def limit(self, norm: Tensor | float) -> float:
+        """Return what `prepare` leaves to be clipped to, a public constant."""
+        ...
+
+    def prepare(
+        self, vectors: Arrays, norm: Tensor | float, present: Tensor
+    ) -> tuple[Arrays, Tensor]:
+        """Prepare n vectors for a sum that clips to `limit`.
+
+        Args:
+            vectors: Named tensors, each (n, ...).
+            norm: The clipping norm now.
+            present: Which are vectors at all, (n,) bool; the others are zero and add nothing.
+
+        Returns:
+            What is summed, each (n, ...), and which were longer than the norm, (n,) bool; the
+            latter is not private.
+        """
+        ...
+
+    def conclude(
+        self, found: Arrays, norm: Tensor | float
+    ) -> tuple[dict[str, Tensor], Tensor | float]:
+        """Turn a noisy sum over the normaliser into that of the vectors, and the next norm."""
+        ...
 
 
-class ClippedSum(Protocol):
-    """One noisy sum of clipped vectors."""
+class ClippedSum:
+    """One noisy sum of clipped vectors; see `Clipping.sum`."""
+
+    def __init__(
+        self, clipping: Clipping, like: Arrays, norm: Tensor | float, stream: SecureStream
+    ) -> None:
+        self._clipping, self._norm = clipping, norm
+        self._sum = NoisySum(
+            clipping.summed(like),
+            noise_multiplier=clipping.noise_multiplier,
+            max_norm=clipping.limit(norm),
+            normaliser=clipping.normaliser,
+            stream=stream,
+        )
 
     def add(self, vectors: Arrays, present: Tensor) -> Tensor:
         """Clip and add n vectors.
@@ -61,7 +98,9 @@ class ClippedSum(Protocol):
         Returns:
             Which were longer than the norm, (n,) bool; not private.
         """
-        ...
+        prepared, longer = self._clipping.prepare(vectors, self._norm, present)
+        self._sum.add(prepared)
+        return longer
 
     def finish(self) -> tuple[dict[str, Tensor], Tensor | float]:
         """Add the noise and divide.
@@ -69,21 +108,7 @@ class ClippedSum(Protocol):
         Returns:
             The noisy sum over the normaliser, each part of its shape, and the next norm.
         """
-        ...
-
-
-class Clipping(Protocol):
-    """Determines the norm that vectors are clipped to."""
-
-    def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> ClippedSum:
-        """Begin a noisy sum.
-
-        Args:
-            like: Named tensors of the vectors' shapes; their values do not matter.
-            norm: The clipping norm now.
-            stream: Where the noise comes from.
-        """
-        ...
+        return self._clipping.conclude(self._sum.finish(), self._norm)
 
 
 @dataclass(frozen=True)
@@ -98,34 +123,29 @@ class FixedClipping:
     noise_multiplier: float
     normaliser: float
 
-    def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> "FixedSum":
+    def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> ClippedSum:
         """Begin a noisy sum; see `Clipping.sum`."""
-        return FixedSum(self, like, float(norm), stream)
+        return ClippedSum(self, like, float(norm), stream)
 
+    def summed(self, like: Arrays) -> Arrays:
+        """The vectors alone."""
+        return like
 
-class FixedSum:
-    """A noisy sum, and a count of what was clipped; see `FixedClipping.sum`."""
+    def limit(self, norm: Tensor | float) -> float:
+        """The norm itself."""
+        return float(norm)
 
-    def __init__(
-        self, clipping: FixedClipping, like: Arrays, norm: float, stream: SecureStream
-    ) -> None:
-        self._norm = norm
-        self._sum = NoisySum(
-            like,
-            noise_multiplier=clipping.noise_multiplier,
-            max_norm=norm,
-            normaliser=clipping.normaliser,
-            stream=stream,
-        )
+    def prepare(
+        self, vectors: Arrays, norm: Tensor | float, present: Tensor
+    ) -> tuple[Arrays, Tensor]:
+        """Leave the vectors as they are; see `Clipping.prepare`."""
+        return vectors, present & (lengths(vectors) > norm)
 
-    def add(self, vectors: Arrays, present: Tensor) -> Tensor:
-        """Clip and add n vectors; see `ClippedSum.add`."""
-        self._sum.add(vectors)
-        return present & (lengths(vectors) > self._norm)
-
-    def finish(self) -> tuple[dict[str, Tensor], float]:
-        """Add the noise and divide; see `ClippedSum.finish`."""
-        return self._sum.finish(), self._norm
+    def conclude(
+        self, found: Arrays, norm: Tensor | float
+    ) -> tuple[dict[str, Tensor], Tensor | float]:
+        """Keep the norm; see `Clipping.conclude`."""
+        return dict(found), norm
 
 
 @dataclass(frozen=True)
@@ -199,10 +219,42 @@ class AdaptiveClipping:
             "sum_noise_multiplier": self.sum_noise_multiplier,
         }
 
-    def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> "AdaptiveSum":
+    def sum(self, like: Arrays, norm: Tensor | float, stream: SecureStream) -> ClippedSum:
         """Begin a noisy sum; see `Clipping.sum`."""
         device = next(iter(like.values())).device
-        return AdaptiveSum(self, like, torch.as_tensor(norm, device=device), stream)
+        return ClippedSum(self, like, torch.as_tensor(norm, device=device), stream)
+
+    def summed(self, like: Arrays) -> Arrays:
+        """The vectors and the count of those within the norm."""
+        return {**like, _COUNT: next(iter(like.values())).new_zeros(())}
+
+    def limit(self, norm: Tensor | float) -> float:
+        """The sensitivity of a pair, which accounting assumes."""
+        del norm
+        return 1.0
+
+    def prepare(
+        self, vectors: Arrays, norm: Tensor | float, present: Tensor
+    ) -> tuple[Arrays, Tensor]:
+        """Scale the vectors, and count beside them; see `Clipping.prepare`."""
+        length = lengths(vectors)
+        longer = length > norm
+        scale = self._weight * (1 / length).clamp(max=1 / norm)  # (n,)
+        scaled = {
+            name: value * scale.view(-1, *[1] * (value.dim() - 1))
+            for name, value in vectors.items()
+        }
+        count = torch.where(present, (~longer).to(length.dtype) - self.target_quantile, 0.0)
+        return {**scaled, _COUNT: self._count_weight * count}, present & longer
+
+    def conclude(
+        self, found: Arrays, norm: Tensor | float
+    ) -> tuple[dict[str, Tensor], Tensor | float]:
+        """Take the count out and move the norm; see `Clipping.conclude`."""
+        above = found[_COUNT] / self._count_weight  # noisy share minus the target
+        following = norm * torch.exp(-self.learning_rate * above)
+        sums = {n: value * (norm / self._weight) for n, value in found.items() if n != _COUNT}
+        return sums, following.clamp(_SMALLEST, _LARGEST)
 
     @property
     def _sensitivity(self) -> float:
@@ -217,45 +269,6 @@ class AdaptiveClipping:
     @property
     def _count_weight(self) -> float:
         return self.noise_multiplier / self.count_std
-
-
-class AdaptiveSum:
-    """A noisy sum and the next clipping norm; see `AdaptiveClipping`."""
-
-    def __init__(
-        self, clipping: AdaptiveClipping, like: Arrays, norm: Tensor, stream: SecureStream
-    ) -> None:
-        self._clipping, self._norm = clipping, norm
-        self._pairs = NoisySum(
-            {**like, _COUNT: next(iter(like.values())).new_zeros(())},
-            noise_multiplier=clipping.noise_multiplier,
-            max_norm=1.0,  # enforces the sensitivity that accounting assumes
-            normaliser=clipping.normaliser,
-            stream=stream,
-        )
-
-    def add(self, vectors: Arrays, present: Tensor) -> Tensor:
-        """Clip and add n vectors; see `ClippedSum.add`."""
-        clipping = self._clipping
-        length = lengths(vectors)
-        longer = length > self._norm
-        scale = clipping._weight * (1 / length).clamp(max=1 / self._norm)  # (n,)
-        scaled = {
-            name: value * scale.view(-1, *[1] * (value.dim() - 1))
-            for name, value in vectors.items()
-        }
-        count = torch.where(present, (~longer).to(length.dtype) - clipping.target_quantile, 0.0)
-        self._pairs.add({**scaled, _COUNT: clipping._count_weight * count})
-        return present & longer
-
-    def finish(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Add the noise and divide; see `ClippedSum.finish`."""
-        clipping = self._clipping
-        found = self._pairs.finish()
-        above = found.pop(_COUNT) / clipping._count_weight  # noisy share minus the target
-        following = self._norm * torch.exp(-clipping.learning_rate * above)
-        sums = {name: value * (self._norm / clipping._weight) for name, value in found.items()}
-        return sums, following.clamp(_SMALLEST, _LARGEST)
 
 
 def lengths(vectors: Arrays) -> Tensor:

@@ -8,12 +8,16 @@ import torch
 from torch import Tensor
 
 from pfedmoap.client.batches import Batch, Stream
+from pfedmoap.client.placement import placed
 from pfedmoap.client.problem import Problem
 from pfedmoap.wire.messages import Arrays, ClientId
-from privacy.mechanisms.clipping import AdaptiveClipping, ClippedSum, Clipping, FixedClipping, Tally
+from privacy.mechanisms.clipping import AdaptiveClipping, Clipping, FixedClipping
+from privacy.mechanisms.cohort_sum import CohortSum
 from privacy.mechanisms.groups import GroupMeans
+from privacy.mechanisms.noisy_sum import draw_noise
 from privacy.mechanisms.per_example import per_example_gradients
 from privacy.mechanisms.randomness import SecureStream
+from privacy.mechanisms.tally import Tally
 
 
 class Mechanism(Protocol):
@@ -72,49 +76,98 @@ class SampledGaussian:
         self, problem: Problem, params: Arrays, batch: Batch, noise: Sequence[SecureStream]
     ) -> tuple[Arrays, Tensor]:
         """Form one step's private gradients; the penalty, free of data, is added afterwards."""
-        sums = [
-            self._clipping.sum(
-                {name: value[row] for name, value in params.items()}, self._norm(who), stream
-            )
-            for row, (who, stream) in enumerate(zip(batch.streams, noise, strict=True))
-        ]
-        losses = []
-        start = 0
+        device = next(iter(params.values())).device
+        drawn = {
+            name: placed(value, device)
+            for name, value in self.draw(params, batch.streams, noise).items()
+        }
+        found, loss, counted = self.form(problem, params, batch, drawn)
+        self.note(batch.streams, counted)
+        return found, loss
+
+    def draw(
+        self, params: Arrays, whose: Sequence[Stream], noise: Sequence[SecureStream]
+    ) -> dict[str, Tensor]:
+        """Draw the noise of a step, on the CPU.
+
+        Args:
+            params: Parameters, for their shapes and device.
+            whose: The K clients.
+            noise: Where each one's noise comes from.
+
+        Returns:
+            ``noise`` (K, P) float64 on the fine grid of a sum of P numbers, absent where there is
+            none, and ``norm`` (K,), the clients' clipping norms.
+        """
+        device = next(iter(params.values())).device
+        norms = [torch.as_tensor(self._norm(who), device=device) for who in whose]
+        drawn = {"norm": torch.stack(norms).float()}
+        if self.noise_multiplier:
+            size = self._size(params)
+            drawn["noise"] = torch.stack([draw_noise(self._std, size, each) for each in noise])
+        return drawn
+
+    def blank(self, params: Arrays) -> dict[str, Tensor]:
+        """Zeros of the shapes that `draw` gives for one client."""
+        blank = {"norm": torch.zeros(1)}
+        if self.noise_multiplier:
+            blank["noise"] = torch.zeros(1, self._size(params), dtype=torch.float64)
+        return blank
+
+    def form(
+        self, problem: Problem, params: Arrays, batch: Batch, drawn: Arrays
+    ) -> tuple[Arrays, Tensor, dict[str, Tensor]]:
+        """Form private gradients from tensors alone, of all clients side by side.
+
+        Args:
+            problem: The clients' local problem.
+            params: Parameters, each (K, ...).
+            batch: The step's examples.
+            drawn: What `draw` has returned.
+
+        Returns:
+            Gradients like ``params``, each client's mean loss (K,), and what `note` takes down.
+        """
+        step = CohortSum(self._clipping, params, drawn["norm"], self.max_grad_norm)
+        losses, start = [], 0
         people = None if batch.owner is None else GroupMeans(batch.owner, batch.weight > 0)
         for samples, each in per_example_gradients(problem, params, batch, self.memory_bytes):
             present = batch.weight[:, start : start + each.shape[1]] > 0  # (K, b)
             kept, there = _contributing(samples, present)
             losses.append(each * present)
             if people is None:
-                self._add(batch.streams, sums, kept, there)
+                step.add(kept, there)
             else:
                 people.add(start, kept)
             start += each.shape[1]
         if people is not None:
             # Finite gradients can have a mean that is none: their sum may exceed float32.
-            self._add(batch.streams, sums, *_contributing(people.means(), people.present))
-        rows = []
-        for who, client in zip(batch.streams, sums, strict=True):
-            noisy, norm = client.finish()
-            self.norms[who.client] = (who.round, norm)
-            rows.append(noisy)
-        found = {name: torch.stack([row[name] for row in rows]) for name in params}
+            step.add(*_contributing(people.means(), people.present))
+        found, norm = step.finish(self._std, drawn.get("noise"))
         present = batch.weight > 0
         loss = torch.cat(losses, dim=1).sum(1) / present.sum(1).clamp(min=1)
-        return with_penalty(problem, params, found), loss
+        counted = {"longer": step.longer, "every": step.every, "norm": norm}
+        return with_penalty(problem, params, found), loss, counted
 
-    def _add(
-        self, whose: Sequence[Stream], sums: Sequence[ClippedSum], vectors: Arrays, present: Tensor
-    ) -> None:
-        """Add each client's vectors, (K, n, ...), to its sum, and count which were clipped."""
-        for row, (who, client) in enumerate(zip(whose, sums, strict=True)):
-            own = {name: value[row] for name, value in vectors.items()}
-            self.tally.note(who.client, client.add(own, present[row]), present[row])
+    def note(self, whose: Sequence[Stream], counted: Arrays) -> None:
+        """Count what was clipped, and keep each client's norm for its next step in the round."""
+        for row, who in enumerate(whose):
+            self.tally.count(who.client, counted["longer"][row], counted["every"][row])
+            self.norms[who.client] = (who.round, counted["norm"][row])
 
     def _norm(self, who: Stream) -> Tensor | float:
         """The clipping norm that a client's last step in this round has left."""
         round, norm = self.norms.get(who.client, (who.round, self.max_grad_norm))
         return norm if round == who.round else self.max_grad_norm
+
+    def _size(self, params: Arrays) -> int:
+        """How many numbers one client's sum has."""
+        own = self._clipping.summed({name: value[0] for name, value in params.items()})
+        return sum(value.numel() for value in own.values())
+
+    @property
+    def _std(self) -> float:
+        return self.noise_multiplier * self._clipping.limit(self.max_grad_norm)
 
     @property
     def _clipping(self) -> Clipping:

@@ -71,12 +71,10 @@ class NoisySum:
         self._std = noise_multiplier * max_norm
         self._stream: SecureStream | None = stream
         self._empty = True
-        size = sum(value.numel() for value in like.values())
-        rounding = spacing(self._std, _FINE) * math.sqrt(size)  # of two sums, to the fine grid
         self._optimiser = DPOptimizer(
             torch.optim.SGD(list(self._params.values()), lr=0.0),  # forms gradients, never steps
             noise_multiplier=noise_multiplier,
-            max_grad_norm=max(0.0, max_norm * (1 - _ROUNDOFF) - rounding),
+            max_grad_norm=bound(max_norm, self._std, sum(v.numel() for v in like.values())),
             expected_batch_size=normaliser,
         )
 
@@ -141,14 +139,49 @@ def add_noise(sums: Arrays, std: float, stream: SecureStream) -> dict[str, Tenso
     """
     if std == 0:
         return dict(sums)
+    noise = draw_noise(std, sum(value.numel() for value in sums.values()), stream)
+    return noised(sums, std, noise.to(next(iter(sums.values())).device))  # one copy
+
+
+def draw_noise(std: float, size: int, stream: SecureStream) -> Tensor:
+    """Draw noise on the fine grid, float64 (size,) on the CPU; ``std`` is above 0."""
+    fine = spacing(std, _FINE)
+    draws = stream.normal(4, size).sum(0) * (std / 2)
+    return (draws / fine).round() * fine
+
+
+def noised(sums: Arrays, std: float, noise: Tensor) -> dict[str, Tensor]:
+    """Add noise that `draw_noise` has drawn, (size,), to named sums of that size together."""
     fine, coarse = spacing(std, _FINE), spacing(std, _COARSE)
-    sizes = [value.numel() for value in sums.values()]
-    draws = stream.normal(4, sum(sizes)).sum(0) * (std / 2)
-    noise = ((draws / fine).round() * fine).to(next(iter(sums.values())).device)  # one copy
+    parts = noise.split([value.numel() for value in sums.values()])
     return {
         name: (((value / fine).round() * fine + part.view_as(value)) / coarse).round() * coarse
-        for (name, value), part in zip(sums.items(), noise.split(sizes), strict=True)
+        for (name, value), part in zip(sums.items(), parts, strict=True)
     }
+
+
+def bound(max_norm: float, std: float, size: int) -> float:
+    """What vectors of ``size`` numbers are clipped to, so that roundoff stays within the norm."""
+    rounding = spacing(std, _FINE) * math.sqrt(size)  # of two sums, to the fine grid
+    return max(0.0, max_norm * (1 - _ROUNDOFF) - rounding)
+
+
+def clipped_sum(vectors: Arrays, most: float) -> dict[str, Tensor]:
+    """Clip n vectors over all of their parts together, each (n, ...), and sum them, in float64.
+
+    What Opacus' ``DPOptimizer.clip_and_accumulate`` computes, as a function, so that it can be
+    mapped over clients.
+
+    Args:
+        vectors: Named tensors, each (n, ...), all of them finite.
+        most: What `bound` has returned.
+    """
+    kept = {name: value.double() for name, value in vectors.items()}
+    flat = [value[..., None].flatten(1) for value in kept.values()]
+    parts = [torch.linalg.vector_norm(value, dim=1) for value in flat]
+    length = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+    factor = (most / (length + 1e-6)).clamp(max=1.0)
+    return {name: torch.einsum("i,i...", factor, value) for name, value in kept.items()}
 
 
 def spacing(std: float, share: float) -> float:

@@ -15,6 +15,7 @@ from torch.func import grad_and_value, vmap
 
 from pfedmoap.client.batches import Batch
 from pfedmoap.client.problem import Problem
+from pfedmoap.models.clip.compiled import uncompiled
 from pfedmoap.wire.messages import Arrays
 
 _LIVE_ACTIVATIONS = 8  # gradients of about this many large activations live at once
@@ -40,7 +41,8 @@ def per_example_gradients(
     """
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
     largest = _Largest()
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(largest.note, _same):
+    hooks = torch.autograd.graph.saved_tensors_hooks(largest.note, _same)
+    with torch.enable_grad(), uncompiled(), hooks:
         shared = problem.represent(leaves)
     graph = {name: value for name, value in shared.items() if value.requires_grad}
     chunk = max(1, memory_bytes // max(1, _LIVE_ACTIVATIONS * largest.bytes))

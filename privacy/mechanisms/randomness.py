@@ -14,6 +14,7 @@ from pfedmoap.errors import PrivacyError
 
 KEY_BYTES = 32  # AES-256
 _BITS = 53  # of a float64's significand
+_BLOCK_BYTES = 16  # of AES
 _UNIT = 2.0**-_BITS
 _DOMAIN = b"pfedmoap insecure stream\x00"  # no other hash of ours yields one of these keys
 
@@ -46,8 +47,10 @@ class SecureStream:
 
     def words(self, *shape: int) -> Tensor:
         """Take the next 64-bit words of the keystream, little-endian; int64 of a shape."""
-        found = self._cipher.update(bytes(8 * math.prod(shape)))
-        return torch.from_numpy(np.frombuffer(found, "<i8").astype(np.int64)).view(shape)
+        size = 8 * math.prod(shape)
+        found = np.empty(size + _BLOCK_BYTES - 1, dtype=np.uint8)  # with the room that is asked for
+        self._cipher.update_into(bytes(size), found.data)
+        return torch.from_numpy(found[:size].view("<i8").astype(np.int64, copy=False)).view(shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Draw multiples of 2^-53 uniformly from [0, 1); float64 of a shape."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from torch import Tensor
 
 from pfedmoap.client.batches import Batch, BatchPlan, Stream
+from pfedmoap.client.device_step import DeviceStep
 from pfedmoap.client.privatizer import Authorisation
 from pfedmoap.client.privatizer_at_server import PlainServer, ServerSide
 from pfedmoap.client.problem import Problem
@@ -14,11 +15,11 @@ from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 from privacy.ledgers.authorisation import charge_cohort
 from privacy.ledgers.ledger import Ledgers
-from privacy.mechanisms.clipping import Tally
 from privacy.mechanisms.groups import Groups
-from privacy.mechanisms.mechanism import Mechanism
+from privacy.mechanisms.mechanism import Mechanism, SampledGaussian
 from privacy.mechanisms.randomness import Randomness, SecureStream
 from privacy.mechanisms.sampling import poisson_batches
+from privacy.mechanisms.tally import Tally
 
 Counts = Literal["withheld", "public"]
 
@@ -98,8 +99,13 @@ class StepPrivacy:
         Raises:
             PrivacyError: A client takes a step that its ledger was not charged for.
         """
-        noise = [self._take_step(stream) for stream in batch.streams]
-        return self.mechanism.gradients(problem, params, batch, noise)
+        return self.mechanism.gradients(problem, params, batch, self.take_step(batch.streams))
+
+    @property
+    def device_step(self) -> DeviceStep | None:
+        """The step in two halves, where nothing of it is replaced, as audits do."""
+        own = type(self).gradients is StepPrivacy.gradients
+        return NoisySteps(self, self.mechanism) if own and is_divided(self.mechanism) else None
 
     def release(self, update: Update, download: Download) -> Update:
         """Strip the sample count, unless declared public, and all metrics: each is a release."""
@@ -115,6 +121,14 @@ class StepPrivacy:
         """State the guarantee."""
         return self.statement
 
+    def take_step(self, streams: Sequence[Stream]) -> list[SecureStream]:
+        """Take a step of each client from what its ledger was charged for; returns its noise.
+
+        Raises:
+            PrivacyError: A client takes a step that its ledger was not charged for.
+        """
+        return [self._take_step(stream) for stream in streams]
+
     def _take_step(self, stream: Stream) -> SecureStream:
         who = (stream.client, stream.round)
         left = self._steps_left.get(who, 0)
@@ -125,3 +139,39 @@ class StepPrivacy:
             )
         self._steps_left[who] = left - 1
         return self.randomness.stream("noise", *who, left)
+
+
+def is_divided(mechanism: Mechanism) -> TypeGuard[SampledGaussian]:
+    """Whether a mechanism draws on the host and computes on the device; broken ones do not."""
+    return type(mechanism) is SampledGaussian
+
+
+@dataclass(frozen=True)
+class NoisySteps:
+    """Private steps in two halves: charges and noise on the host, gradients on the device.
+
+    Attributes:
+        privacy: Whose steps they are.
+        mechanism: Forms the gradients.
+    """
+
+    privacy: StepPrivacy
+    mechanism: SampledGaussian
+
+    def blank(self, params: Arrays) -> Arrays:
+        """See `DeviceStep.blank`."""
+        return self.mechanism.blank(params)
+
+    def draw(self, params: Arrays, streams: Sequence[Stream]) -> Arrays:
+        """Charge a step and draw its noise; see `DeviceStep.draw`."""
+        return self.mechanism.draw(params, streams, self.privacy.take_step(streams))
+
+    def gradients(
+        self, problem: Problem, params: Arrays, batch: Batch, drawn: Arrays
+    ) -> tuple[Arrays, Tensor, Arrays]:
+        """See `DeviceStep.gradients`."""
+        return self.mechanism.form(problem, params, batch, drawn)
+
+    def note(self, streams: Sequence[Stream], found: Arrays) -> None:
+        """Count what was clipped; see `DeviceStep.note`."""
+        self.mechanism.note(streams, found)

@@ -16,10 +16,11 @@ from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 from privacy.ledgers.authorisation import charge_cohort
 from privacy.ledgers.ledger import Ledgers
-from privacy.mechanisms.clipping import Tally, lengths
+from privacy.mechanisms.clipping import lengths
 from privacy.mechanisms.noisy_sum import NoisySum
 from privacy.mechanisms.randomness import Randomness
 from privacy.mechanisms.sgd import Counts
+from privacy.mechanisms.tally import Tally
 
 
 @dataclass

@@ -13,10 +13,11 @@ from pfedmoap.client.privatizer import PlannedTraining
 from pfedmoap.engine.simulation import Rounds, run_federation
 from pfedmoap.methods.registry import method_class
 from pfedmoap.runs.directory import RunDirectory
-from privacy.mechanisms.clipping import AdaptiveClipping, Tally
+from privacy.mechanisms.clipping import AdaptiveClipping
 from privacy.mechanisms.mechanism import SampledGaussian
 from privacy.mechanisms.per_example import per_example_gradients
 from privacy.mechanisms.randomness import Randomness
+from privacy.mechanisms.tally import Tally
 from privacy.options import DPSGD, Release
 from tests.helpers.training_steps import last_steps, run_rounds, with_weights
 

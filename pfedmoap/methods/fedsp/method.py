@@ -29,6 +29,7 @@ import torch
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, Whole, check_options
+from pfedmoap.contract.batch_size import fixed_batch_size
 from pfedmoap.contract.stacking import client_batches
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
@@ -145,7 +146,7 @@ class FedSP:
             self.protected,
             self.setting.server_data,
             self.distillation,
-            clients=self.setting.training.clients_per_batch,
+            clients=fixed_batch_size(self.setting),
         )
         prefix = draw_prefix(self.protected.prefix_shapes, self.prefix_std, self.setting.seed)
         return State(prefix, auxiliary, frozenset(), {})
@@ -188,7 +189,7 @@ class FedSP:
         """Train the auxiliary, then the prefix; upload the prefix and keep the rest."""
         results: list[ClientResult] = []
         own = [replace(task, data=task.data.only(self._client.features)) for task in tasks]
-        size = self.setting.training.clients_per_batch
+        size = fixed_batch_size(self.setting)
         for batch in client_batches(own, size, key=lambda task: task.local is None):
             staged = run_stages(
                 self.stages,

@@ -49,6 +49,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
 from pfedmoap.methods.pfedmoap.server_state import ServerState, without_client
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.clip.clip import PromptEncoder
+from pfedmoap.prompts.encoder import training_encoder
 from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import PromptProblem, classify, tune
 from pfedmoap.server.aggregation import combine
@@ -275,7 +276,7 @@ class PFedMoAP:
     @cached_property
     def encoder(self) -> PromptEncoder:
         """From contexts (E, L, W) to class features (E, C, D)."""
-        return self.setting.backbone.prompt_encoder(self.setting.class_names, self.context_length)
+        return training_encoder(self.setting, self.context_length)
 
     @cached_property
     def _mixture(self) -> Mixture:

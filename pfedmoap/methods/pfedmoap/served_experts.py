@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.tuning import classify, encode_unique
@@ -91,7 +92,7 @@ def encode_experts(
         encode_unique(
             encoder,
             [expert for _, experts in served for expert in experts],
-            setting.training.clients_per_batch,
+            encoded_at_once(setting),
             setting.backbone.device,
         )
     )

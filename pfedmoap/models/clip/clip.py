@@ -24,6 +24,7 @@ from pfedmoap.models.clip.tokens import (
     refuse_cut_off,
 )
 from pfedmoap.models.fingerprint import PROBE, fingerprint
+from pfedmoap.models.memory import ActivationBound
 
 RAW = ("pixels", "tokens")  # kinds of features that are not of unit norm
 
@@ -234,7 +235,8 @@ class FrozenCLIP:
         *,
         class_position: ClassPosition = "end",
         shared_prefix: bool = True,
-        memory_bytes: int = 2 * 2**30,
+        memory_bytes: int | None = None,
+        one_block: bool | None = None,
     ) -> PromptEncoder:
         """Make the function from contexts to class features.
 
@@ -244,15 +246,19 @@ class FrozenCLIP:
             class_position: Where the class name stands; only ``end`` can share the prefix.
             shared_prefix: Share the prefix where the model's structure allows it. ``False`` gives
                 the plain encoding, which also accepts class-specific contexts (E, C, L, W).
-            memory_bytes: Bound on activations kept for the backward pass.
+            memory_bytes: Bound on activations kept for the backward pass; ``None`` takes a share
+                of what is free. See `ActivationBound`.
+            one_block: Whether classes of unequal length are padded to one block, where the prefix
+                is shared; ``None`` decides by `padding_pays`.
 
         Returns:
             A differentiable function from (E, L, W) to unit-norm (E, C, D).
         """
         tokens = prompt_tokens(self.tokenizer, class_names, context_length, class_position)
+        bound = ActivationBound.of(self.device, memory_bytes)
         if shared_prefix and class_position == "end" and isinstance(self._shareable, TextTower):
-            return SharedPrefixEncoder(self._shareable, tokens, memory_bytes)
-        return PlainPromptEncoder(self.model, tokens, memory_bytes)
+            return SharedPrefixEncoder(self._shareable, tokens, bound, one_block)
+        return PlainPromptEncoder(self.model, tokens, bound)
 
     def prompted_vision(self) -> PromptedVision:
         """Make the function from cached tokens and visual prompts to image features.

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from pfedmoap.errors import BackboneError, ShapeError
 from pfedmoap.models.clip.tokens import PromptTokens
+from pfedmoap.models.memory import ActivationBound
 
 
 def token_embedding(model: nn.Module) -> nn.Module:
@@ -53,11 +53,10 @@ class PlainPromptEncoder(nn.Module):
     Args:
         model: An open_clip model with ``encode_text``.
         tokens: The layout of the prompts.
-        memory_bytes: Bound on the activations kept for the backward pass; beyond it, rows are
-            encoded in chunks and recomputed in the backward pass.
+        bound: What the backward pass may keep; rows beyond are computed again there.
     """
 
-    def __init__(self, model: nn.Module, tokens: PromptTokens, memory_bytes: int) -> None:
+    def __init__(self, model: nn.Module, tokens: PromptTokens, bound: ActivationBound) -> None:
         super().__init__()
         self._model = [model]  # in a list: the frozen model is not part of this module's state
         embedding = token_embedding(model)
@@ -68,8 +67,8 @@ class PlainPromptEncoder(nn.Module):
         with torch.no_grad():
             self._embedded = embedding(self._ids)  # (C, T, W)
         layers = sum(1 for m in model.modules() if isinstance(m, nn.MultiheadAttention)) or 12
-        row_bytes = 16 * layers * self._embedded[0].numel() * self._embedded.element_size()
-        self._rows_per_chunk = max(1, memory_bytes // row_bytes)
+        self._row_bytes = 16 * layers * self._embedded[0].numel() * self._embedded.element_size()
+        self.bound = bound
 
     def forward(self, contexts: Tensor) -> Tensor:
         """Encode contexts into class features.
@@ -97,15 +96,12 @@ class PlainPromptEncoder(nn.Module):
         embedded = self._embedded.expand(experts, -1, -1, -1)
         embedded = embedded.scatter(2, index, contexts.to(embedded.dtype)).flatten(0, 1)
         ids = self._ids.expand(experts, -1, -1).flatten(0, 1)
-        chunks = []
-        for rows in torch.arange(len(ids)).split(self._rows_per_chunk):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            if len(rows) < len(ids) and torch.is_grad_enabled():
-                chunk = checkpoint(self._encode, ids[part], embedded[part], use_reentrant=False)
-            else:
-                chunk = self._encode(ids[part], embedded[part])
-            chunks.append(chunk)
-        return torch.cat(chunks).view(experts, classes, -1)
+        size, keeper = self.bound.units(len(ids), self._row_bytes), self.bound.keeper()
+        pieces = [
+            keeper.run(self._encode, len(rows) * self._row_bytes, rows, own)
+            for rows, own in zip(ids.split(size), embedded.split(size), strict=True)
+        ]
+        return torch.cat(pieces).view(experts, classes, -1)
 
     def _encode(self, ids: Tensor, embedded: Tensor) -> Tensor:
         with _embedding_replaced(self._embedding[0], embedded):

@@ -10,8 +10,9 @@ from torch import nn
 
 from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import ClientId
-from privacy.mechanisms.clipping import AdaptiveClipping, FixedClipping, Tally, lengths
+from privacy.mechanisms.clipping import AdaptiveClipping, FixedClipping, lengths
 from privacy.mechanisms.randomness import Randomness
+from privacy.mechanisms.tally import Tally
 
 NORMALISER = 10.0
 LIKE = {"prompt": torch.zeros(4, 3), "gate": torch.zeros(5)}

@@ -10,7 +10,10 @@ from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.methods.registry import method_class
 from pfedmoap.prompts.tuning import PromptProblem
 from pfedmoap.wire.messages import ClientId
-from privacy.mechanisms.mechanism import SampledGaussian
+from privacy.mechanisms.clipping import AdaptiveClipping, FixedClipping
+from privacy.mechanisms.mechanism import SampledGaussian, with_penalty
+from privacy.mechanisms.noisy_sum import spacing
+from privacy.mechanisms.per_example import per_example_gradients
 from privacy.mechanisms.randomness import Randomness
 from tests.helpers.training_steps import last_steps, with_weights
 
@@ -168,3 +171,46 @@ def test_problems_without_shared_values_are_clipped_as_well():
     )
     found = formed(noiseless(1.0, 1.0), Line(), {"w": torch.zeros(1, 2)}, batch)
     assert torch.allclose(found["w"], torch.tensor([[0.9, 1.2]]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("adaptive", "noise"), [(False, 0.0), (False, 0.8), (True, 0.8)])
+def test_sums_side_by_side_are_those_of_each_client_alone(step, noise, adaptive):
+    """Beside the truth, the sum of one client that Opacus clips, with the same streams."""
+    problem, params, batch = step
+    clipping = FixedClipping(noise, 4.0)
+    rule = AdaptiveClipping(0.4, 0.2, noise, 4.0, count_noise_std=5.0) if adaptive else None
+    mechanism = SampledGaussian(noise, 0.05, 4.0, adaptive=rule)
+    for turn in range(2):
+        norms = [mechanism.norms.get(who.client, (0, 0.05))[1] for who in batch.streams]
+        found = formed(mechanism, problem, params, batch, turn)
+        chunks = per_example_gradients(problem, params, batch, 2**30)
+        samples = [chunk for chunk, _ in chunks]
+        for row, stream in enumerate(streams(len(batch.labels), turn)):
+            like = {name: value[row] for name, value in params.items()}
+            total = (rule or clipping).sum(like, norms[row], stream)
+            for chunk in samples:
+                there = batch.weight[row] > 0
+                kept = {n: v[row] * there.view(-1, *[1] * (v.dim() - 2)) for n, v in chunk.items()}
+                total.add(kept, there)
+            summed, norm = total.finish()
+            whole = {name: torch.zeros_like(value) for name, value in params.items()}
+            for name, value in summed.items():
+                whole[name][row] = value
+            alone = {n: v[row] for n, v in with_penalty(problem, params, whole).items()}
+            for name in params:
+                # Where a number lies between two points of the coarse grid, roundoff decides.
+                cell = 1e-8 + spacing(noise * (1.0 if adaptive else 0.05), 2.0**-10) / 4
+                torch.testing.assert_close(found[name][row], alone[name], rtol=1e-5, atol=cell)
+            after = mechanism.norms[batch.streams[row].client][1]
+            assert float(after) == pytest.approx(float(norm), rel=1e-6)
+
+
+def test_a_client_beside_others_is_a_client_beside_none(step):
+    """What other clients' examples are does not change a bit of a client's sum."""
+    problem, params, batch = step
+    together = formed(SampledGaussian(0.8, 0.05, 4.0), problem, params, batch)
+    empty = batch.weight.clone()
+    empty[1:] = 0
+    alone = formed(SampledGaussian(0.8, 0.05, 4.0), problem, params, with_weights(batch, empty))
+    for name in params:
+        assert torch.equal(together[name][0], alone[name][0])

@@ -36,9 +36,9 @@ def test_no_chunk_holds_more_tokens_than_the_bound_allows(clip, names, monkeypat
     sizes = []
     whole = SharedPrefixEncoder.encode_suffix
 
-    def counted(self, suffix, cache):
+    def counted(self, suffix, cache, ends=None):
         sizes.append(suffix[..., 0].numel() * cache[0][0].shape[0])
-        return whole(self, suffix, cache)
+        return whole(self, suffix, cache, ends)
 
     monkeypatch.setattr(SharedPrefixEncoder, "encode_suffix", counted)
     token_bytes = 16 * 3 * 32 * 4  # 16 activations a layer, 3 layers, width 32, float32

@@ -8,7 +8,7 @@ from pfedmoap.errors import BackboneError, ShapeError
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.clip.plain_text import PlainPromptEncoder
 from pfedmoap.models.clip.preprocessing import Preprocessing
-from pfedmoap.models.clip.shared_prefix import SharedPrefixEncoder
+from pfedmoap.models.clip.shared_prefix import SharedPrefixEncoder, padding_pays
 from tests.helpers.models import CLASS_NAMES, rounding, tiny_clip
 
 
@@ -41,6 +41,29 @@ def test_shared_prefix_equals_full_length_encoding(vision, length, names, device
         values_and_gradient(shared, contexts, weights),
         values_and_gradient(plain, contexts, weights),
     )
+
+
+@pytest.mark.parametrize("memory_bytes", [None, 20_000])
+def test_one_padded_block_equals_a_block_for_each_length(memory_bytes, device):
+    clip = tiny_clip(device=device)
+    contexts = torch.randn(3, 4, 32).to(device)
+    weights = torch.randn(3, len(CLASS_NAMES), 128).to(device)
+    one, each = (
+        clip.prompt_encoder(CLASS_NAMES, 4, one_block=choice, memory_bytes=memory_bytes)
+        for choice in (True, False)
+    )
+    assert_same(
+        values_and_gradient(one, contexts, weights), values_and_gradient(each, contexts, weights)
+    )
+
+
+def test_padding_pays_where_launches_decide_and_little_is_padded():
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert not padding_pays(cpu, 100, 101)
+    assert padding_pays(cuda, 500, 700)
+    assert not padding_pays(cuda, 500, 900)
+    assert padding_pays(cuda, 50_000, 55_000)
+    assert not padding_pays(cuda, 50_000, 60_000)
 
 
 @pytest.mark.parametrize("shared_prefix", [True, False])
