@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive
+from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -119,8 +120,7 @@ class EvidenceMixture(AveragedPrompt):
         tuned = tune(tasks, self.setting, privatizer, begin)
         experts = encode_experts(tasks, self.encoder, self.setting)
         prompts = [client.params["context"] for client in tuned]
-        at_most = self.setting.training.clients_per_batch
-        own = encode_unique(self.encoder, prompts, at_most, self._device)
+        own = encode_unique(self.encoder, prompts, encoded_at_once(self.setting), self._device)
         return [
             self._result(client, torch.stack([text, *experts[client.task.download.client]]))
             for client, text in zip(tuned, own, strict=True)
