@@ -11,11 +11,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from sklearn.metrics import f1_score
 
 from eval.calibration import reliability_of
 from eval.fairness import jain_index, spread, worst_decile
-from eval.predictions import NOBODY, ClientPredictions, predict_clients, states_for_prediction
+from eval.predictions import (
+    NOBODY,
+    ClientPredictions,
+    IntArray,
+    predict_clients,
+    states_for_prediction,
+)
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.contract.method import Method
 from pfedmoap.data.federation import Federation
@@ -160,22 +165,41 @@ def record(scores: Sequence[ClientScore]) -> dict[str, Any]:
     }
 
 
+def macro_f1(labels: IntArray, predicted: IntArray) -> float:
+    """Unweighted mean of the classes' F1, over the classes that there are images of.
+
+    ``F1 = 2 tp / (images + predictions)``; what scikit-learn's ``f1_score`` gives for these labels,
+    to the last bit and some thirty times faster for a few images.
+
+    Args:
+        labels: True classes, (n,).
+        predicted: Predicted classes, (n,).
+
+    Returns:
+        The mean.
+
+    Example:
+        >>> macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1]))
+        0.6666666666666666
+    """
+    classes, place = np.unique(labels, return_inverse=True)
+    count = len(classes)
+    found = np.searchsorted(classes, predicted).clip(max=count - 1)
+    found = found[classes[found] == predicted]
+    right = np.bincount(place[predicted == labels], minlength=count)
+    both = np.bincount(place, minlength=count) + np.bincount(found, minlength=count)
+    return float((2 * right / both).mean())
+
+
 def _score(one: ClientPredictions) -> ClientScore:
     shared = None if one.shared is None else float((one.shared.predicted == one.labels).mean())
-    macro_f1 = f1_score(
-        one.labels,
-        one.personal.predicted,
-        labels=np.unique(one.labels),
-        average="macro",
-        zero_division=0.0,
-    )
     return ClientScore(
         client=one.client,
         domain=one.domain,
         train_images=one.train_images,
         test_images=len(one.labels),
         accuracy=float((one.personal.predicted == one.labels).mean()),
-        macro_f1=float(macro_f1),
+        macro_f1=macro_f1(one.labels, one.personal.predicted),
         ece=reliability_of([one.personal], [one.labels]).ece,
         global_accuracy=shared,
         unseen=one.unseen,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pfedmoap.client.privatizer import NoPrivacy, Privatizer
 from pfedmoap.contract.capabilities import CanPersonalise, HasOnlyGlobalModel, personal_states
 from pfedmoap.contract.method import AnyMethod, Method
+from pfedmoap.contract.predicting import PredictionTask, plan_to_predict, predictions
 from pfedmoap.contract.tasks import ClientData, ClientTask, Prediction
 from pfedmoap.data.federation import Client, Federation
 from pfedmoap.engine.simulation import FederationState
@@ -102,13 +104,13 @@ def states_for_prediction(
     if not isinstance(method, CanPersonalise):
         return now.local_states
     seen = sorted(set(federation.clients) - unseen)
+    found: dict[ClientId, Arrays | None] = dict.fromkeys(unseen)
     tasks = [
         ClientTask(
             download, now.local_states.get(download.client), _train(federation, download.client)
         )
         for download in method.plan(now.state, seen, now.round + 1)
     ]
-    found: dict[ClientId, Arrays | None] = dict.fromkeys(unseen)
     return found | personal_states(method, tasks, privatizer or NoPrivacy())
 
 
@@ -145,23 +147,25 @@ def predict_clients(
     tests = [federation.clients[client].test for client in clients]
     shared = _shared(method, now.state, tests)
     for_both = shared if isinstance(method, HasOnlyGlobalModel) and method.impersonal() else None
-    downloads = method.plan(now.state, clients, now.round + 1)
+    if for_both is None:
+        newcomers = frozenset(client for client in clients if _is_new(local_states, client))
+        downloads = plan_to_predict(method, now.state, clients, now.round + 1, newcomers)
+        personal = _personal(method, downloads, local_states, tests, private)
+    else:
+        personal = ((answers, None) for answers in for_both)
     found = []
-    for row, (download, test) in enumerate(zip(downloads, tests, strict=True)):
-        own = federation.clients[download.client]
-        if for_both is None:
-            local = local_states.get(download.client)
-            personal, gate = _personal(method, download, local, test, private)
-        else:
-            personal, gate = for_both[row], None
+    for row, (client, test, (answers, gate)) in enumerate(
+        zip(clients, tests, personal, strict=True)
+    ):
+        own = federation.clients[client]
         found.append(
             ClientPredictions(
-                client=download.client,
+                client=client,
                 domain=own.domain,
                 train_images=len(own.train),
-                unseen=download.client in unseen,
+                unseen=client in unseen,
                 labels=test.labels.numpy(),
-                personal=personal,
+                personal=answers,
                 shared=None if shared is None else shared[row],
                 gate=gate,
             )
@@ -181,7 +185,8 @@ def predict_client(
         own: Its data.
         private: See `predict_clients`.
     """
-    personal, gate = _personal(method, download, local, own.test, private)
+    one = {download.client: local}
+    ((personal, gate),) = _personal(method, [download], one, [own.test], private)
     return ClientPredictions(
         client=download.client,
         domain=own.domain,
@@ -194,23 +199,43 @@ def predict_client(
     )
 
 
+def _is_new(local_states: Mapping[ClientId, Arrays | None], client: ClientId) -> bool:
+    """Whether a client has no state to predict with; states on disk are not read to see it."""
+    if isinstance(local_states, dict):
+        return local_states.get(client) is None
+    return client not in local_states
+
+
 def _train(federation: Federation, client: ClientId) -> ClientData:
     return federation.clients[client].train
 
 
 def _personal(
-    method: Method[S], download: Download, local: Arrays | None, test: ClientData, private: bool
-) -> tuple[Answers, GateUse | None]:
-    """Predict with one client's own model; returns the predictions and the gate's weights."""
-    parts = [method.predict(download, local, part) for part in _chunks(test)]
-    logits = torch.cat([part.logits for part in parts])
-    try:
-        answers = _answers(logits, f"the model of client {download.client}")
-    except MethodError:
-        if not private:
-            raise
-        return _all_wrong(len(logits)), None
-    return answers, _gate_use(parts, test.labels)
+    method: Method[S],
+    downloads: Sequence[Download],
+    local_states: Mapping[ClientId, Arrays | None],
+    tests: Sequence[ClientData],
+    private: bool,
+) -> Iterator[tuple[Answers, GateUse | None]]:
+    """Predict with the clients' own models; yields predictions and the gate's weights of each."""
+
+    def tasks() -> Iterator[PredictionTask]:  # some at a time: states may be on disk
+        for download, test in zip(downloads, tests, strict=True):
+            local = local_states.get(download.client)
+            yield from (PredictionTask(download, local, piece) for piece in _chunks(test))
+
+    answered = predictions(method, tasks())
+    for download, test in zip(downloads, tests, strict=True):
+        parts = list(islice(answered, len(_chunks(test))))
+        logits = torch.cat([part.logits for part in parts])
+        try:
+            answers = _answers(logits, f"the model of client {download.client}")
+        except MethodError:
+            if not private:
+                raise
+            yield _all_wrong(len(logits)), None
+            continue
+        yield answers, _gate_use(parts, test.labels)
 
 
 def _shared(method: Method[S], state: S, tests: Sequence[ClientData]) -> list[Answers] | None:

@@ -12,6 +12,7 @@ from eval.contract.requirements import require, require_same, snapshot
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.contract.capabilities import personal_states
 from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.predicting import PredictionTask, plan_to_predict, predictions
 from pfedmoap.contract.tasks import Prediction
 from pfedmoap.server.admission import admit
 from pfedmoap.wire.messages import Arrays, ClientId
@@ -129,6 +130,47 @@ def examples_are_classified_independently(world: SmallFederation) -> None:
     alone = world.method.predict(download, local_states.get(client), one).logits
     near = torch.allclose(together[2:3], alone, atol=1e-4)
     require(near, "an image alone has other logits than among others")
+
+
+def many_clients_are_answered_as_each_alone(world: SmallFederation) -> None:
+    """What `CanPredictTogether` and `CanPlanForNewcomers` save changes no answer."""
+    method = world.method
+    state, local_states, _ = world.rounds(2, world.clients[:-1])
+    newcomers = frozenset(world.clients[-1:])
+    everybody = plan_to_predict(method, state, world.clients, 3, newcomers)
+    expected = world.predict(state, local_states)
+    # In parts, as a large test set would be.
+    tasks = [
+        PredictionTask(download, local_states.get(download.client), part)
+        for download in everybody
+        for part in _halves(world.data[download.client].view())
+    ]
+    answers = list(predictions(method, tasks))
+    require(len(answers) == len(tasks), f"{len(answers)} answers to {len(tasks)} tasks")
+    for client, alone in expected.items():
+        own = [a for task, a in zip(tasks, answers, strict=True) if task.download.client == client]
+        require_same(
+            {"probabilities": torch.cat([each.logits for each in own]).cpu().softmax(-1)},
+            {"probabilities": alone.logits.cpu().softmax(-1)},
+            f"client {client} has other answers among many than alone",
+            tolerance=1e-5,
+        )
+        require(own[0].experts == alone.experts, f"experts of client {client} got lost")
+        if alone.attention is not None:
+            found = [each.attention for each in own if each.attention is not None]
+            require(len(found) == len(own), f"attention of client {client} got lost")
+            require_same(
+                {"attention": torch.cat(found).cpu()},
+                {"attention": alone.attention.cpu()},
+                f"client {client} has other attention among many than alone",
+                tolerance=1e-5,
+            )
+
+
+def _halves(view: Arrays) -> list[Arrays]:
+    count = len(next(iter(view.values())))
+    cuts = [(0, count // 2), (count // 2, count)] if count > 1 else [(0, count)]
+    return [{kind: value[start:end] for kind, value in view.items()} for start, end in cuts]
 
 
 def a_client_that_never_took_part_can_predict_and_join(world: SmallFederation) -> None:

@@ -21,6 +21,7 @@ _ALL: tuple[Check, ...] = (
     behaviour.predicting_reads_and_never_writes,
     behaviour.predictions_have_a_logit_for_every_class,
     behaviour.examples_are_classified_independently,
+    behaviour.many_clients_are_answered_as_each_alone,
     behaviour.a_client_that_never_took_part_can_predict_and_join,
     behaviour.personal_copies_do_not_touch_the_federation,
     behaviour.what_is_known_survives_half_precision_on_the_wire,

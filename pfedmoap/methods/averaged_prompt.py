@@ -4,7 +4,7 @@ The round is that of FedAvg (McMahan et al., AISTATS 2017, arXiv 1602.05629, Alg
 context vectors of CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -19,6 +19,8 @@ from pfedmoap.client.privatizer import (
     gap_of_one_phase,
 )
 from pfedmoap.config.bounds import Bounds, check_options
+from pfedmoap.contract.batch_size import encoded_at_once
+from pfedmoap.contract.predicting import ManyModels, PredictionTask, same_arrays
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.contract.unread_options import gap_where_replaced
@@ -124,9 +126,32 @@ class AveragedPrompt:
         """See `AveragesByRule`."""
         return gap_where_replaced(self, AveragedPrompt)
 
+    def prompt_of(self, download: Download, local: Arrays | None) -> Arrays:
+        """Collect the parts of the prompt that a client classifies with; see `parts`."""
+        return self.parts(download, local)
+
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the parameters that the server would send now and those that are kept."""
-        return self.classify(self.parts(download, local), features)
+        return self.classify(self.prompt_of(download, local), features)
+
+    def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """See `CanPredictTogether`: equal prompts are encoded once, others side by side."""
+        if type(self).classify is not AveragedPrompt.classify:
+            return (self.predict(each.download, each.local, each.features) for each in tasks)
+        device, size = self.setting.backbone.device, encoded_at_once(self.setting)
+
+        def answer(batch: Sequence[PredictionTask], features: Arrays) -> tuple[Tensor, None]:
+            start = stack([self.prompt_of(task.download, task.local) for task in batch], device)
+            problem = self.problem(start)
+            return problem.logits(problem.encode(start), features), None
+
+        return ManyModels(
+            kinds=self.features,
+            device=device,
+            classify=answer,
+            model=lambda task: same_arrays(self.prompt_of(task.download, task.local)),
+            at_most=lambda _: size,
+        ).predict(tasks)
 
     def predict_global(self, state: Arrays, features: Arrays) -> Prediction | None:
         """Classify with the server's prompt; ``None`` if prompts have local parts."""

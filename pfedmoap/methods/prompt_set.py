@@ -4,13 +4,14 @@ The sets are those of PFPT (Weng et al., NeurIPS 2024, arXiv 2502.19752); its ba
 what the server makes of the clients' sets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import AnyNumber, Bounds, check_options
+from pfedmoap.contract.predicting import PredictionTask, sent_arrays, with_one_model
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.contract.unread_options import gap_where_replaced
@@ -112,6 +113,10 @@ class PromptSet:
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the global set, the same for every client."""
         return self.sets.classify(download.arrays, features)
+
+    def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """See `CanPredictTogether`: the set is the same for all, so that their images are one."""
+        return with_one_model(tasks, sent_arrays, self.predict, self.features)
 
     def predict_global(self, state: Arrays, features: Arrays) -> Prediction:
         """Classify with the global set."""

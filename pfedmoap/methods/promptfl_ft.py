@@ -18,7 +18,7 @@ from functools import cached_property
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Count
-from pfedmoap.contract.tasks import ClientTask, Prediction
+from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.seeding import derive_seed
 from pfedmoap.wire.messages import Arrays, ClientId, Download
@@ -49,10 +49,9 @@ class PromptFLFineTuned(AveragedPrompt):
             result.update.client: {TUNED: result.update.arrays["context"]} for result in results
         }
 
-    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+    def prompt_of(self, download: Download, local: Arrays | None) -> Arrays:
         """Classify with the tuned copy where there is one, else with the global prompt."""
-        tuned = (local or {}).get(TUNED, download.arrays["context"])
-        return self.classify({"context": tuned}, features)
+        return {"context": (local or {}).get(TUNED, download.arrays["context"])}
 
     @cached_property
     def fine_tuning(self) -> "PromptFLFineTuned":

@@ -3,7 +3,7 @@
 Nothing is trained and nothing travels: the reference line under every other method.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.config.bounds import check_options
+from pfedmoap.contract.predicting import PredictionTask, with_one_model
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.models.logits import cosine_logits
 from pfedmoap.prompts.tuning import check_templates, template_features
@@ -75,6 +76,10 @@ class ZeroShot:
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify; the same for every client."""
         return self.predict_global(None, features)
+
+    def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """See `CanPredictTogether`: all images are one model's."""
+        return with_one_model(tasks, lambda _: 0, self.predict, self.features)
 
     def predict_global(self, state: None, features: Arrays) -> Prediction:
         """Classify with the templates."""

@@ -178,28 +178,3 @@ def tune(
         )
         tuned += trained_clients(batch, trained)
     return sorted(tuned, key=lambda client: client.task.download.client)
-
-
-@torch.no_grad()
-def encode_unique(
-    encoder: PromptEncoder, contexts: Sequence[Tensor], at_most: int, device: torch.device
-) -> list[Tensor]:
-    """Encode frozen contexts; equal ones are encoded once.
-
-    Args:
-        encoder: From contexts (E, L, W) to class features (E, C, D).
-        contexts: Any number of contexts, each (L, W).
-        at_most: Contexts to encode in one call.
-        device: Where the encoder's weights are.
-
-    Returns:
-        Class features (C, D) of each context.
-    """
-    keys = [context.detach().cpu().contiguous().numpy().tobytes() for context in contexts]
-    unique = dict(zip(keys, contexts, strict=True))
-    features: list[Tensor] = []
-    for chunk in torch.arange(len(unique)).split(at_most) if unique else ():
-        rows = [list(unique.values())[i] for i in chunk.tolist()]
-        features.extend(encoder(torch.stack(rows).to(device)))
-    found = dict(zip(unique, features, strict=True))
-    return [found[key] for key in keys]

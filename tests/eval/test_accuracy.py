@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
-from eval.accuracy import domain_means, evaluate, record, score, summarise
+from eval.accuracy import domain_means, evaluate, macro_f1, record, score, summarise
 from eval.predictions import CHUNK, predict_clients
 from pfedmoap.contract.tasks import ClientData, Prediction
 from pfedmoap.data.dataset import ImageDataset
@@ -72,6 +73,19 @@ def test_macro_f1_is_over_the_clients_own_classes():
     # class 0: precision 2/3, recall 1 -> 0.8; class 1: precision 1, recall 1/2 -> 2/3
     assert scores()[0].macro_f1 == pytest.approx((0.8 + 2 / 3) / 2)
     assert scores()[1].macro_f1 == 1.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_macro_f1_is_scikit_learns_to_the_last_bit(seed):
+    """With classes that are never predicted, ones that no image has, and no answer at all (-1)."""
+    stream = np.random.default_rng(seed)
+    count, classes = stream.integers(1, 150), stream.integers(1, 90)
+    labels = stream.integers(0, classes, count)
+    guesses = stream.integers(-1, classes, count)
+    predicted = np.where(stream.random(count) < 0.6, labels, guesses)
+    present = np.unique(labels)
+    expected = f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)
+    assert macro_f1(labels, predicted) == expected
 
 
 def test_summary_by_hand():

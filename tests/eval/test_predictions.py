@@ -1,6 +1,6 @@
 """Answers that are no numbers are reported where they are made, with the client and the remedy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,7 +97,11 @@ def test_a_private_run_does_not_end_with_a_clients_own_model(cache, loader, tmp_
             return answer
         return replace(answer, logits=answer.logits * float("nan"))
 
+    def one_by_one(self, tasks):
+        return (self.predict(task.download, task.local, task.features) for task in tasks)
+
     monkeypatch.setattr(method_class("pfedmoap"), "predict", predict)
+    monkeypatch.setattr(method_class("pfedmoap"), "predict_together", one_by_one)
     public = []
     for diverged in (False, True):
         method = {"name": "pfedmoap", "context_length": 2, "experts": 1}
@@ -108,3 +112,43 @@ def test_a_private_run_does_not_end_with_a_clients_own_model(cache, loader, tmp_
         assert (outcome.scores[0].accuracy == 0) == diverged
         public.append((out / "metrics.jsonl").read_text())
     assert public[0] == public[1]
+
+
+class OnDisk(Mapping):
+    """States that are read when they are asked for; counts how often."""
+
+    def __init__(self, clients):
+        self.clients, self.read = clients, []
+
+    def __getitem__(self, client):
+        if client not in self.clients:
+            raise KeyError(client)
+        self.read.append(client)
+        return {}
+
+    def __contains__(self, client):
+        return client in self.clients
+
+    def __iter__(self):
+        return iter(self.clients)
+
+    def __len__(self):
+        return len(self.clients)
+
+
+def test_states_on_disk_are_read_once_each_and_some_at_a_time(monkeypatch):
+    monkeypatch.setattr("pfedmoap.contract.predicting.MODELS", 2)
+    method: Any = Scripted()
+    states = OnDisk([ClientId(i) for i in (0, 1, 2, 4)])  # client 3 never took part
+    held = []
+    made = method.predict
+
+    def predict(download, local, features):
+        held.append((download.client, len(states.read)))
+        assert (local is None) == (download.client == 3)
+        return made(download, local, features)
+
+    method.predict = predict
+    predict_clients(method, NOW, states, federation(*[torch.zeros(3, 2, 3)] * 5))
+    assert states.read == states.clients
+    assert all(read <= client + 2 for client, read in held)

@@ -18,17 +18,20 @@ Weights, prior and head never leave the client, and the prompt that does never r
 no gate that its gradient passes through. Why, and what was tried: docs/methods/evidence-mixture.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 from torch.nn import functional as F
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive
 from pfedmoap.contract.batch_size import encoded_at_once
+from pfedmoap.contract.predicting import ManyModels, PredictionTask
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -50,7 +53,9 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     pack_experts,
 )
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
-from pfedmoap.prompts.tuning import PromptProblem, encode_unique, tune
+from pfedmoap.models.logits import cosine_logits
+from pfedmoap.prompts.encoding import EncodedOnce
+from pfedmoap.prompts.tuning import PromptProblem, tune
 from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
@@ -118,9 +123,10 @@ class EvidenceMixture(AveragedPrompt):
             return self.problem(start), start
 
         tuned = tune(tasks, self.setting, privatizer, begin)
-        experts = encode_experts(tasks, self.encoder, self.setting)
-        prompts = [client.params["context"] for client in tuned]
-        own = encode_unique(self.encoder, prompts, encoded_at_once(self.setting), self._device)
+        experts = encode_experts(tasks, encode := self._encode({}))
+        own = encode([client.params["context"] for client in tuned])
+        self._of_round.clear()
+        self._of_round.update(encode.found)
         return [
             self._result(client, torch.stack([text, *experts[client.task.download.client]]))
             for client, text in zip(tuned, own, strict=True)
@@ -153,16 +159,59 @@ class EvidenceMixture(AveragedPrompt):
         image, own = features["image"].to(self._device), local["context"][None]
         held = held_experts(local)
         text = self.encoder(torch.cat([own, held.get(EXPERTS, own[:0])]).to(self._device))
-        weights, prior, head = (local[name].to(self._device) for name in (WEIGHTS, PRIOR, HEAD))
-        known = log_probabilities(image, text, self.setting.backbone.logit_scale)
-        logits = mix(known, weights) + prior + image @ head.T
-        if not held:
-            return Prediction(logits)
-        return Prediction(logits, weights.expand(*logits.shape, -1), expert_owners(held))
+        fitted = {name: local[name].to(self._device) for name in (WEIGHTS, PRIOR, HEAD)}
+        logits, attention = self._mixed(fitted, image, text)
+        return Prediction(logits, attention, expert_owners(held)) if held else Prediction(logits)
+
+    def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """See `CanPredictTogether`: each prompt is encoded once, clients are side by side."""
+        encode, most = self._encode(self._of_round), encoded_at_once(self.setting)
+
+        def prompts(task: PredictionTask) -> tuple[Tensor, ...]:
+            known = task.download.arrays if task.local is None else task.local
+            return (known["context"], *(task.local or {}).get(EXPERTS, ()))
+
+        def answer(
+            batch: Sequence[PredictionTask], features: Arrays
+        ) -> tuple[Tensor, Tensor | None]:
+            image = features["image"]
+            text = torch.stack(encode([prompt for task in batch for prompt in prompts(task)]))
+            text = text.unflatten(0, (len(batch), -1))  # (K, E, C, D)
+            held = [task.local for task in batch if task.local is not None]
+            if not held:
+                return cosine_logits(image, text[:, 0], self.setting.backbone.logit_scale), None
+            fitted = [{name: own[name] for name in (WEIGHTS, PRIOR, HEAD)} for own in held]
+            logits, attention = vmap(self._mixed)(stack(fitted, self._device), image, text)
+            return logits, attention if held_experts(held[0]) else None
+
+        return ManyModels(
+            kinds=("image",),
+            device=self._device,
+            classify=answer,
+            form=lambda task: (
+                task.local is None,
+                *held_experts(task.local or {}),
+                len(prompts(task)),
+            ),
+            at_most=lambda _: most,
+            experts=_owners,
+        ).predict(tasks)
 
     def predict_global(self, state: Arrays, features: Arrays) -> Prediction:
         """Classify with the averaged prompt alone."""
         return self.classify(state, features)
+
+    def plan_to_predict(
+        self, state: Arrays, clients: Sequence[ClientId], round: int, new: frozenset[ClientId]
+    ) -> list[Download]:
+        """See `CanPlanForNewcomers`: the others classify with what they hold."""
+        return [Download(round, each, {"context": state["context"]}) for each in sorted(clients)]
+
+    def _mixed(self, own: Arrays, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        """All three parts for images (B, D) and class features (E, C, D); (B, C) and (B, C, E)."""
+        known = log_probabilities(image, text, self.setting.backbone.logit_scale)
+        logits = mix(known, own[WEIGHTS]) + own[PRIOR] + image @ own[HEAD].T
+        return logits, own[WEIGHTS].expand(*logits.shape, -1)
 
     @torch.no_grad()
     def _fit(self, data: ClientData, text: Tensor) -> Mapping[str, Tensor]:
@@ -184,6 +233,14 @@ class EvidenceMixture(AveragedPrompt):
         experts = held_experts(client.task.download.arrays)
         return client.result(client.params, keeps={**client.params, **experts, **at_home})
 
+    def _encode(self, known: Mapping[bytes, Tensor]) -> EncodedOnce:
+        return EncodedOnce(self.encoder, encoded_at_once(self.setting), self._device, known)
+
+    @cached_property
+    def _of_round(self) -> dict[bytes, Tensor]:
+        """Class features that the last training made; the evaluation of its round reads them."""
+        return {}
+
     @property
     def _serving(self) -> Serving:
         return Serving(self.experts, self.selection, self.setting.seed, self.setting.pool)
@@ -191,6 +248,11 @@ class EvidenceMixture(AveragedPrompt):
     @property
     def _device(self) -> torch.device:
         return self.setting.backbone.device
+
+
+def _owners(task: PredictionTask) -> tuple[ClientId, ...]:
+    held = held_experts(task.local or {})
+    return expert_owners(held) if held else ()
 
 
 METHOD = EvidenceMixture

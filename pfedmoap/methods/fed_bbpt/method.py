@@ -21,7 +21,7 @@ Of the training options only ``training.batch_size`` is used: ``epochs``, ``lear
 ``momentum`` and ``weight_decay`` belong to gradient descent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Literal
@@ -39,6 +39,7 @@ from pfedmoap.config.bounds import (
     Positive,
     check_options,
 )
+from pfedmoap.contract.predicting import PredictionTask, sent_arrays, with_one_model
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fed_bbpt.budget import QueryBudget
@@ -206,6 +207,10 @@ class FedBBPT:
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Query with the server's parameters, the same for every client; one query an image."""
         return self.predict_global(download.arrays[self.prompting.name], features)
+
+    def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """See `CanPredictTogether`: all images are one model's."""
+        return with_one_model(tasks, sent_arrays, self.predict, self.features)
 
     @torch.no_grad()
     def predict_global(self, state: Tensor, features: Arrays) -> Prediction:

@@ -26,7 +26,7 @@ import torch
 from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import NotNegative, Positive, Share
 from pfedmoap.contract.stacking import TrainedClient
-from pfedmoap.contract.tasks import ClientResult, Prediction
+from pfedmoap.contract.tasks import ClientResult
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedamp.cloud_prompts import cloud_prompts
 from pfedmoap.prompts.tuning import PromptProblem
@@ -101,9 +101,9 @@ class FedAMP(AveragedPrompt):
         del client
         return local
 
-    def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
+    def prompt_of(self, download: Download, local: Arrays | None) -> Arrays:
         """Classify with the client's own prompt; a newcomer uses what it is sent."""
-        return self.classify(download.arrays if local is None else local, features)
+        return download.arrays if local is None else local
 
     def predict_global(self, state: Arrays, features: Arrays) -> None:
         """There is no global model."""

@@ -20,17 +20,19 @@ Personalised accuracy is that of each client's own auxiliary with the new prefix
 is that of the full model, on the server.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
 import torch
+from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, Whole, check_options
 from pfedmoap.contract.batch_size import fixed_batch_size
-from pfedmoap.contract.stacking import client_batches
+from pfedmoap.contract.predicting import ManyModels, PredictionTask
+from pfedmoap.contract.stacking import client_batches, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fedsp.distillation import Distillation, Start, distil
@@ -233,6 +235,22 @@ class FedSP:
         seen = self._alone({kind: features[kind] for kind in self._client.features})
         shared = self._client.represent(weights, prefix)
         return Prediction(self._client.logits(weights, prefix, shared, seen)[0])
+
+    def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """See `CanPredictTogether`: the clients' auxiliaries run side by side, as in training."""
+        device, size = self.setting.backbone.device, fixed_batch_size(self.setting)
+
+        def answer(batch: Sequence[PredictionTask], seen: Arrays) -> tuple[Tensor, None]:
+            own = [auxiliary_weights(task.download, task.local) for task in batch]
+            weights = stack(own, device)
+            sent = [part_of(PREFIX, task.download.arrays) for task in batch]
+            prefix = stack(sent, device)
+            shared = self._client.represent(weights, prefix)
+            return self._client.logits(weights, prefix, shared, seen), None
+
+        return ManyModels(
+            kinds=self._client.features, device=device, classify=answer, at_most=lambda _: size
+        ).predict(tasks)
 
     @torch.no_grad()
     def predict_global(self, state: State, features: Arrays) -> Prediction:

@@ -16,31 +16,30 @@ gates, and ``gate_sharing="averaged"``. In the last one all clients upload a gat
 no experts to train with is not averaged, and clients classify with the new average.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import Problem
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive, check_options
-from pfedmoap.contract.stacking import TrainedClient, stack, stack_rows
+from pfedmoap.contract.batch_size import encoded_at_once
+from pfedmoap.contract.predicting import PredictionTask
+from pfedmoap.contract.stacking import TrainedClient, stack_rows
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate, Pooling
-from pfedmoap.methods.pfedmoap.control_gates import LinearGate, MeanGate
 from pfedmoap.methods.pfedmoap.decoupled_gates import with_gates
+from pfedmoap.methods.pfedmoap.gates import GateName, make_gate, stack_gates
+from pfedmoap.methods.pfedmoap.many_clients import ManyClients
 from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture, MixtureProblem
 from pfedmoap.methods.pfedmoap.served_experts import (
-    EXPERTS,
     encode_experts,
     expert_count,
-    expert_owners,
     held_experts,
-    newcomers_vote,
     pack_experts,
     pack_guests,
     stack_experts,
@@ -50,6 +49,7 @@ from pfedmoap.methods.pfedmoap.server_state import ServerState, without_client
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.encoder import training_encoder
+from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.prompts.initial import check_context, initial_context
 from pfedmoap.prompts.tuning import PromptProblem, classify, tune
 from pfedmoap.server.aggregation import combine
@@ -86,7 +86,7 @@ class PFedMoAP:
     selection: Selection = "nearest"
     context_length: Annotated[int, Bounds(ge=1, le=1024)] = 16
     context_init: str | None = None
-    gate: Literal["attention", "linear", "mean"] = "attention"
+    gate: GateName = "attention"
     gate_sharing: Literal["local", "averaged"] = "local"
     gate_width: Annotated[int, Bounds(ge=1, le=65_536)] = 128
     gate_heads: Annotated[int, Bounds(ge=1, le=65_536)] = 8
@@ -170,7 +170,9 @@ class PFedMoAP:
         A privatizer can ask for the two to be decoupled: the prompt is then trained on its own
         logits, and the gate on the finished prompt.
         """
-        features = encode_experts(tasks, self.encoder, self.setting)
+        features = encode_experts(tasks, encode := self._encode({}))
+        self._of_round.clear()
+        self._of_round.update(encode.found)
 
         def begin(batch: list[ClientTask]) -> tuple[Problem, Arrays]:
             context = self._starting_contexts(batch)
@@ -210,20 +212,22 @@ class PFedMoAP:
         """See `AveragesByRule`: so is the prompt, and the gates where they are averaged."""
         return None
 
-    @torch.no_grad()
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the client's prompt, gate and experts; a newcomer uses what it is sent."""
-        image = features["image"]
-        if local is None:
-            return newcomers_vote(self.encoder, download.arrays, self.setting, image)
-        if EXPERTS not in local:
-            return classify(self.encoder, local["context"], self.setting, image)
-        device = self.setting.backbone.device
-        text = self.encoder(torch.cat([local["context"][None], local[EXPERTS]]).to(device))
-        sources = download.arrays if self._shared_gate else local
-        gate = {n.removeprefix(GATE): sources[n].to(device) for n in self.initial_gate}
-        logits, attention = self._mixture.logits(gate, image.to(device), text)
-        return Prediction(logits, attention, expert_owners(local))
+        task = PredictionTask(download, local, features)
+        return self._clients.classify_alone(task, self.encoder)
+
+    def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """See `CanPredictTogether`: each prompt is encoded once, and gates run side by side."""
+        return self._clients.predict(tasks)
+
+    def plan_to_predict(
+        self, state: ServerState, clients: Sequence[ClientId], round: int, new: frozenset[ClientId]
+    ) -> list[Download]:
+        """See `CanPlanForNewcomers`: who took part classifies with the experts that it holds."""
+        planned = {each.client: each for each in self.plan(state, sorted(new), round)}
+        common = {"context": state.context, **state.gate}
+        return [planned.get(client, Download(round, client, common)) for client in sorted(clients)]
 
     def predict_global(self, state: ServerState, features: Arrays) -> Prediction:
         """Classify with the averaged prompt alone."""
@@ -256,13 +260,8 @@ class PFedMoAP:
         return stack_rows([s["context"] for s in sources], self.setting.backbone.device)
 
     def _gates(self, tasks: Sequence[ClientTask]) -> dict[str, Tensor]:
-        """Stack the clients' gates (K, ...): each its own, the averaged, or the initial one."""
-        sources = [task.download.arrays if self._shared_gate else task.local for task in tasks]
-        starts = [
-            {name: (source or {}).get(name, value) for name, value in self.initial_gate.items()}
-            for source in sources
-        ]
-        return stack(starts, self.setting.backbone.device)
+        shared, device = bool(self._shared_gate), self.setting.backbone.device
+        return stack_gates(tasks, self.initial_gate, shared, device)
 
     def _result(self, client: TrainedClient) -> ClientResult:
         """Upload the prompt, and the gate where it is averaged; keep the rest."""
@@ -273,6 +272,23 @@ class PFedMoAP:
         trained = {n: v for n, v in client.params.items() if n not in self._shared_gate}
         return client.result(uploads, keeps={**(task.local or {}), **held_experts(sent), **trained})
 
+    def _encode(self, known: Mapping[bytes, Tensor]) -> EncodedOnce:
+        size, device = encoded_at_once(self.setting), self.setting.backbone.device
+        return EncodedOnce(self.encoder, size, device, known)
+
+    @cached_property
+    def _of_round(self) -> dict[bytes, Tensor]:
+        """Class features of the experts served last; the evaluation of their round reads them.
+
+        No state: what is not here is encoded, to the same numbers up to rounding.
+        """
+        return {}
+
+    @property
+    def _clients(self) -> ManyClients:
+        shared, encode = bool(self._shared_gate), self._encode(self._of_round)
+        return ManyClients(self._mixture, self.setting, encode, self.initial_gate, shared)
+
     @cached_property
     def encoder(self) -> PromptEncoder:
         """From contexts (E, L, W) to class features (E, C, D)."""
@@ -281,14 +297,13 @@ class PFedMoAP:
     @cached_property
     def _mixture(self) -> Mixture:
         seed, width = self.setting.seed, self.setting.backbone.embed_dim
-        gates: dict[str, Callable[[], nn.Module]] = {
-            "attention": lambda: AttentionGate(
-                self.gate_width, self.gate_heads, self.attention_scale, self.pooling, seed
-            ),
-            "linear": lambda: LinearGate(width, 1 + self.experts, seed),
-            "mean": MeanGate,
-        }
-        return Mixture(gates[self.gate](), self.setting.backbone.logit_scale, self.own_weight)
+
+        def attention() -> AttentionGate:
+            form = (self.gate_width, self.gate_heads, self.attention_scale, self.pooling)
+            return AttentionGate(*form, seed)
+
+        gate = make_gate(self.gate, attention, width, 1 + self.experts, seed)
+        return Mixture(gate, self.setting.backbone.logit_scale, self.own_weight)
 
     @cached_property
     def initial_gate(self) -> Arrays:

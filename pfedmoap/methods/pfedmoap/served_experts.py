@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.models.clip.clip import PromptEncoder
-from pfedmoap.prompts.tuning import classify, encode_unique
+from pfedmoap.prompts.encoding import EncodedOnce
+from pfedmoap.prompts.tuning import classify
 from pfedmoap.server.expert_pool import Expert
 from pfedmoap.wire.messages import Arrays, ClientId
 
@@ -74,28 +74,18 @@ def expert_count(task: ClientTask) -> int | None:
     return None if experts is None else len(experts)
 
 
-def encode_experts(
-    tasks: Sequence[ClientTask], encoder: PromptEncoder, setting: Setting
-) -> ClassFeatures:
+def encode_experts(tasks: Sequence[ClientTask], encode: EncodedOnce) -> ClassFeatures:
     """Encode all experts of a round, each once, however many clients it serves.
 
     Args:
         tasks: The round's tasks.
-        encoder: From contexts (E, L, W) to class features (E, C, D).
-        setting: Backbone, classes, training options and seed.
+        encode: From contexts (L, W) to class features (C, D).
 
     Returns:
         Class features by client.
     """
     served = [(task.download.client, task.download.arrays.get(EXPERTS, ())) for task in tasks]
-    encoded = iter(
-        encode_unique(
-            encoder,
-            [expert for _, experts in served for expert in experts],
-            encoded_at_once(setting),
-            setting.backbone.device,
-        )
-    )
+    encoded = iter(encode([expert for _, experts in served for expert in experts]))
     return {client: [next(encoded) for _ in experts] for client, experts in served}
 
 

@@ -14,6 +14,7 @@ from pfedmoap.methods.pfedmoap.decoupled_gates import with_gates
 from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture
 from pfedmoap.methods.pfedmoap.served_experts import encode_experts, pack_experts
 from pfedmoap.methods.registry import method_class
+from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.server.expert_pool import Expert
 from pfedmoap.wire.messages import ClientId, Download
 from tests.helpers.models import CLASS_NAMES, random_data
@@ -43,7 +44,9 @@ def test_only_gates_of_clients_with_experts_are_trained(setting, clients):
     mixture = Mixture(LinearGate(128, 2, 0), setting.backbone.logit_scale, 0.5)
     encoder = setting.backbone.prompt_encoder(CLASS_NAMES, 2)
     initial = {GATE + name: value for name, value in mixture.gate.state_dict().items()}
-    features = encode_experts([client.task for client in clients], encoder, setting)
+    features = encode_experts(
+        [client.task for client in clients], EncodedOnce(encoder, 10, setting.backbone.device)
+    )
 
     def start(tasks):
         return {name: torch.stack([value] * len(tasks)) for name, value in initial.items()}

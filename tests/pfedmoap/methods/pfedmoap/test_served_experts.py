@@ -18,6 +18,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     pack_guests,
     stack_experts,
 )
+from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.prompts.tuning import classify
 from pfedmoap.server.expert_pool import Expert
 from pfedmoap.wire.messages import Arrays, ClientId, Download
@@ -74,7 +75,7 @@ def test_encoded_once_and_stacked_they_are_what_the_encoder_says(setting, encode
         found: torch.Tensor = encoder(contexts)
         return found
 
-    features = encode_experts(tasks, counting, setting)  # type: ignore[arg-type]  # counts only
+    features = encode_experts(tasks, EncodedOnce(counting, 10, setting.backbone.device))
     assert sum(calls) == 3  # expert 2 serves two clients
     stacked = stack_experts(tasks[:2], features, setting)
     truth = [encoder(expert.context[None])[0] for expert in (*first, *second)]

@@ -1,0 +1,122 @@
+"""Classify for many clients in one call: each prompt encoded once, gates side by side."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from pfedmoap.contract.predicting import ManyModels, PredictionTask, same_arrays
+from pfedmoap.contract.stacking import stack
+from pfedmoap.contract.tasks import Prediction, Setting
+from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture
+from pfedmoap.methods.pfedmoap.served_experts import (
+    EXPERTS,
+    GUESTS,
+    OWNERS,
+    expert_owners,
+    newcomers_vote,
+)
+from pfedmoap.models.clip.clip import PromptEncoder
+from pfedmoap.models.logits import cosine_logits
+from pfedmoap.prompts.encoding import EncodedOnce
+from pfedmoap.prompts.tuning import classify
+from pfedmoap.wire.messages import Arrays, ClientId
+
+MOST_BYTES = 2**27
+"""Class features that gates of one call may read; a call needs a few times as much."""
+
+Form = Literal["vote", "mixture"]
+
+
+@dataclass(frozen=True)
+class ManyClients:
+    """The clients' models side by side.
+
+    Attributes:
+        mixture: How a gate makes logits.
+        setting: Backbone, classes, training options and seed.
+        encode: From contexts (L, W) to class features (C, D), each once.
+        initial_gate: The gate that all clients start from, by its names in a client's state.
+        shared_gate: Whether clients are sent the averaged gate.
+    """
+
+    mixture: Mixture
+    setting: Setting
+    encode: EncodedOnce
+    initial_gate: Arrays
+    shared_gate: bool
+
+    def predict(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
+        """Answer all tasks, in their order."""
+        return ManyModels(
+            kinds=("image",),
+            device=self.setting.backbone.device,
+            classify=self._classify,
+            model=_model,
+            form=lambda task: (_form(task), len(_prompts(task))),
+            at_most=self._at_most,
+            experts=_owners,
+        ).predict(tasks)
+
+    @torch.no_grad()
+    def classify_alone(self, task: PredictionTask, encoder: PromptEncoder) -> Prediction:
+        """Answer one task by itself, which is what the others must equal."""
+        image, device = task.features["image"], self.setting.backbone.device
+        if task.local is None:
+            return newcomers_vote(encoder, task.download.arrays, self.setting, image)
+        if EXPERTS not in task.local:
+            return classify(encoder, task.local["context"], self.setting, image)
+        text = encoder(torch.cat([task.local["context"][None], task.local[EXPERTS]]).to(device))
+        gate = {name: value.to(device) for name, value in self._gate(task).items()}
+        logits, attention = self.mixture.logits(gate, image.to(device), text)
+        return Prediction(logits, attention, _owners(task))
+
+    def _gate(self, task: PredictionTask) -> Arrays:
+        """A client's gate by the names that the mixture has for it."""
+        source = task.download.arrays if self.shared_gate else task.local or {}
+        return {name.removeprefix(GATE): source[name] for name in self.initial_gate}
+
+    def _at_most(self, task: PredictionTask) -> int:
+        width = self.setting.backbone.embed_dim
+        return MOST_BYTES // (4 * len(_prompts(task)) * len(self.setting.class_names) * width)
+
+    def _classify(
+        self, batch: Sequence[PredictionTask], features: Arrays
+    ) -> tuple[Tensor, Tensor | None]:
+        """Classify images (K, B, D) with models of one form; see `ManyModels`."""
+        prompts = [_prompts(task) for task in batch]
+        texts = self.encode([prompt for own in prompts for prompt in own])
+        text = torch.stack(texts).unflatten(0, (len(batch), -1))  # (K, E, C, D)
+        image = features["image"]
+        if _form(batch[0]) == "vote":
+            votes = cosine_logits(image[:, None], text, self.mixture.scale)  # (K, E, B, C)
+            return votes.mean(1), None
+        gates = stack([self._gate(task) for task in batch], self.setting.backbone.device)
+        logits, attention = vmap(self.mixture.logits)(gates, image, text)
+        return logits, attention
+
+
+def _form(task: PredictionTask) -> Form:
+    """A client with experts mixes them; others' prompts, one or more, have equal votes."""
+    return "mixture" if EXPERTS in (task.local or {}) else "vote"
+
+
+def _prompts(task: PredictionTask) -> tuple[Tensor, ...]:
+    """The own prompt and those beside it, each (L, W)."""
+    if task.local is None:
+        sent = task.download.arrays
+        return (sent["context"], *sent.get(GUESTS, ()))
+    return (task.local["context"], *task.local.get(EXPERTS, ()))
+
+
+def _model(task: PredictionTask) -> object:
+    """All newcomers that are sent the same have the same model."""
+    return same_arrays(task.download.arrays) if task.local is None else task.download.client
+
+
+def _owners(task: PredictionTask) -> tuple[ClientId, ...]:
+    local = task.local or {}
+    return expert_owners(local) if OWNERS in local and EXPERTS in local else ()
