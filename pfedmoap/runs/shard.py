@@ -59,7 +59,7 @@ class Shard:
 
 def encode_shard(
     file: str, clients: Mapping[ClientId, Entry], pieces: Mapping[Digest, Piece]
-) -> tuple[bytes, str, Shard]:
+) -> tuple[list[Piece], str, Shard]:
     """Make a shard.
 
     Args:
@@ -68,7 +68,7 @@ def encode_shard(
         pieces: Its content.
 
     Returns:
-        The whole file, the checksum of its header, and what it holds.
+        The file in pieces, the checksum of its header, and what it holds.
     """
     about = {str(client): [entry.round, entry.record.hex()] for client, entry in clients.items()}
     header: dict[str, Any] = {"__metadata__": {_KEY: json.dumps(about)}}  # JSON
@@ -79,8 +79,7 @@ def encode_shard(
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNED)
     head = len(text).to_bytes(_SIZE_BYTES, "little") + text
-    content = b"".join((head, *pieces.values()))
-    return content, sha256(head), _parsed(file, head)
+    return [head, *pieces.values()], sha256(head), _parsed(file, head)
 
 
 def read_shard(path: Path, file: str, checksum: str | None) -> Shard:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +16,34 @@ from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.storage.space import room_for
 from pfedmoap.wire.messages import Arrays
 
+Pieces = Sequence[bytes | memoryview]
+
 _TEMPORARY_END = ".pfedmoap"
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}" + re.escape(_TEMPORARY_END))
 
 
-def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
+def write_bytes(path: Path, content: bytes | Pieces, *, private: bool = False) -> None:
     """Write a file atomically: readers see the old content or the new one, never a part.
 
     Args:
         path: The file; its folder is made where missing.
-        content: Its new content, which is on disk when this returns.
+        content: Its new content, whole or in pieces; it is on disk when this returns.
         private: Whether only the owner may read it and enter folders that are made for it.
     """
     make_folder(path.parent, 0o700 if private else 0o777)
-    with room_for(path, len(content)):
-        _write_by_temporary(path, content, private)
+    pieces = [content] if isinstance(content, bytes) else content
+    with room_for(path, sum(map(len, pieces))):
+        _write_by_temporary(path, pieces, private)
     _sync_folder(path.parent)
 
 
-def _write_by_temporary(path: Path, content: bytes, private: bool) -> None:
+def _write_by_temporary(path: Path, pieces: Pieces, private: bool) -> None:
     handle, temporary = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_END
     )
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o600 if private else 0o644)

@@ -1,0 +1,164 @@
+"""Which search a pool of prompts uses: the exact one, or above a size the approximate one.
+
+The approximate search is measured against the exact one on some of the pool's own prompts when it
+is built, and after every `CHECK_EVERY` updates. Where it finds too little it looks at more, and at
+last gives way to the exact search, until the pool has doubled.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pfedmoap.server.neighbours import Found, Neighbours
+from pfedmoap.server.sketch_index import Directions, Effort, SketchIndex
+from pfedmoap.wire.messages import Arrays
+
+CHECK_EVERY = 50
+CHECKED = 32
+"""Prompts that a check looks for."""
+
+DEPTH = 10
+"""Neighbours of each of them."""
+
+_MOST = 8  # at most one in so many prompts is a candidate; then the exact search is as good
+_PREFIX = "pool.search."
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What is known of the approximate search.
+
+    Attributes:
+        effort: What it looks at.
+        recall: Share of the true `DEPTH` nearest that it found in the last check.
+        updates: Updates since then.
+        failed_at: Size of the pool when it last found too little however much it looked at; 0 if
+            it never did.
+    """
+
+    effort: Effort = Effort()
+    recall: float = 1.0
+    updates: int = 0
+    failed_at: int = 0
+
+
+class PoolSearch:
+    """The search over one version of a pool; only the newest may be used.
+
+    Args:
+        vectors: (n, d), n at least 1.
+        ids: What decides between equal distances, (n,).
+        exact_below: Size from which on the search is approximate.
+        recall: What the approximate search must reach.
+    """
+
+    def __init__(
+        self, vectors: Tensor, ids: NDArray[np.int64], exact_below: int, recall: float
+    ) -> None:
+        self.exact = Neighbours(vectors, ids)
+        self.quality: Quality | None = None
+        self._vectors, self._below, self._wanted = vectors, exact_below, recall
+        self._sketches: SketchIndex | None = None
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the approximate search is in use."""
+        return self._sketches is not None
+
+    def nearest_all(
+        self, queries: Tensor, k: int, without: Sequence[Collection[int]]
+    ) -> list[Found]:
+        """See `Neighbours.nearest_all`; the approximate search may miss some."""
+        if self._sketches is None or self.quality is None:
+            return self.exact.nearest_all(queries, k, without)
+        effort = self.quality.effort
+        effort = replace(effort, candidates=max(effort.candidates, 2 * k))
+        found: list[Found] = []
+        for place, near in enumerate(self._sketches.candidates(queries, effort)):
+            rows = [row for row in near.tolist() if row >= 0 and row not in without[place]]
+            if len(rows) < min(k, len(self._vectors) - len(without[place])):
+                found += self.exact.scan(queries[place : place + 1], k, [without[place]])
+            else:
+                found.append(self.exact.among(queries[place], rows, k))
+        return found
+
+    def followed(
+        self, vectors: Tensor, rows: Sequence[int], ids: NDArray[np.int64]
+    ) -> "PoolSearch":
+        """Make the search after an update; this one must not be used any more.
+
+        Args:
+            vectors: The prompts then, (m, d) with m at least n.
+            rows: Those that are new.
+            ids: See above, (m,).
+        """
+        made = PoolSearch(vectors, ids, self._below, self._wanted)
+        made.exact = self.exact.followed(vectors, rows, ids)
+        made._sketches, made.quality = self._sketches, self.quality
+        if made._sketches is not None and made.quality is not None:
+            made._sketches.replace(rows, vectors[torch.tensor(rows, dtype=torch.int64)])
+            made.quality = replace(made.quality, updates=made.quality.updates + 1)
+        made.settle()
+        return made
+
+    def settle(self) -> None:
+        """Choose the search, and check the approximate one where it is new or due."""
+        failed_at = 0 if self.quality is None else self.quality.failed_at
+        if len(self._vectors) < max(self._below, 2 * failed_at, 1):
+            return
+        if self._sketches is None or self.quality is None:
+            index = SketchIndex(Directions.learn(self._vectors))
+            index.replace(range(len(self._vectors)), self._vectors)
+            self._sketches, self.quality = index, Quality(failed_at=failed_at)
+        elif self.quality.updates < CHECK_EVERY:
+            return
+        self.quality = self._checked(self.quality)
+        if self.quality.recall < self._wanted:
+            self._sketches = None
+
+    def _checked(self, quality: Quality) -> Quality:
+        """Measure the recall, and widen the search until it is enough or costs too much."""
+        count = len(self._vectors)
+        stream = torch.Generator().manual_seed(count)
+        rows = torch.randperm(count, generator=stream)[:CHECKED].tolist()
+        queries, alone = self._vectors[torch.tensor(rows)], [{row} for row in rows]
+        truth = [set(found) for found, _ in self.exact.scan(queries, DEPTH, alone)]
+        effort = quality.effort
+        while True:
+            self.quality = Quality(effort)
+            found = [set(rows) for rows, _ in self.nearest_all(queries, DEPTH, alone)]
+            hits = sum(len(one & other) for one, other in zip(truth, found, strict=True))
+            recall = hits / max(1, sum(map(len, truth)))
+            if recall >= self._wanted:
+                return Quality(effort, recall)
+            if 2 * effort.candidates > count // _MOST:
+                return Quality(effort, recall, failed_at=count)
+            effort = effort.doubled()
+
+    def to_arrays(self) -> Arrays:
+        """What a resumed run needs to search as this one, by name; empty for a search that is exact."""
+        if self.quality is None:
+            return {}
+        known = self.quality
+        counts = (known.effort.probes, known.effort.candidates, known.updates, known.failed_at)
+        arrays = {
+            "counts": torch.tensor(counts),
+            "recall": torch.tensor(known.recall, dtype=torch.float64),
+        }
+        made = {} if self._sketches is None else self._sketches.to_arrays()
+        return {_PREFIX + name: array for name, array in {**arrays, **made}.items()}
+
+    def restore(self, arrays: Arrays) -> None:
+        """Go on from what `to_arrays` returned, among other arrays."""
+        own = {n.removeprefix(_PREFIX): a for n, a in arrays.items() if n.startswith(_PREFIX)}
+        if not own:
+            return
+        probes, candidates, updates, failed_at = own["counts"].tolist()
+        effort = Effort(probes, candidates)
+        self.quality = Quality(effort, float(own["recall"]), updates, failed_at)
+        if "basis" in own:
+            self._sketches = SketchIndex.from_arrays(own, self._vectors)

@@ -1,0 +1,121 @@
+"""The approximate search beside the exact one: what it finds, says, and where it gives way."""
+
+import numpy as np
+import pytest
+import torch
+
+from pfedmoap.server import pool_search
+from pfedmoap.server.neighbours import Neighbours
+from pfedmoap.server.pool_search import DEPTH, PoolSearch
+from pfedmoap.server.sketch_index import Directions, Effort, SketchIndex
+
+WIDTH = 160
+
+
+def low_rank(count, seed=0, rank=4):
+    """Prompts that differ along a few directions, as trained ones do."""
+    stream = torch.Generator().manual_seed(seed)
+    shape = torch.randn(rank, WIDTH, generator=torch.Generator().manual_seed(99))
+    noise = 1e-3 * torch.randn(count, WIDTH, generator=stream)
+    return 3 + torch.randn(count, rank, generator=stream) @ shape + noise
+
+
+def noise(count, seed=0):
+    return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def search_over(vectors, below=100, recall=0.95):
+    made = PoolSearch(vectors, np.arange(len(vectors)), below, recall)
+    made.settle()
+    return made
+
+
+def recall_of(search, vectors, rows=range(50)):
+    alone = [{row} for row in rows]
+    queries = vectors[list(rows)]
+    truth = Neighbours(vectors).nearest_all(queries, DEPTH, alone)
+    found = search.nearest_all(queries, DEPTH, alone)
+    assert all(row not in seen for row, (seen, _) in zip(rows, found, strict=True))
+    return np.mean([len({*a} & {*b}) / DEPTH for (a, _), (b, _) in zip(truth, found, strict=True)])
+
+
+def test_sketches_are_never_further_apart_than_their_vectors():
+    vectors = low_rank(300) + 0.1 * noise(300)
+    sketches = torch.from_numpy(Directions.learn(vectors).sketch(vectors)).double()
+    apart = torch.cdist(vectors.double(), vectors.double())
+    assert (torch.cdist(sketches, sketches) <= apart + 1e-4).all()
+
+
+def test_a_sketch_does_not_depend_on_its_company():
+    vectors = low_rank(200)
+    made = Directions.learn(vectors)
+    alone = np.concatenate([made.sketch(vectors[i : i + 1]) for i in range(200)])
+    assert (made.sketch(vectors) == alone).all()
+
+
+def test_an_index_that_was_changed_finds_what_a_new_one_does():
+    vectors = low_rank(600)
+    index = SketchIndex(Directions.learn(vectors[:500]))
+    index.replace(range(500), vectors[:500])
+    vectors[40:60] = low_rank(20, 5)
+    index.replace([*range(40, 60), *range(500, 600)], vectors[[*range(40, 60), *range(500, 600)]])
+    again = SketchIndex.from_arrays(index.to_arrays(), vectors)
+    assert len(index) == len(again) == 600
+    effort = Effort(2, 30)
+    found, other = (one.candidates(vectors[:30], effort) for one in (index, again))
+    assert [set(row) for row in found.tolist()] == [set(row) for row in other.tolist()]
+
+
+def test_trained_prompts_are_searched_approximately_and_stay_so_while_the_pool_moves(monkeypatch):
+    monkeypatch.setattr(pool_search, "CHECK_EVERY", 3)
+    vectors = low_rank(2500)
+    search = search_over(vectors)
+    assert search.approximate
+    assert search.quality.recall >= 0.95
+    assert recall_of(search, vectors) >= 0.9
+    for step in range(1, 8):
+        rows = list(range(20 * step, 20 * step + 20))
+        vectors = vectors.clone()
+        vectors[rows] = low_rank(20, step)
+        vectors = torch.cat([vectors, low_rank(10, 50 + step)])
+        rows += list(range(len(vectors) - 10, len(vectors)))
+        search = search.followed(vectors, rows, np.arange(len(vectors)))
+        assert search.quality.updates == step % 3
+    assert recall_of(search, vectors) >= 0.9
+
+
+def test_prompts_without_structure_fall_back_to_the_exact_search_and_say_why():
+    vectors = noise(1500)
+    search = search_over(vectors)
+    assert not search.approximate
+    assert search.quality.recall < 0.95
+    assert search.quality.failed_at == 1500
+    assert recall_of(search, vectors) == 1
+    more = torch.cat([vectors, low_rank(1600)])
+    search = search.followed(more, range(1500, 3100), np.arange(3100))
+    assert search.quality.failed_at != 1500, "tried again when the pool had doubled"
+
+
+def test_a_small_pool_is_searched_exactly():
+    search = search_over(low_rank(99))
+    assert (search.approximate, search.quality, search.to_arrays()) == (False, None, {})
+
+
+@pytest.mark.parametrize("make", [low_rank, noise])
+def test_a_resumed_search_is_the_same(make):
+    vectors = make(1200)
+    search = search_over(vectors)
+    again = PoolSearch(vectors, np.arange(1200), 100, 0.95)
+    again.restore({"context": torch.zeros(1), **search.to_arrays()})
+    assert (again.quality, again.approximate) == (search.quality, search.approximate)
+    queries = low_rank(40, 7)
+    nobody = [()] * 40
+    assert again.nearest_all(queries, 5, nobody) == search.nearest_all(queries, 5, nobody)
+
+
+def test_more_than_the_candidates_hold_is_looked_for_among_all():
+    vectors = low_rank(1000)
+    search = search_over(vectors)
+    hidden = set(search.exact.nearest(vectors[0], 900)[0])
+    found = search.nearest_all(vectors[:1], 5, [hidden])
+    assert found == Neighbours(vectors).nearest_all(vectors[:1], 5, [hidden])
