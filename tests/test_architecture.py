@@ -13,7 +13,7 @@ LAYERS = ("pfedmoap", "privacy", "eval", "scripts")
 OWNERS = {
     "flwr": ("pfedmoap/engine/flower/",),
     "open_clip": ("pfedmoap/models/", "pfedmoap/pretraining/"),
-    "faiss": ("pfedmoap/server/neighbours.py",),
+    "faiss": ("pfedmoap/server/neighbours.py", "pfedmoap/server/sketch_index.py"),
     "opacus": ("privacy/",),
     "transformers": ("pfedmoap/models/language/",),
     "starlette": ("pfedmoap/serving/",),

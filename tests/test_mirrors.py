@@ -110,6 +110,7 @@ COVERED = {
     "tests/pfedmoap/prompts/test_encoder.py": "pfedmoap.models.clip.compiled",
     "tests/pfedmoap/prompts/test_set_tuning.py": """
         pfedmoap.prompts.set_elements pfedmoap.prompts.tuning""",
+    "tests/pfedmoap/server/test_pool_search.py": "pfedmoap.server.sketch_index",
     "tests/pfedmoap/runs/test_shard_writer.py": """
         pfedmoap.runs.client_states pfedmoap.runs.shard pfedmoap.runs.state_content""",
     "tests/pfedmoap/runs/test_directory.py": """

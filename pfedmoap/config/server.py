@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, check_options
+from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, Share, check_options
 from pfedmoap.errors import ConfigError
 
 Rule = Literal["mean", "clipped_mean", "median", "trimmed_mean", "geometric_median", "multi_krum"]
@@ -48,7 +48,7 @@ class ServerOptions:
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """Whose prompts a pool of experts serves to others.
+    """Whose prompts a pool of experts serves to others, and how it is searched.
 
     Attributes:
         copies: Prompts that are so near to each other count as one, of which one is served: in
@@ -58,11 +58,17 @@ class PoolOptions:
             times the median (more where distances differ much: see `robust_limit`); none serves
             them.
         max_served: Most clients that one expert is served to in a round; none for no limit.
+        exact_below: From so many entries on, neighbours are searched approximately, unless that
+            finds too few of them; see ``recall``.
+        recall: Share of the true neighbours that the approximate search has to find among some
+            of the pool's own prompts, or it looks at more and at last gives way to the exact one.
     """
 
     copies: NotNegative | None = 0.05
     screen: Positive | None = None
     max_served: Count | None = None
+    exact_below: Count = 20_000
+    recall: Share = 0.95
 
     def __post_init__(self) -> None:
         check_options(self, "pool")

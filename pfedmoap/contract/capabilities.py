@@ -102,6 +102,14 @@ class ServesExperts(Protocol[State]):
         """
         ...
 
+    def searched(self, state: State) -> Mapping[str, float]:
+        """Return what is known of an approximate search: its ``recall``, and if it is in use.
+
+        Args:
+            state: The server's state after the round; empty where neighbours are exact.
+        """
+        ...
+
 
 @runtime_checkable
 class AveragesByRule(Protocol):

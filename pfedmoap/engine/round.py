@@ -42,6 +42,7 @@ class RoundResult(Generic[S]):
             data without noise, and for the private log alone.
         bounded: Whose change was shortened, and whose weight capped.
         screened: Why a client's prompt was served to nobody, by client.
+        searched: Recall of an approximate search for experts, and if it is in use.
     """
 
     state: S
@@ -58,6 +59,7 @@ class RoundResult(Generic[S]):
     clipped: Mapping[ClientId, float]
     bounded: Bounded = field(default_factory=Bounded)
     screened: Mapping[ClientId, str] = field(default_factory=dict)
+    searched: Mapping[str, float] = field(default_factory=dict)
 
 
 def run_round(
@@ -235,8 +237,9 @@ def settle_round(
     updates = privatizer.server.settle(round, admitted, exchanged.arrived, start)
     traffic, clipped = transport.collect(), privatizer.clipped()
     results = exchanged.results
+    after = method.aggregate(state, updates)
     return RoundResult(
-        state=method.aggregate(state, updates),
+        state=after,
         local_states=_kept(results, exchanged.rejected, local_states),
         cohort=selected.allowed,
         sat_out=selected.sat_out,
@@ -258,6 +261,7 @@ def settle_round(
         clipped=clipped,
         bounded=bounded,
         screened=method.screened(state) if isinstance(method, ServesExperts) else {},
+        searched=method.searched(after) if isinstance(method, ServesExperts) else {},
     )
 
 

@@ -249,6 +249,8 @@ def _bounded_record(result: RoundResult[S]) -> Record:
         record["capped"] = {str(client): asdict(one) for client, one in bounded.capped.items()}
     if result.screened:
         record["screened"] = {str(client): why for client, why in result.screened.items()}
+    if result.searched:
+        record["searched"] = dict(result.searched)
     return record
 
 

@@ -1,7 +1,7 @@
 """The server's pool of prompt experts: every client's last prompt, and who is near whom."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions
 from pfedmoap.errors import PFedMoAPError, ShapeError
-from pfedmoap.server.neighbours import Neighbours
+from pfedmoap.server.neighbours import Found
+from pfedmoap.server.pool_search import PoolSearch
+from pfedmoap.server.prompt_rows import PromptRows, check_prompts
 from pfedmoap.server.screening import Screened, screen
 from pfedmoap.wire.messages import Arrays, ClientId
 
@@ -26,19 +28,21 @@ class Expert:
     """
 
     client: ClientId
-    context: Tensor
+    context: Tensor = field(compare=False)  # of tensors, no single comparison comes
     distance: float
 
 
 class ExpertPool:
-    """An immutable map from client to prompt with exact nearest-neighbour search.
+    """An immutable map from client to prompt with nearest-neighbour search.
 
     `put` returns a new pool, so a plan made from the pool of the last round can never see prompts
-    of the running one. The index (`Neighbours`) is exact for any finite prompts and built on the
-    first search; ties go to the lower client id.
+    of the running one; what it costs follows from what it changes, since both share one array (see
+    `PromptRows`). The search is exact for any finite prompts, ties going to the lower client id;
+    from ``options.exact_below`` entries on it is approximate (see `PoolSearch`).
 
     Args:
         contexts: Prompts by client, all of one shape (L, W).
+        options: How the pool is searched; ``None`` for the usual way.
 
     Example:
         >>> pool = ExpertPool({ClientId(i): torch.full((2, 3), float(i)) for i in range(5)})
@@ -46,33 +50,38 @@ class ExpertPool:
         [0, 2]
     """
 
-    def __init__(self, contexts: Mapping[ClientId, Tensor] | None = None) -> None:
-        contexts = contexts or {}
-        self._contexts = {client: contexts[client] for client in sorted(contexts)}
-        shapes = {tuple(context.shape) for context in self._contexts.values()}
-        if len(shapes) > 1:
-            raise ShapeError(f"a pool holds prompts of one shape, got {sorted(shapes)}")
-        kinds = {context.dtype for context in self._contexts.values()}
-        if len(kinds) > 1 or not all(kind.is_floating_point for kind in kinds):
-            found = ", ".join(sorted(map(str, kinds)))
-            raise ShapeError(f"a pool holds prompts of one floating-point dtype, got {found}")
-        for client, context in self._contexts.items():
-            if not bool(torch.isfinite(context).all()):
-                raise PFedMoAPError(f"the prompt of client {client} is not finite")
+    def __init__(
+        self,
+        contexts: Mapping[ClientId, Tensor] | None = None,
+        options: PoolOptions | None = None,
+    ) -> None:
+        self._options = options or PoolOptions()
+        self._rows: PromptRows | None = None
+        self._shape: tuple[int, ...] = ()
+        self._search: PoolSearch | None = None
+        if contexts:
+            kinds = check_prompts(contexts)
+            self._shape = next(iter(kinds))[0]
+            self._rows = PromptRows({client: contexts[client] for client in sorted(contexts)})
+            self._settle()
 
     def __len__(self) -> int:
-        return len(self._contexts)
+        return 0 if self._rows is None else len(self._rows)
 
     def __contains__(self, client: object) -> bool:
-        return client in self._contexts
+        return self._rows is not None and self._rows.row(client) is not None
 
     def __getitem__(self, client: ClientId) -> Tensor:
-        return self._contexts[client]
+        """Copy a client's prompt, (L, W)."""
+        row = None if self._rows is None else self._rows.row(client)
+        if self._rows is None or row is None:
+            raise KeyError(client)
+        return self._rows.take([row]).view(self._shape)
 
-    @property
+    @cached_property
     def clients(self) -> tuple[ClientId, ...]:
         """Clients with an entry, in the order of their ids."""
-        return tuple(self._contexts)
+        return () if self._rows is None else tuple(map(ClientId, sorted(self._rows.ids.tolist())))
 
     def put(self, contexts: Mapping[ClientId, Tensor]) -> "ExpertPool":
         """Make a pool in which ``contexts`` replace or join the present entries.
@@ -87,27 +96,62 @@ class ExpertPool:
             PFedMoAPError: A prompt is not finite.
             ShapeError: One has another shape or dtype than the others.
         """
-        return ExpertPool({**self._contexts, **contexts})
+        if self._rows is None or not contexts:
+            return ExpertPool(contexts, self._options) if contexts else self
+        check_prompts(contexts, (self._shape, self._rows.dtype))
+        made = ExpertPool(options=self._options)
+        search, self._search = self._search if self._rows.newest else None, None
+        made._shape = self._shape
+        made._rows = rows = self._rows.put(
+            {client: contexts[client] for client in sorted(contexts)}
+        )
+        if search is not None:
+            changed = [row for client in contexts if (row := rows.row(client)) is not None]
+            made._search = search.followed(rows.all(), sorted(changed), rows.ids)
+        made._settle()
+        return made
 
     def without(self, client: ClientId) -> "ExpertPool":
         """Make a pool without one client's entry; it may have none."""
-        return ExpertPool({other: c for other, c in self._contexts.items() if other != client})
+        if client not in self:
+            return self
+        arrays = self.to_arrays()
+        kept = arrays["pool.clients"] != client
+        others = {name: arrays[name][kept] for name in ("pool.clients", "pool.contexts")}
+        return ExpertPool.from_arrays(others if bool(kept.any()) else {}, self._options)
 
     def nearest(self, client: ClientId, k: int, hidden: Collection[ClientId] = ()) -> list[Expert]:
-        """Find the ``k`` entries nearest to a client's own one in l2 (pFedMoAP, Algorithm 1).
+        """Find the ``k`` entries nearest to a client's own one; see `nearest_all`."""
+        return self.nearest_all([client], k, {client: hidden})[client]
+
+    def nearest_all(
+        self,
+        clients: Sequence[ClientId],
+        k: int,
+        hidden: Mapping[ClientId, Collection[ClientId]] | None = None,
+    ) -> dict[ClientId, list[Expert]]:
+        """Find the ``k`` entries nearest to each client's own one in l2 (pFedMoAP, Algorithm 1).
 
         Args:
-            client: A client with an entry; it is never served itself.
+            clients: Clients with an entry; none is served itself.
             k: Number of experts; fewer are returned where the pool holds fewer others.
-            hidden: Clients whose entries are not served; see `screened`.
+            hidden: Clients whose entries are not served, by client; see `screened`.
 
         Returns:
-            Experts in the order of their distance, ties by id.
+            Experts by client, in the order of their distance, ties by id.
 
         Raises:
-            PFedMoAPError: The client has no entry, or ``k`` is negative.
+            PFedMoAPError: A client has no entry, or ``k`` is negative.
         """
-        return self.near(self._own(client), k, {*hidden, client})
+        if not clients:
+            return {}
+        rows, own = self._own(clients)
+        without = [
+            {row, *self._rows_of((hidden or {}).get(client, ()))}
+            for client, row in zip(clients, own, strict=True)
+        ]
+        found = self._found(rows.take(own), k, without)
+        return dict(zip(clients, found, strict=True))
 
     def near(self, context: Tensor, k: int, hidden: Collection[ClientId] = ()) -> list[Expert]:
         """Find the ``k`` entries nearest to any prompt (L, W), e.g. for a client without an entry.
@@ -125,18 +169,12 @@ class ExpertPool:
                 float64.
             ShapeError: The prompt has another shape than those of the pool.
         """
-        if k < 0:
-            raise PFedMoAPError(f"k must be at least 0, got {k}")
         if not bool(torch.isfinite(context).all()):
             raise PFedMoAPError("the prompt to search with is not finite")
-        if not self:
-            return []
-        shape = tuple(next(iter(self._contexts.values())).shape)
-        if tuple(context.shape) != shape:
-            raise ShapeError(
-                f"the prompt to search with has shape {tuple(context.shape)}, expected {shape}"
-            )
-        return self._experts(*self._index.nearest(context.flatten(), k, self._rows(hidden)))
+        if self and tuple(context.shape) != self._shape:
+            shape = tuple(context.shape)
+            raise ShapeError(f"the prompt to search with has shape {shape}, expected {self._shape}")
+        return self._found(context.reshape(1, -1), k, [self._rows_of(hidden)])[0]
 
     def random(
         self,
@@ -146,64 +184,115 @@ class ExpertPool:
         hidden: Collection[ClientId] = (),
     ) -> list[Expert]:
         """Draw ``k`` other entries uniformly without replacement: the control for `nearest`."""
-        own = self._own(client)
-        others = [other for other in self._contexts if other != client and other not in hidden]
+        rows, own = self._own([client])
+        others = [other for other in self.clients if other != client and other not in hidden]
         chosen = rng.choice(len(others), size=min(k, len(others)), replace=False)
-        rows = [self._row[others[i]] for i in chosen.tolist()]
-        return self._experts(*self._index.among(own.flatten(), rows))
+        drawn = self._rows_of([others[i] for i in chosen.tolist()])
+        return self._experts([self._searched.exact.among(rows.take(own)[0], drawn)])[0]
 
     def screened(self, options: PoolOptions) -> Screened:
         """Decide whose entries are served at all; see `screen`."""
-        if not self:
+        if self._rows is None or (options.copies is None and options.screen is None):
             return Screened()
         if options not in self._screened:
-            self._screened[options] = screen(self.clients, self._vectors, options)
+            ordered = self._rows.take(np.argsort(self._rows.ids).tolist())
+            self._screened[options] = screen(self.clients, ordered, options)
         return self._screened[options]
 
+    @property
+    def recall(self) -> float | None:
+        """Share of the true neighbours that the approximate search found when it was last checked.
+
+        ``None`` where the pool is too small for it.
+        """
+        quality = None if self._search is None else self._search.quality
+        return None if quality is None else quality.recall
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the approximate search is in use."""
+        return self._search is not None and self._search.approximate
+
     def to_arrays(self) -> Arrays:
-        """All state as tensors: ``pool.clients`` (n,) and ``pool.contexts`` (n, L, W)."""
-        if not self._contexts:
+        """All state as tensors: ``pool.clients`` (n,) and ``pool.contexts`` (n, L, W).
+
+        Where the search is approximate, what it needs is there, too.
+        """
+        if self._rows is None:
             return {}
+        order = np.argsort(self._rows.ids)
+        search = {} if self._search is None else self._search.to_arrays()
         return {
-            "pool.clients": torch.tensor(list(self._contexts)),
-            "pool.contexts": torch.stack(list(self._contexts.values())),
+            "pool.clients": torch.from_numpy(self._rows.ids[order]),
+            "pool.contexts": self._rows.take(order.tolist()).view(-1, *self._shape),
+            **search,
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "ExpertPool":
+    def from_arrays(cls, arrays: Arrays, options: PoolOptions | None = None) -> "ExpertPool":
         """Inverse of `to_arrays`."""
+        made = cls(options=options)
         if "pool.clients" not in arrays:
-            return cls()
-        clients = arrays["pool.clients"].tolist()
-        return cls(dict(zip(map(ClientId, clients), arrays["pool.contexts"], strict=True)))
+            return made
+        clients = map(ClientId, arrays["pool.clients"].tolist())
+        contexts = dict(zip(clients, arrays["pool.contexts"], strict=True))
+        made._shape = next(iter(check_prompts(contexts)))[0]
+        made._rows = PromptRows(contexts)
+        made._searched.restore(arrays)
+        made._settle()
+        return made
 
-    def _own(self, client: ClientId) -> Tensor:
-        if client not in self._contexts:
-            raise PFedMoAPError(f"client {client} has no entry in the pool")
-        return self._contexts[client]
+    def _settle(self) -> None:
+        """Have the approximate search made where the pool is large enough for it."""
+        if len(self) >= self._options.exact_below:
+            self._searched.settle()
 
-    def _rows(self, clients: Collection[ClientId]) -> set[int]:
-        return {self._row[client] for client in clients if client in self._row}
+    @property
+    def _searched(self) -> PoolSearch:
+        """The search, made when it is first needed, and again after it went on to a newer pool."""
+        if self._search is None and self._rows is not None:
+            below, recall = self._options.exact_below, self._options.recall
+            self._search = PoolSearch(self._rows.all(), self._rows.ids, below, recall)
+        if self._search is None:
+            raise PFedMoAPError("an empty pool has nothing to search")
+        return self._search
 
-    def _experts(self, rows: Sequence[int], distances: Sequence[float]) -> list[Expert]:
-        clients = self.clients
+    def _own(self, clients: Sequence[ClientId]) -> tuple[PromptRows, list[int]]:
+        rows = self._rows
+        found = [None if rows is None else rows.row(client) for client in clients]
+        for client, row in zip(clients, found, strict=True):
+            if row is None:
+                raise PFedMoAPError(f"client {client} has no entry in the pool")
+        return rows, found  # type: ignore[return-value]  # None was refused
+
+    def _rows_of(self, clients: Collection[ClientId]) -> set[int]:
+        rows = self._rows
+        if rows is None:
+            return set()
+        return {row for client in clients if (row := rows.row(client)) is not None}
+
+    def _found(self, queries: Tensor, k: int, without: Sequence[set[int]]) -> list[list[Expert]]:
+        if k < 0:
+            raise PFedMoAPError(f"k must be at least 0, got {k}")
+        if not self:
+            return [[] for _ in without]
+        return self._experts(self._searched.nearest_all(queries, k, without))
+
+    def _experts(self, found: Sequence[Found]) -> list[list[Expert]]:
+        """Copy the prompts that were found, each once."""
+        rows = self._rows
+        distinct = sorted({row for near, _ in found for row in near})
+        if rows is None or not distinct:
+            return [[] for _ in found]
+        contexts = dict(zip(distinct, rows.take(distinct).view(-1, *self._shape), strict=True))
+        ids = rows.ids
         return [
-            Expert(clients[row], self._contexts[clients[row]], distance)
-            for row, distance in zip(rows, distances, strict=True)
+            [
+                Expert(ClientId(int(ids[row])), contexts[row], distance)
+                for row, distance in zip(near, distances, strict=True)
+            ]
+            for near, distances in found
         ]
-
-    @cached_property
-    def _row(self) -> dict[ClientId, int]:
-        return {client: row for row, client in enumerate(self._contexts)}
-
-    @cached_property
-    def _vectors(self) -> Tensor:
-        """All entries, (n, L W), in the order of ids."""
-        return torch.stack([one.detach().cpu().flatten() for one in self._contexts.values()])
-
-    @cached_property
-    def _index(self) -> Neighbours:
-        return Neighbours(self._vectors)
 
     @cached_property
     def _screened(self) -> dict[PoolOptions, Screened]:

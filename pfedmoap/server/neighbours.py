@@ -1,6 +1,6 @@
 """Exact nearest neighbours of prompts in l2, whatever their size: FAISS finds, float64 decides."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from math import frexp, sqrt
 
@@ -15,61 +15,106 @@ from pfedmoap.errors import PFedMoAPError
 _RELATIVE = 1e-3  # of a float32 sum of squares of a few 10^5 terms
 _ABSOLUTE = 4 * float(np.finfo(np.float32).eps)  # of a coordinate, in units of the longest vector
 _FAR = 1e15  # a query so many times larger than all vectors overflows the square of float32
+_BLOCK = 1024
+_MORE = 16  # seen beside those that are wanted, so that the search seldom has to widen
+_CHEAPER = 5  # a query is, among many
+_SPARE = 2  # growth of the keys' array, so that vectors that join copy nothing most of the time
+
+Found = tuple[list[int], list[float]]
+"""Rows and their Euclidean distances, the nearest first."""
 
 
 class Neighbours:
-    """An index of n vectors; immutable.
+    """A search over n vectors; immutable but for `followed`.
 
-    The index holds float32 differences from the first vector, divided by a power of two near the
-    largest, so that no square overflows or vanishes. What it finds is ranked again by distances in
-    float64, and the search widens until nothing that it has not seen could be nearer.
+    It looks at float32 differences from the first vector, divided by a power of two near the
+    largest, so that no square overflows or vanishes; all queries of a plan are looked for in one
+    call. What is found is ranked again by distances in float64, and the search widens until nothing
+    that it has not seen could be nearer.
 
     Args:
         vectors: (n, d), n at least 1, of any floating dtype, finite.
+        ids: What decides between equal distances, the lower first, (n,); ``None`` for the row.
     """
 
-    def __init__(self, vectors: Tensor) -> None:
+    def __init__(self, vectors: Tensor, ids: NDArray[np.int64] | None = None) -> None:
         self._vectors = vectors.detach().cpu()
+        self._ids = np.arange(len(vectors)) if ids is None else ids
+        self._spared: NDArray[np.float32] | None = None  # the array that holds the keys
 
-    def nearest(
-        self, query: Tensor, k: int, without: Collection[int] = ()
-    ) -> tuple[list[int], list[float]]:
-        """Find the ``k`` rows nearest to a vector (d,) in float64.
+    def nearest(self, query: Tensor, k: int, without: Collection[int] = ()) -> Found:
+        """Find the ``k`` rows nearest to a vector (d,); see `nearest_all`."""
+        return self.nearest_all(query[None], k, [without])[0]
+
+    def nearest_all(
+        self, queries: Tensor, k: int, without: Sequence[Collection[int]]
+    ) -> list[Found]:
+        """Find the ``k`` rows nearest to each of m vectors (m, d) in float64.
 
         Args:
-            query: Any finite vector (d,).
+            queries: Any finite vectors (m, d).
             k: Number of rows; fewer are returned where there are fewer.
-            without: Rows to leave out.
+            without: Rows to leave out, for each query.
 
         Returns:
-            Rows and their Euclidean distances, in the order of distances, ties by row.
+            Rows and distances for each query, ties by id.
 
         Raises:
             PFedMoAPError: A distance is beyond float64.
         """
         count = len(self._vectors)
-        k = min(k, count - len(without))
-        if k <= 0:
-            return [], []
-        scaled = query.detach().cpu().double().numpy() / self._unit - self._first
-        longest = float(np.abs(scaled).max(initial=0.0))
-        wanted = count if longest > _FAR else k + len(without)
-        while True:
-            if wanted >= count:
-                return self.among(query, (row for row in range(count) if row not in without), k)
-            squared, ids = self._index.search(scaled.astype(np.float32)[None], wanted)
-            seen = [row for row in ids[0].tolist() if row not in without]
-            rows, distances = self.among(query, seen, k)
-            error = _ABSOLUTE * (self._longest + sqrt(len(scaled)) * longest)
-            unseen = sqrt(float(squared[0, -1])) * (1 - _RELATIVE) - error
-            if unseen > distances[-1] / self._unit:
-                return rows, distances
-            wanted *= 2
+        found: list[Found] = [([], []) for _ in without]
+        wanted = {
+            place: 2 * (k + len(hidden)) + _MORE
+            for place, hidden in enumerate(without)
+            if min(k, count - len(hidden)) > 0
+        }
+        points = queries.detach().cpu().double().numpy()
+        scaled = points / self._unit - self._first
+        longest = np.abs(scaled).max(axis=1, initial=0.0)
+        wanted |= {place: count for place in wanted if longest[place] > _FAR}
+        while wanted:
+            few = {place: number for place, number in wanted.items() if number < count}
+            for place in wanted.keys() - few.keys():
+                rows = (row for row in range(count) if row not in without[place])
+                found[place] = self.among(queries[place], rows, k)
+            wanted = {}
+            if not few:
+                break
+            places, most = sorted(few), max(few.values())
+            squared, ids = _nearest_keys(scaled[places].astype(np.float32), self._keys, most)
+            for place, furthest, seen in zip(places, squared[:, -1], ids, strict=True):
+                kept = [row for row in seen.tolist() if row not in without[place]]
+                found[place] = self.among(queries[place], kept, k)
+                error = _ABSOLUTE * (self._longest + sqrt(points.shape[1]) * longest[place])
+                unseen = sqrt(float(furthest)) * (1 - _RELATIVE) - error
+                if unseen <= found[place][1][-1] / self._unit:
+                    wanted[place] = 4 * most
+        return found
 
-    def among(
-        self, query: Tensor, rows: Iterable[int], k: int | None = None
-    ) -> tuple[list[int], list[float]]:
-        """Rank given rows by their distances to a vector (d,); see `nearest`."""
+    def scan(self, queries: Tensor, k: int, without: Sequence[Collection[int]]) -> list[Found]:
+        """Nearly the same as `nearest_all`, without an array of its own, for few queries.
+
+        Of all rows, those that are nearest in float32 are ranked in float64; that no other row is
+        nearer is not proved. It measures searches that find less.
+        """
+        first = torch.from_numpy(self._first)
+        points = (queries.detach().cpu().double() / self._unit - first).float()
+        apart = torch.empty(len(points), len(self._vectors))
+        for begin in range(0, len(self._vectors), _BLOCK):
+            block = torch.from_numpy(self._scaled(self._vectors[begin : begin + _BLOCK]))
+            part = block.square().sum(1) - 2 * points @ block.T
+            apart[:, begin : begin + _BLOCK] = part
+        found = []
+        for place, hidden in enumerate(without):
+            apart[place, list(hidden)] = torch.inf
+            most = min(2 * k + _MORE, len(self._vectors) - len(hidden))
+            rows = apart[place].topk(most, largest=False).indices.tolist() if most > 0 else []
+            found.append(self.among(queries[place], rows, k))
+        return found
+
+    def among(self, query: Tensor, rows: Iterable[int], k: int | None = None) -> Found:
+        """Rank given rows by their distances to a vector (d,); see `nearest_all`."""
         chosen = np.fromiter(rows, dtype=np.int64)
         point = query.detach().cpu().double().numpy()
         unit = _power_of_two(max(self._largest, float(np.abs(point).max(initial=0.0))))
@@ -81,8 +126,49 @@ class Neighbours:
             distances = np.concatenate(found) * unit
         if not np.isfinite(distances).all():
             raise PFedMoAPError("prompts are so far apart that their distance exceeds float64")
-        order = np.lexsort((chosen, distances))[:k]
+        order = np.lexsort((self._ids[chosen], distances))[:k]
         return chosen[order].tolist(), distances[order].tolist()
+
+    def followed(
+        self, vectors: Tensor, rows: Sequence[int], ids: NDArray[np.int64]
+    ) -> "Neighbours":
+        """Make the search over other vectors of which only some are new; takes this one's array.
+
+        This search must not be used any more.
+
+        Args:
+            vectors: (m, d) with m at least n.
+            rows: Where they differ from those of this search, and all from n on.
+            ids: See `Neighbours`, (m,).
+        """
+        made = Neighbours(vectors, ids)
+        if "_keys" not in self.__dict__ or not len(rows):
+            return made
+        new = made._vectors[torch.tensor(rows)]
+        if float(new.abs().max()) > _SPARE * self._unit or new.dtype != self._vectors.dtype:
+            return made  # the unit no longer fits: all keys are made again
+        array = self._keys if self._spared is None else self._spared
+        if len(vectors) > len(array):
+            array = np.empty((_SPARE * len(vectors), array.shape[1]), dtype=np.float32)
+            array[: len(self._keys)] = self._keys
+        keys = self._scaled(new)
+        array[np.asarray(rows)] = keys
+        made._spared = array
+        made.__dict__ |= {
+            "_unit": self._unit,
+            "_first": self._first,
+            "_largest": max(self._largest, float(new.abs().max())),
+            "_keys": array[: len(vectors)],
+            "_longest": max(self._longest, _longest(keys)),
+        }
+        return made
+
+    def _scaled(self, vectors: Tensor) -> NDArray[np.float32]:
+        keys = np.empty(tuple(vectors.shape), dtype=np.float32)
+        for begin in range(0, len(vectors), _BLOCK):
+            block = vectors[begin : begin + _BLOCK].double().numpy()
+            keys[begin : begin + _BLOCK] = block / self._unit - self._first
+        return keys
 
     @cached_property
     def _first(self) -> NDArray[np.float64]:
@@ -99,21 +185,32 @@ class Neighbours:
 
     @cached_property
     def _keys(self) -> NDArray[np.float32]:
-        rows = [
-            (row.double().numpy() / self._unit - self._first).astype(np.float32)
-            for row in self._vectors
-        ]
-        return np.stack(rows)
+        return self._scaled(self._vectors)
 
     @cached_property
     def _longest(self) -> float:
-        return float(np.linalg.norm(self._keys.astype(np.float64), axis=1).max())
+        return _longest(self._keys)
 
-    @cached_property
-    def _index(self) -> faiss.IndexFlatL2:
-        index = faiss.IndexFlatL2(self._keys.shape[1])
-        index.add(self._keys)
-        return index
+
+def _nearest_keys(
+    queries: NDArray[np.float32], keys: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Squared distances and rows of the keys nearest to each query, both (m, count).
+
+    FAISS multiplies matrices from a number of queries on, which is several times faster than one
+    query after the other: a few too few are filled up.
+    """
+    number, width = queries.shape
+    least = -(-int(faiss.cvar.distance_compute_blas_threshold) // max(1, width))
+    if number < least <= _CHEAPER * number:
+        queries = np.concatenate([queries, np.zeros((least - number, width), dtype=np.float32)])
+    squared, ids = faiss.knn(queries, keys, count)
+    return squared[:number], ids[:number]
+
+
+def _longest(keys: NDArray[np.float32]) -> float:
+    blocks = (keys[begin : begin + _BLOCK] for begin in range(0, len(keys), _BLOCK))
+    return max(float(np.linalg.norm(block.astype(np.float64), axis=1).max()) for block in blocks)
 
 
 def _power_of_two(value: float) -> float:

@@ -6,7 +6,7 @@ last gives way to the exact search, until the pool has doubled.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class Quality:
             it never did.
     """
 
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
     recall: float = 1.0
     updates: int = 0
     failed_at: int = 0
@@ -61,7 +61,8 @@ class PoolSearch:
     ) -> None:
         self.exact = Neighbours(vectors, ids)
         self.quality: Quality | None = None
-        self._vectors, self._below, self._wanted = vectors, exact_below, recall
+        self._vectors, self._ids = vectors, ids
+        self._below, self._wanted = exact_below, recall
         self._sketches: SketchIndex | None = None
 
     @property
@@ -111,7 +112,7 @@ class PoolSearch:
         if len(self._vectors) < max(self._below, 2 * failed_at, 1):
             return
         if self._sketches is None or self.quality is None:
-            index = SketchIndex(Directions.learn(self._vectors))
+            index = SketchIndex(Directions.learn(self._vectors, np.argsort(self._ids)))
             index.replace(range(len(self._vectors)), self._vectors)
             self._sketches, self.quality = index, Quality(failed_at=failed_at)
         elif self.quality.updates < CHECK_EVERY:
@@ -124,7 +125,8 @@ class PoolSearch:
         """Measure the recall, and widen the search until it is enough or costs too much."""
         count = len(self._vectors)
         stream = torch.Generator().manual_seed(count)
-        rows = torch.randperm(count, generator=stream)[:CHECKED].tolist()
+        drawn = torch.randperm(count, generator=stream)[:CHECKED].numpy()
+        rows = np.argsort(self._ids)[drawn].tolist()
         queries, alone = self._vectors[torch.tensor(rows)], [{row} for row in rows]
         truth = [set(found) for found, _ in self.exact.scan(queries, DEPTH, alone)]
         effort = quality.effort
@@ -140,7 +142,7 @@ class PoolSearch:
             effort = effort.doubled()
 
     def to_arrays(self) -> Arrays:
-        """What a resumed run needs to search as this one, by name; empty for a search that is exact."""
+        """What a resumed run needs to search as this one, by name; nothing for a small pool."""
         if self.quality is None:
             return {}
         known = self.quality

@@ -9,12 +9,38 @@ an earlier one is copied first.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pfedmoap.errors import PFedMoAPError, ShapeError
 from pfedmoap.wire.messages import ClientId
 
 _FIRST_CAPACITY = 16
+
+
+Kind = tuple[tuple[int, ...], torch.dtype]
+
+
+def check_prompts(contexts: Mapping[ClientId, Tensor], known: Kind | None = None) -> set[Kind]:
+    """Refuse prompts that a pool cannot hold together; returns the one shape and dtype.
+
+    Args:
+        contexts: Prompts by client, at least one.
+        known: Those of the prompts that are there already.
+    """
+    kinds = {(tuple(context.shape), context.dtype) for context in contexts.values()}
+    kinds |= set() if known is None else {known}
+    if len(shapes := {shape for shape, _ in kinds}) > 1:
+        raise ShapeError(f"a pool holds prompts of one shape, got {sorted(shapes)}")
+    if len(kinds) > 1 or not all(kind.is_floating_point for _, kind in kinds):
+        found = ", ".join(sorted(str(kind) for _, kind in kinds))
+        raise ShapeError(f"a pool holds prompts of one floating-point dtype, got {found}")
+    for client in sorted(contexts):
+        if not bool(torch.isfinite(contexts[client]).all()):
+            raise PFedMoAPError(f"the prompt of client {client} is not finite")
+    return kinds
 
 
 @dataclass
@@ -23,12 +49,12 @@ class _Buffer:
 
     Attributes:
         rows: (capacity, d); rows beyond the newest version's are not in use.
-        clients: Whose prompt each row is, in the order of arrival; it only grows.
+        ids: Whose prompt each row is, in the order of arrival, (capacity,); it only grows.
         row_of: The reverse.
     """
 
     rows: Tensor
-    clients: list[ClientId] = field(default_factory=list)
+    ids: NDArray[np.int64]
     row_of: dict[ClientId, int] = field(default_factory=dict)
 
 
@@ -41,14 +67,14 @@ class PromptRows:
     Example:
         >>> old = PromptRows({ClientId(4): torch.zeros(2)})
         >>> new = old.put({ClientId(4): torch.ones(2), ClientId(1): torch.ones(2)})
-        >>> old.take([0]).tolist(), len(old), new.take([0, 1]).tolist(), new.clients
-        ([[0.0, 0.0]], 1, [[1.0, 1.0], [1.0, 1.0]], [4, 1])
+        >>> old.take([0]).tolist(), len(old), new.take([0, 1]).tolist(), new.ids
+        ([[0.0, 0.0]], 1, [[1.0, 1.0], [1.0, 1.0]], array([4, 1]))
     """
 
     def __init__(self, prompts: Mapping[ClientId, Tensor]) -> None:
         first = next(iter(prompts.values())).flatten()
         room = first.new_empty(max(_FIRST_CAPACITY, len(prompts)), len(first), device="cpu")
-        self._buffer = _Buffer(room)
+        self._buffer = _Buffer(room, np.zeros(len(room), dtype=np.int64))
         self._count = 0
         self._overwritten: dict[int, Tensor] = {}
         self._next: PromptRows | None = None
@@ -58,14 +84,19 @@ class PromptRows:
         return self._count
 
     @property
-    def clients(self) -> list[ClientId]:
-        """Whose prompt each row is."""
-        return self._buffer.clients[: self._count]
+    def ids(self) -> NDArray[np.int64]:
+        """Whose prompt each row is, (n,), in the order of arrival."""
+        return self._buffer.ids[: self._count]
 
     def row(self, client: object) -> int | None:
         """The row of a client; ``None`` if it has none in this version."""
         row = self._buffer.row_of.get(client, self._count)  # type: ignore[call-overload]  # any key
         return None if row >= self._count else int(row)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of all prompts."""
+        return self._buffer.rows.dtype
 
     @property
     def newest(self) -> bool:
@@ -91,7 +122,9 @@ class PromptRows:
     def put(self, prompts: Mapping[ClientId, Tensor]) -> "PromptRows":
         """Make the next version, in which prompts replace or join the present ones."""
         if not self.newest:
-            copied = PromptRows(dict(zip(self.clients, self.all(), strict=True)))
+            copied = PromptRows(
+                dict(zip(map(ClientId, self.ids.tolist()), self.all(), strict=True))
+            )
             return copied.put(prompts)
         made = PromptRows.__new__(PromptRows)
         made._buffer, made._count, made._next = self._buffer, self._count, None
@@ -106,14 +139,15 @@ class PromptRows:
         buffer = self._buffer
         new = [client for client in prompts if client not in buffer.row_of]
         buffer.row_of |= {client: self._count + place for place, client in enumerate(new)}
-        buffer.clients += new
-        self._count = len(buffer.clients)
+        before, self._count = self._count, self._count + len(new)
         if self._count > len(buffer.rows):
             grown = buffer.rows.new_empty(
                 max(self._count, 2 * len(buffer.rows)), buffer.rows.shape[1]
             )
-            grown[: self._count - len(new)] = buffer.rows[: self._count - len(new)]
+            grown[:before] = buffer.rows[:before]
             buffer.rows = grown
+            buffer.ids = np.resize(buffer.ids, len(grown))
+        buffer.ids[before : self._count] = new
         if prompts:
             rows = torch.tensor([buffer.row_of[client] for client in prompts])
             buffer.rows[rows] = torch.stack([p.detach().cpu().flatten() for p in prompts.values()])

@@ -60,16 +60,18 @@ class Directions:
     lists: Tensor
 
     @classmethod
-    def learn(cls, vectors: Tensor, seed: int = 0) -> "Directions":
+    def learn(cls, vectors: Tensor, order: NDArray[np.int64], seed: int = 0) -> "Directions":
         """Learn them from vectors (n, d): the largest principal directions of a sample.
 
         Args:
             vectors: Finite, of any floating dtype, moderate in size.
+            order: The order of rows on which nothing else has a say, (n,).
             seed: Draws the sample.
         """
         stream = torch.Generator().manual_seed(seed)
-        drawn = torch.randperm(len(vectors), generator=stream)[:_SAMPLE]
-        sample = vectors[drawn.sort().values].float()
+        rows = torch.from_numpy(order)
+        drawn = rows[torch.randperm(len(vectors), generator=stream)[:_SAMPLE]]
+        sample = vectors[drawn].float()
         centre = sample.mean(0)
         width = min(DIRECTIONS, *sample.shape)
         with torch.random.fork_rng(devices=[]):  # the decomposition draws from the global stream
@@ -79,14 +81,14 @@ class Directions:
         unlisted = cls(centre, basis, torch.zeros(0, width + 1))
         count = max(1, min(4096, len(vectors) // _PER_LIST))
         kmeans = faiss.Kmeans(width + 1, count, niter=10, seed=1 + seed, min_points_per_centroid=1)
-        sketches = np.concatenate([unlisted.sketch(part) for part in vectors.split(_BLOCK)])
-        kmeans.train(sketches)
+        blocks = (vectors[part] for part in rows[: _PER_LIST * count].split(_BLOCK))
+        kmeans.train(np.concatenate([unlisted.sketch(block) for block in blocks]))
         return cls(centre, basis, torch.from_numpy(np.array(kmeans.centroids)))
 
     def sketch(self, vectors: Tensor) -> NDArray[np.float32]:
         """Sketch vectors (m, d), (m, s + 1).
 
-        Sums are taken in float64, so that a vector's sketch does not depend on its company.
+        Sums are taken in float64, so that a vector's sketch hardly depends on its company.
         """
         away = vectors.double() - self.centre.double()
         along = away @ self.basis.double().T

@@ -142,7 +142,8 @@ class PFedMoAP:
         context = initial_context(
             self.setting.backbone, self.context_length, self.context_init, seed=self.setting.seed
         )
-        return ServerState(context.cpu(), ExpertPool(), self._shared_gate)
+        pool = ExpertPool(options=self.setting.pool)
+        return ServerState(context.cpu(), pool, self._shared_gate)
 
     def plan(self, state: ServerState, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the global prompt, and k experts to clients that have a pool entry.
@@ -239,11 +240,18 @@ class PFedMoAP:
 
     def from_arrays(self, arrays: Arrays) -> ServerState:
         """Inverse of `to_arrays`."""
-        return ServerState.from_arrays(arrays)
+        return ServerState.from_arrays(arrays, self.setting.pool)
 
     def screened(self, state: ServerState) -> Mapping[ClientId, str]:
         """See `ServesExperts`."""
         return state.pool.screened(self.setting.pool).reasons
+
+    def searched(self, state: ServerState) -> Mapping[str, float]:
+        """See `ServesExperts`."""
+        pool = state.pool
+        if pool.recall is None:
+            return {}
+        return {"recall": pool.recall, "approximate": float(pool.approximate)}
 
     @property
     def _serving(self) -> Serving:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from pfedmoap.config.server import PoolOptions
 from pfedmoap.methods.pfedmoap.mixture import GATE
 from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId
@@ -28,10 +29,10 @@ class ServerState:
         return {"context": self.context, **self.pool.to_arrays(), **self.gate}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays) -> "ServerState":
+    def from_arrays(cls, arrays: Arrays, options: PoolOptions) -> "ServerState":
         """Inverse of `to_arrays`."""
         gate = {name: value for name, value in arrays.items() if name.startswith(GATE)}
-        return cls(arrays["context"], ExpertPool.from_arrays(arrays), gate)
+        return cls(arrays["context"], ExpertPool.from_arrays(arrays, options), gate)
 
 
 def without_client(state: ServerState, client: ClientId) -> ServerState:

@@ -38,9 +38,8 @@ class Serving:
         known = [client for client in sorted(cohort) if client in pool]
         most = self.options.max_served
         if most is None:
-            return {client: self._ranked(pool, client, round, self.count) for client in known}
-        ranked = {client: self._ranked(pool, client, round, len(pool)) for client in known}
-        return serve_at_most(most, self.count, ranked)
+            return self._ranked(pool, known, round, self.count)
+        return serve_at_most(most, self.count, self._ranked(pool, known, round, len(pool)))
 
     def guests(self, pool: ExpertPool, context: Tensor) -> list[Expert]:
         """The experts of clients without an entry, nearest to a prompt (L, W).
@@ -49,12 +48,18 @@ class Serving:
         """
         return pool.near(context, self.count, pool.screened(self.options).hidden_from(None))
 
-    def _ranked(self, pool: ExpertPool, client: ClientId, round: int, count: int) -> list[Expert]:
-        hidden = pool.screened(self.options).hidden_from(client)
+    def _ranked(
+        self, pool: ExpertPool, clients: Sequence[ClientId], round: int, count: int
+    ) -> Mapping[ClientId, list[Expert]]:
+        screened = pool.screened(self.options)
+        hidden = {client: screened.hidden_from(client) for client in clients}
         if self.selection == "nearest":
-            return pool.nearest(client, count, hidden)
-        rng = numpy_generator(self.seed, "experts", client, round)
-        drawn = pool.random(client, count, rng, hidden)
-        if self.options.max_served is None:
-            return drawn
-        return [drawn[place] for place in rng.permutation(len(drawn)).tolist()]
+            return pool.nearest_all(clients, count, hidden)
+        ranked = {}
+        for client in clients:
+            rng = numpy_generator(self.seed, "experts", client, round)
+            drawn = pool.random(client, count, rng, hidden[client])
+            if self.options.max_served is not None:
+                drawn = [drawn[place] for place in rng.permutation(len(drawn)).tolist()]
+            ranked[client] = drawn
+        return ranked

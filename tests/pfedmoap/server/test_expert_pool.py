@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pfedmoap.config.server import PoolOptions
 from pfedmoap.errors import PFedMoAPError, ShapeError
 from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import ClientId
@@ -161,3 +162,46 @@ def test_half_precision_prompts_are_searched_and_served_as_they_are():
 def test_what_cannot_be_answered_is_a_clear_error(ask, error, message):
     with pytest.raises(error, match=message):
         ask(pool_of(4))
+
+
+def test_a_plan_for_a_cohort_is_that_for_each_of_its_clients():
+    pool = pool_of(30)
+    hidden = {pool.clients[3]: {pool.clients[5], ClientId(10**6)}}
+    together = pool.nearest_all(pool.clients[:12], 4, hidden)
+    assert together == {
+        client: pool.nearest(client, 4, hidden.get(client, ())) for client in pool.clients[:12]
+    }
+    assert pool.nearest_all([], 4) == {}
+
+
+@pytest.mark.parametrize("options", [None, PoolOptions(exact_below=60)])
+def test_pools_that_follow_each_other_are_searched_like_pools_of_their_own(options):
+    """The newest one searches in place; the earlier ones stay what they were."""
+    draw, stream = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    truth = {ClientId(int(i)): torch.randn(2, 3, generator=stream) for i in draw.permutation(50)}
+    pools = [(ExpertPool(truth, options), truth)]
+    for _ in range(6):
+        pool, truth = pools[-1]
+        pool.nearest(pool.clients[0], 2)  # the search is there, and goes on to the next pool
+        cohort = draw.choice(80, 9, replace=False).tolist()
+        changes = {ClientId(i): torch.randn(2, 3, generator=stream) for i in cohort}
+        pools.append((pool.put(changes), {**truth, **changes}))
+    for pool, truth in pools:
+        alone = ExpertPool(truth, PoolOptions(exact_below=10**6))
+        assert pool.nearest_all(pool.clients, 5) == alone.nearest_all(pool.clients, 5)
+        again = ExpertPool.from_arrays(pool.to_arrays(), options)
+        assert again.nearest_all(pool.clients, 5) == alone.nearest_all(pool.clients, 5)
+    newest = pools[-1][0]
+    assert (again.recall, again.approximate) == (newest.recall, newest.approximate)
+    assert newest.approximate == (options is not None)
+
+
+def test_what_was_served_stays_when_the_pool_moves_on():
+    pool = pool_of(8)
+    me = pool.clients[0]
+    served = pool.nearest(me, 2)
+    before, own = [expert.context.clone() for expert in served], pool[me]
+    pool.put({client: torch.zeros(2, 3) for client in pool.clients})
+    assert all(map(torch.equal, before, [expert.context for expert in served]))
+    assert torch.equal(pool[me], own)
+    assert bool(own.any())

@@ -9,7 +9,7 @@ from pfedmoap.wire.messages import ClientId
 
 
 def check(version, truth):
-    assert version.clients == list(truth)
+    assert version.ids.tolist() == list(truth)
     rows = [version.row(client) for client in truth]
     assert torch.equal(version.take(rows), torch.stack(list(truth.values())))
     assert torch.equal(version.all(), torch.stack(list(truth.values())))
