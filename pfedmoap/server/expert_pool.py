@@ -200,18 +200,15 @@ class ExpertPool:
         return self._screened[options]
 
     @property
-    def recall(self) -> float | None:
-        """Share of the true neighbours that the approximate search found when it was last checked.
+    def searched(self) -> Mapping[str, float]:
+        """Recall of the approximate search in its last check, and whether it is in use (1 or 0).
 
-        ``None`` where the pool is too small for it.
+        Empty where the pool is too small for it.
         """
         quality = None if self._search is None else self._search.quality
-        return None if quality is None else quality.recall
-
-    @property
-    def approximate(self) -> bool:
-        """Whether the approximate search is in use."""
-        return self._search is not None and self._search.approximate
+        if quality is None or self._search is None:
+            return {}
+        return {"recall": quality.recall, "approximate": float(self._search.approximate)}
 
     def to_arrays(self) -> Arrays:
         """All state as tensors: ``pool.clients`` (n,) and ``pool.contexts`` (n, L, W).

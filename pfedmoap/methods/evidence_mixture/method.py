@@ -103,7 +103,7 @@ class EvidenceMixture(AveragedPrompt):
 
     def plan(self, state: Arrays, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the averaged prompt, and k experts to clients that have a pool entry."""
-        pool, common = ExpertPool.from_arrays(state), state["context"]
+        pool, common = self._pool(state), state["context"]
         experts = self._serving.experts(pool, cohort, round)
         downloads = []
         for client in sorted(cohort):
@@ -137,16 +137,22 @@ class EvidenceMixture(AveragedPrompt):
         prompts = {update.client: update.arrays["context"] for update in updates}
         common = {"context": state["context"]}
         averaged = combine(common, updates, self.weighting, self.setting.server)
-        return {**averaged, **ExpertPool.from_arrays(state).put(prompts).to_arrays()}
+        return {**averaged, **self._pool(state).put(prompts).to_arrays()}
 
     def starts(self, state: Arrays, client: ClientId) -> Arrays:
         """See `StartsElsewhere`: from the client's last prompt, which the pool has."""
-        pool = ExpertPool.from_arrays(state)
-        return {"context": pool[client]} if client in pool else {}
+        if "pool.clients" not in state:
+            return {}
+        own = state["pool.contexts"][state["pool.clients"] == client]  # one, or none
+        return {"context": own[0]} if len(own) else {}
 
     def screened(self, state: Arrays) -> Mapping[ClientId, str]:
         """See `ServesExperts`."""
-        return ExpertPool.from_arrays(state).screened(self.setting.pool).reasons
+        return self._pool(state).screened(self.setting.pool).reasons
+
+    def searched(self, state: Arrays) -> Mapping[str, float]:
+        """See `ServesExperts`."""
+        return self._pool(state).searched
 
     def aggregation_gap(self) -> None:
         """See `AveragesByRule`: the prompt that newcomers get is averaged; experts are served."""
@@ -240,6 +246,9 @@ class EvidenceMixture(AveragedPrompt):
     def _of_round(self) -> dict[bytes, Tensor]:
         """Class features that the last training made; the evaluation of its round reads them."""
         return {}
+
+    def _pool(self, state: Arrays) -> ExpertPool:
+        return ExpertPool.from_arrays(state, self.setting.pool)
 
     @property
     def _serving(self) -> Serving:

@@ -248,10 +248,7 @@ class PFedMoAP:
 
     def searched(self, state: ServerState) -> Mapping[str, float]:
         """See `ServesExperts`."""
-        pool = state.pool
-        if pool.recall is None:
-            return {}
-        return {"recall": pool.recall, "approximate": float(pool.approximate)}
+        return state.pool.searched
 
     @property
     def _serving(self) -> Serving:

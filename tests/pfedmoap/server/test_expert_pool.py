@@ -192,8 +192,8 @@ def test_pools_that_follow_each_other_are_searched_like_pools_of_their_own(optio
         again = ExpertPool.from_arrays(pool.to_arrays(), options)
         assert again.nearest_all(pool.clients, 5) == alone.nearest_all(pool.clients, 5)
     newest = pools[-1][0]
-    assert (again.recall, again.approximate) == (newest.recall, newest.approximate)
-    assert newest.approximate == (options is not None)
+    expected = {} if options is None else {"recall": 1.0, "approximate": 1.0}
+    assert again.searched == newest.searched == expected
 
 
 def test_what_was_served_stays_when_the_pool_moves_on():
@@ -205,3 +205,15 @@ def test_what_was_served_stays_when_the_pool_moves_on():
     assert all(map(torch.equal, before, [expert.context for expert in served]))
     assert torch.equal(pool[me], own)
     assert bool(own.any())
+
+
+def test_a_pool_without_a_client_is_one_that_never_had_it():
+    pool = pool_of(5)
+    gone, *others = pool.clients
+    left = pool.without(gone)
+    assert left.clients == tuple(others)
+    assert left.nearest(others[0], 4) == pool.nearest(others[0], 4, {gone})
+    assert pool.without(ClientId(10**6)) is pool
+    for client in others:
+        left = left.without(client)
+    assert (len(left), left.to_arrays()) == (0, {})
