@@ -10,10 +10,16 @@ smaller beta says that none is, and that images of a class resemble one another.
 per client and stays there.
 """
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pfedmoap.models.logits import cosine_logits
+
+PSEUDO_COUNTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""What `choose_pseudo_count` chooses from."""
 
 
 def log_probabilities(image: Tensor, text: Tensor, scale: float) -> Tensor:
@@ -97,16 +103,46 @@ def mix(known: Tensor, weights: Tensor) -> Tensor:
     return torch.logsumexp(known + each.log().unsqueeze(-1), 0)
 
 
-def class_prior(labels: Tensor, classes: int, pseudo_count: float) -> Tensor:
-    """Log-probability of each class by its share of the client's own images.
+def class_counts(labels: Tensor, classes: int) -> Tensor:
+    """Count images by class: (n,) to (C,)."""
+    return torch.bincount(labels, minlength=classes).float()
+
+
+def class_prior(counts: Tensor, pseudo_count: float) -> Tensor:
+    """Log-probability of each class by its share of images.
 
     Args:
-        labels: (n,).
-        classes: Number of classes C.
-        pseudo_count: Images of each class that are added to those that there are.
+        counts: Images of each class, (..., C).
+        pseudo_count: Images of each class that are added to them; the larger, the more even.
 
     Returns:
-        (C,); the same for all classes without an image, or with endless pseudo-counts.
+        (..., C); the same for all classes where there is no image.
     """
-    counts = torch.bincount(labels, minlength=classes).float()
-    return (counts / pseudo_count).log1p().log_softmax(0)
+    return (counts / pseudo_count).log1p().log_softmax(-1)
+
+
+def choose_pseudo_count(mixture: Tensor, labels: Tensor) -> float:
+    """Choose how far class counts are to be trusted, by each image from all others.
+
+    A client with images of two classes may be one that only ever sees these, or one with few
+    images. That the rest of its images foretells each one's class speaks for the former. The choice
+    is the most probable one of `PSEUDO_COUNTS` under odds that fall with their square root, so that
+    it takes some images to say that counts mean little::
+
+        sum_i log p(y_i | x_i, counts without image i, a)  -  log(a) / 2
+
+    Args:
+        mixture: Log-probabilities of a mixture that has not seen the image, (n, C).
+        labels: (n,).
+
+    Returns:
+        The pseudo-count.
+    """
+    own = F.one_hot(labels, mixture.shape[1]).float()
+    rest = class_counts(labels, mixture.shape[1]) - own  # (n, C)
+    scores = [
+        float(((mixture + class_prior(rest, count)).log_softmax(-1) * own).sum())
+        - math.log(count) / 2
+        for count in PSEUDO_COUNTS
+    ]
+    return PSEUDO_COUNTS[scores.index(max(scores))]

@@ -10,7 +10,8 @@ What a client classifies with is made of three parts, the last one fitted to the
 1. the mixture of the served experts, each weighed by its likelihood of the client's images
    (`evidence`), and of the own prompt, which has seen these images and counts as one expert among
    1 + k, whatever they say;
-2. the client's own class prior pi, from the counts of its labels;
+2. the client's own class prior pi, from the counts of its labels, as far as its images foretell
+   each other's labels;
 3. a linear head V that corrects the first two on the client's images (`residual_head`), where the
    mixture is asked about each image with the weights that all others give.
 
@@ -36,6 +37,8 @@ from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.evidence_mixture.evidence import (
+    choose_pseudo_count,
+    class_counts,
     class_prior,
     likelihoods,
     log_probabilities,
@@ -75,7 +78,7 @@ class EvidenceMixture(AveragedPrompt):
             images; 0 weighs evenly.
         own_weight: Weight of the own prompt in the mixture against one expert's on average.
         pseudo_count: Images of each class that are added to those that a client has, for its class
-            prior; the larger, the more even.
+            prior; the larger, the more even. None lets each client choose by its own images.
         head_spread: How far the residual head may go, in units of logits; 0 for none.
     """
 
@@ -83,7 +86,7 @@ class EvidenceMixture(AveragedPrompt):
     selection: Selection = "nearest"
     sharpness: NotNegative = 0.3
     own_weight: NotNegative = 1.0
-    pseudo_count: Positive = 0.01
+    pseudo_count: Positive | None = None
     head_spread: NotNegative = 4.0
 
     def privacy_gap(self, mode: Mode) -> str | None:
@@ -228,8 +231,10 @@ class EvidenceMixture(AveragedPrompt):
         likelihood = likelihoods(known, labels)[1:]
         weights = with_own(weigh(likelihood, self.sharpness), self.own_weight)
         others = with_own(weigh_without_each(likelihood, self.sharpness), self.own_weight)
-        prior = class_prior(labels, len(self.setting.class_names), self.pseudo_count)
-        head = fit_head(image, labels, mix(known, others) + prior, self.head_spread)
+        unseen = mix(known, others)
+        count = self.pseudo_count or choose_pseudo_count(unseen, labels)
+        prior = class_prior(class_counts(labels, unseen.shape[1]), count)
+        head = fit_head(image, labels, unseen + prior, self.head_spread)
         return {WEIGHTS: weights, PRIOR: prior, HEAD: head}
 
     def _result(self, client: TrainedClient, text: Tensor) -> ClientResult:

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from pfedmoap.methods.evidence_mixture.evidence import (
+    PSEUDO_COUNTS,
+    choose_pseudo_count,
+    class_counts,
     class_prior,
     likelihoods,
     log_probabilities,
@@ -70,8 +73,34 @@ def test_the_own_prompt_counts_as_one_expert_whatever_the_images_say():
 
 
 def test_the_prior_counts_labels():
-    prior = class_prior(torch.tensor([0, 0, 2]), classes=3, pseudo_count=0.5).exp()
+    counts = class_counts(torch.tensor([0, 0, 2]), classes=3)
+    prior = class_prior(counts, pseudo_count=0.5).exp()
     assert torch.allclose(prior, torch.tensor([2.5, 0.5, 1.5]) / 4.5)
     even = torch.full((3,), 1 / 3)
-    assert torch.allclose(class_prior(torch.tensor([0, 0, 2]), 3, 1e9).exp(), even)
-    assert torch.allclose(class_prior(torch.zeros(0, dtype=torch.int64), 3, 0.01).exp(), even)
+    assert torch.allclose(class_prior(counts, 1e9).exp(), even)
+    assert torch.allclose(class_prior(torch.zeros(3), 0.01).exp(), even)
+
+
+def test_counts_are_trusted_where_they_foretell_labels_and_not_where_they_do_not():
+    """Two classes again and again, and ten classes once each, under a mixture without opinion."""
+    none = torch.zeros(10, 10).log_softmax(-1)
+    assert choose_pseudo_count(none, torch.tensor([3, 7] * 5)) == 0.01
+    assert choose_pseudo_count(none, torch.arange(10)) == 10.0
+    assert choose_pseudo_count(none[:0], torch.arange(0)) == 0.01  # any will do: nothing is counted
+
+
+def test_the_choice_of_the_pseudo_count_equals_a_loop_over_images():
+    stream = torch.Generator().manual_seed(4)
+    mixture = torch.randn(6, 4, generator=stream).log_softmax(-1)
+    labels = torch.tensor([0, 0, 1, 1, 1, 3])
+
+    def score(count):
+        found = -math.log(count) / 2
+        for image in range(6):
+            rest = torch.cat([labels[:image], labels[image + 1 :]])
+            shares = torch.stack([(rest == c).sum() + count for c in range(4)])
+            probability = mixture[image].exp() * shares
+            found += math.log(probability[labels[image]] / probability.sum())
+        return found
+
+    assert choose_pseudo_count(mixture, labels) == max(PSEUDO_COUNTS, key=score)
