@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
 from eval.data_of_run import located, refuse_trained, remembered, report_changes
+from eval.erasure import erased_clients
 from eval.experiment import Experiment, ExperimentLoader
 from eval.promise import is_private
 from eval.refused import refuse_if_all_refused
 from pfedmoap.engine.simulation import FederationState, Progress, run_federation
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.extension import extend
 from pfedmoap.runs.folder import held
 from pfedmoap.runs.log import Record
 from pfedmoap.storage.atomic_files import write_json
@@ -65,6 +67,10 @@ def run_experiment(
     with ExitStack() as stack:
         if out is not None:
             stack.enter_context(held(out))
+            if resume:
+                extend(out, experiment.config.sections)
+                gone = erased_clients(out)
+                experiment = replace(experiment, unseen=experiment.unseen | gone)
         return _run(experiment, out, resume, progress, watch, announce)
 
 

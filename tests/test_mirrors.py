@@ -27,6 +27,8 @@ COVERED = {
     "tests/eval/deployment/test_running.py": """
         pfedmoap.engine.flower.control pfedmoap.engine.flower.links
         pfedmoap.engine.flower.workers eval.deployment.app eval.deployment.apps""",
+    "tests/eval/test_erasure.py": """
+        eval.commands.forget pfedmoap.runs.rewrite pfedmoap.storage.signing""",
     "tests/eval/deployment/test_options.py": """
         eval.commands.serve eval.commands.join eval.commands.make_keys""",
     "tests/eval/deployment/test_host.py": """

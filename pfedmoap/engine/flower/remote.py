@@ -115,23 +115,6 @@ class RemoteFederation(Generic[S]):
                 scores[client] = answer.scores
         return scores
 
-    def forget(self, client: ClientId) -> dict[ClientId, str]:
-        """Tell all sites that are there to erase what they hold of another one.
-
-        Returns:
-            What each site said.
-        """
-        there = self.roll.gather(1)
-        order = {"federation": self.roll.welcome.federation, "clients": [client]}
-        answers = self.roll.fleet.ask(
-            "query.forget", {node: seal(order, signer=self.roll.signer) for node in there.values()}
-        )
-        said = {}
-        for other, node in sorted(there.items()):
-            answer = answers[node]
-            said[other] = answer.reason if isinstance(answer, Silence) else "done"
-        return said
-
     def _ask(
         self, kind: str, round: int, downloads: Mapping[ClientId, Download]
     ) -> tuple[dict[ClientId, Order], dict[ClientId, RecordDict | Silence]]:

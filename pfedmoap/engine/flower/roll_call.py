@@ -1,7 +1,7 @@
 """Which sites are there, and behind which node each of them is."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
@@ -87,7 +87,20 @@ class RollCall:
                 self._take_in(node, greeting, round)
             except (UpdateRejectedError, RunError) as error:
                 self._refuse(node, error)
+        self._tell_who_left([node for node in new if node not in self._refused])
         return self.nodes
+
+    def _tell_who_left(self, nodes: Sequence[int]) -> None:
+        """Have sites that were just greeted erase what they hold of those that have left."""
+        gone = sorted(one.client for one in self.members.by_name.values() if one.left)
+        if not gone or not nodes:
+            return
+        order = {"federation": self.welcome.federation, "clients": gone}
+        content = {node: seal(order, signer=self.signer) for node in nodes}
+        for node, answer in self.fleet.ask("query.forget", content).items():
+            if isinstance(answer, Silence):
+                self._refuse(node, UpdateRejectedError(f"it is to erase {gone}: {answer.reason}"))
+                self.nodes = {c: other for c, other in self.nodes.items() if other != node}
 
     def _refuse(self, node: int, why: Exception) -> None:
         logger.warning("node %d is refused: %s", node, why)

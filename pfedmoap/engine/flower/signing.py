@@ -5,64 +5,26 @@ nodes by their keys, but asks no key of who starts a run. Sites therefore pin th
 """
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from flwr.app import ArrayRecord
 
 from pfedmoap.errors import UpdateRejectedError
-from pfedmoap.storage.atomic_files import write_bytes
+from pfedmoap.storage.signing import Signer, is_signed
 
-KEY_DIGITS = 64
-
-
-@dataclass(frozen=True)
-class Signer:
-    """A server's private key."""
-
-    key: Ed25519PrivateKey
-
-    @classmethod
-    def kept_in(cls, file: Path) -> "Signer":
-        """Read a private key, or make one where there is none; for its owner alone."""
-        if not file.exists():
-            fresh = Ed25519PrivateKey.generate().private_bytes_raw()
-            write_bytes(file, fresh.hex().encode(), private=True)
-        return cls(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(file.read_text())))
-
-    @property
-    def public(self) -> str:
-        """The public key, in hexadecimal digits."""
-        form, coding = serialization.PublicFormat.Raw, serialization.Encoding.Raw
-        return self.key.public_key().public_bytes(coding, form).hex()
-
-    def sign(self, content: bytes) -> str:
-        """Sign; in hexadecimal digits."""
-        return self.key.sign(content).hex()
+__all__ = ["Signer", "digest", "verify"]
 
 
 def verify(content: bytes, signature: str, key: str) -> None:
-    """Check a signature.
-
-    Args:
-        content: What was signed.
-        signature: The signature, in hexadecimal digits.
-        key: The public key that it has to be of.
+    """Check the signature of a message.
 
     Raises:
-        UpdateRejectedError: It is not; or the key is none.
+        UpdateRejectedError: It is not by this key.
     """
-    try:
-        known = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-        known.verify(bytes.fromhex(signature), content)
-    except (InvalidSignature, ValueError) as error:
+    if not is_signed(content, signature, key):
         raise UpdateRejectedError(
             f"a message is not signed by the server's key {key[:16]!r}...: it is another server's, "
-            "or the key of --server_key is wrong"
-        ) from error
+            "or the server.pub that this site was given is wrong"
+        )
 
 
 def digest(about: str, arrays: ArrayRecord) -> bytes:

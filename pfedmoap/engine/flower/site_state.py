@@ -23,6 +23,7 @@ from pfedmoap.wire.messages import Arrays, ClientId
 FILE = "state.json"
 _STATE = "round-{round:06d}.safetensors"
 _KEPT = "kept-{round:06d}.safetensors"  # an older state with what outlasts a refusal
+_ERASED = "erased-{round:06d}.safetensors"
 _LASTING = "lasting-{round:06d}.safetensors"
 
 
@@ -130,14 +131,12 @@ class SiteState:
         def changed(entry: _Entry | None) -> _Entry | None:
             if entry is None or entry.round not in change:
                 return entry
-            old = self.folder / entry.file
-            content = old.read_bytes()
-            new = self._write(_STATE, entry.round, change[entry.round])
-            if new.file != entry.file and content:
-                old.unlink()
-            return new
+            # Under another name than the old one, so that a kill in between leaves the old one.
+            name = _STATE if entry.file.startswith("erased") else _ERASED
+            return self._write(name, entry.round, change[entry.round])
 
-        self._commit(_Index(changed(index.admitted), changed(index.sent), None, index.charges))
+        admitted, sent = changed(index.admitted), changed(index.sent)
+        self._commit(_Index(admitted, sent, index.lasting, index.charges))
 
     def states(self) -> dict[int, Arrays]:
         """All states that are kept, by round."""

@@ -6,20 +6,23 @@ import json
 import pytest
 
 from eval.choices import schema
-from eval.commands import report, status
+from eval.commands import forget, report, status
 from eval.deployment.federation_file import FederationFile, new_id
 from eval.deployment.host import SiteHost
 from eval.deployment.serving import prepare, serve_rounds
 from eval.deployment.site_options import SiteOptions
 from eval.deployment.status import status_of
+from eval.erasure import check_record
 from eval.results import read_result
 from pfedmoap.engine.flower.client_app import make_client_app
 from pfedmoap.engine.flower.fleet import Fleet
+from pfedmoap.engine.flower.site_state import SiteState
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
 from tests.helpers.deployed import CLASSES, digits_of
 from tests.helpers.flower_grid import MemoryGrid
+from tests.helpers.traces import traces_of
 
 SECTIONS = {
     "method": {"name": "pfedmoap", "context_length": 2, "experts": 1},
@@ -139,3 +142,32 @@ def test_a_run_is_extended_only_by_more_rounds(images, tmp_path):
     other = file_of(3, training={"epochs": 2}).sections
     assert not extend(run, other)
     assert not extend(tmp_path / "absent", other)
+
+
+def test_a_site_that_has_left_is_in_no_file_and_is_not_let_in_again(images, tmp_path):
+    folder = tmp_path / "federation"
+    method = {**SECTIONS["method"], "experts": 2}
+    apart = {**SECTIONS["training"], "learning_rate": 2.0}  # the average is near nobody's prompt
+    file_of(2, method=method, training=apart).write(folder)
+    grid = sites_on(images, tmp_path / "sites")
+    serve(folder, grid)
+    server = RunDirectory(folder / "run").load_server()
+    last = server["pool.contexts"][server["pool.clients"].tolist().index(1)]
+    others = [tmp_path / "sites" / "site-0", tmp_path / "sites" / "site-2"]
+    federation = FederationFile.read(folder).federation
+    local = SiteState(others[0] / "federations" / federation, 0).load(2)
+    held = local["experts"][local["expert_clients"].tolist().index(1)]
+    assert traces_of(last, folder)
+    assert all(traces_of(held, place) for place in others)
+    forget.main([str(folder), "--client", "1"])
+    assert traces_of(last, folder) == traces_of(held, folder) == []
+    longer = file_of(3, federation, method=method, training=apart)
+    assert extend(folder / "run", longer.sections)
+    longer.write(folder)
+    again = sites_on(images, tmp_path / "sites")
+    serve(folder, again)
+    for prompt in (last, held):
+        assert [traces_of(prompt, place) for place in (*others, folder)] == [[], [], []]
+    assert RunDirectory(folder / "run").metrics()[-1]["cohort"] == [0, 2]
+    assert "has left" in status_of(folder).sites[1].news
+    assert check_record(folder / "run" / "erasures" / "0001.json")

@@ -1,0 +1,45 @@
+"""``forget``: erase a client that has left from a run or a federation."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.commands.errors import readable_errors
+from eval.console import console
+from eval.deployment.federation_file import FILE, RUN
+from eval.erasure import FOLDER, erase
+from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.wire.messages import ClientId
+
+
+@readable_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Erase, and say what stays; see ``--help``."""
+    parser = command_parser(
+        "Erase a client that has left: its prompt is in no file of the run any more, nor among the "
+        "experts that others hold. Nothing is trained anew; a signed record says what stays of it. "
+        "Stop the run or the server first. Sites are told when they are greeted next."
+    )
+    parser.add_argument("run", help="folder of the run, or of the federation")
+    parser.add_argument("--client", type=int, required=True, help="number of the client")
+    parser.add_argument("--key", help="operator's signing key, made if missing")
+    options = parse(parser, arguments)
+    folder = Path(options.run)
+    federation = folder if (folder / FILE).exists() else folder.parent
+    deployed = (federation / FILE).exists()
+    run = federation / RUN if deployed else folder
+    usual = federation / "server.key" if deployed else run.parent / "operator.key"
+    client = ClientId(options.client)
+    if deployed:
+        from pfedmoap.engine.flower.members import Members
+
+        members = Members.read(federation).without(client)
+        members.write(federation)  # from now on it is not let in, whatever happens next
+    done = erase(run, client, Path(options.key) if options.key else usual)
+    console.print(
+        f"client {client} is erased from {run} after round {done.round}; {done.states_changed} "
+        f"other clients held its expert. What stays: {done.stays}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"signed record: {run / FOLDER / f'{client:04d}.json'}", soft_wrap=True)
