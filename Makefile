@@ -54,8 +54,8 @@ lint: $(STAMP)  ## formatting, lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## seconds per step and round against the plain way
-	$(BIN)/python scripts/bench_step.py
+bench: $(STAMP)  ## all benchmarks; writes docs/performance.md. DEVICE=cuda, ARGS='--quick true'
+	$(BIN)/python scripts/bench.py --device $(or $(DEVICE),cpu) $(ARGS)
 
 faults: $(STAMP)  ## 500 random faults on a tiny run; writes the table of docs/reliability.md
 	$(BIN)/python scripts/faults.py --page docs/reliability.md

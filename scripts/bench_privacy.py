@@ -6,9 +6,11 @@ ones' gradients are compared before noise. On a CPU, seconds are those that this
 so that a busy machine does not blur the ratios.
 """
 
+import json
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter, process_time
 from typing import TypeVar
 
@@ -47,6 +49,7 @@ def main(
     threads: int = 1,
     memory_bytes: int = 2**30,
     device: str = "auto",
+    json_file: str | None = None,
 ) -> None:
     """Print seconds and ratios.
 
@@ -61,6 +64,7 @@ def main(
         threads: CPU threads.
         memory_bytes: Memory bound of the private step.
         device: Where to run.
+        json_file: Where rows are written, too.
     """
     torch.set_num_threads(threads)
     clip = BackboneOptions(model, "random", device=device).load()
@@ -69,15 +73,13 @@ def main(
         title=f"{model}, {clip.device}, {threads} threads, {clients} clients, batch {batch_size}",
         title_justify="left",
     )
-    headings = ("classes", "trained", "plain s", "private s", "one by one s")
-    for heading in (
-        *headings,
-        "private / plain",
-        "one by one / private",
-        "random numbers",
-        "difference",
-    ):
+    headings = (
+        *("classes", "trained", "plain s", "private s", "one by one s"),
+        *("private / plain", "one by one / private", "random numbers", "difference"),
+    )
+    for heading in headings:
         table.add_column(heading, justify="right")
+    rows = []
     for count in classes:
         for trained, problem, params, batch in _problems(
             clip, count, clients, experts, batch_size, context_length
@@ -103,7 +105,7 @@ def main(
             gap = max(float((found[n] - expected[n]).abs().max()) for n in found)
             if gap > 1e-4:
                 raise SystemExit(f"the two private ways disagree by {gap:.2e}")
-            table.add_row(
+            row = (
                 str(count),
                 trained,
                 f"{plain_seconds:.3f}",
@@ -114,7 +116,11 @@ def main(
                 f"{drawn * 1e3:.2f} ms, {drawn / seconds:.2%}",
                 f"{gap:.0e}",
             )
+            table.add_row(*row)
+            rows.append(dict(zip(headings, row, strict=True)))
     Console(width=130).print(table)
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(rows))
 
 
 def _problems(

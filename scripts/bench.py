@@ -1,0 +1,236 @@
+"""Run all benchmarks one after the other and write their tables to docs/performance.md.
+
+Each runs as a process of its own, measures the plain way in the same run, and ends with an error
+where the two ways disagree; then nothing is written. A page has one part for CPUs and one for GPUs,
+each of one machine; a run replaces the part of its device. `--quick` takes minutes, on a small
+model, and checks that everything runs; it writes a page only where it is asked for one.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import torch
+from jsonargparse import auto_cli
+
+Device = Literal["cpu", "cuda"]
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+PARTS: dict[Device, str] = {"cpu": "On a CPU", "cuda": "On a GPU"}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One script with what it is given, by device and size; no entry means that it does not run.
+
+    Attributes:
+        title: Its heading on the page.
+        script: A file in scripts/.
+        cpu: Arguments of full runs on a CPU, each a run of its own.
+        cuda: The same on a GPU.
+        quick: Arguments of the quick run, on either.
+        takes_json: Whether it writes its rows to ``--json_file``; else what it prints is the table.
+        takes_device: Whether it can be told where to run.
+    """
+
+    title: str
+    script: str
+    cpu: tuple[str, ...] = ()
+    cuda: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()
+    takes_json: bool = True
+    takes_device: bool = True
+
+
+_ROUND = "--model ViT-B-16 --precision bf16 --experts 9 --epochs 5 --repeats 2 --privacy []"
+BENCHMARKS = (
+    Benchmark(
+        "A step and a round against the plain way",
+        "bench_step.py",
+        cpu=(
+            "--threads 1 --repeats 1 --clients 5 --classes [10]",
+            "--threads 1 --repeats 1 --clients 2 --classes [100]",
+            "--threads 1 --repeats 1 --clients 5 --classes [10] --precision bf16",
+        ),
+        cuda=(
+            "--clients 50 --experts 9",
+            "--clients 50 --experts 9 --precision bf16",
+        ),
+        quick=("--model ViT-S-32-alt --classes [5] --clients 2 --repeats 1",),
+    ),
+    Benchmark(
+        "A round: captured steps against the plain loop, and private steps against plain ones",
+        "bench_round.py",
+        cpu=("--clients 10 --epochs 3",),
+        cuda=(
+            f"{_ROUND} --clients 1000 --clients_per_batch 200 --classes [10,100]",
+            f"{_ROUND} --clients 1000 --clients_per_batch 200 --classes [10,100] --compile true",
+            "--model ViT-B-16 --clients 10 --clients_per_batch 10 --classes [10]",
+            "--model ViT-B-16 --clients 50 --clients_per_batch 50 --classes [10]",
+            "--model ViT-B-16 --clients 50 --clients_per_batch 50 --classes [10] --tf32 true",
+        ),
+        quick=("--clients 3 --epochs 1 --repeats 1",),
+    ),
+    Benchmark(
+        "A private step against a plain one, and against one backward pass an example",
+        "bench_privacy.py",
+        cpu=("--classes [10] --repeats 1",),
+        cuda=("--classes [10] --clients 10", "--classes [10] --clients 50"),
+        quick=("--model ViT-S-32-alt --classes [4] --batch_size 4 --repeats 1",),
+    ),
+    Benchmark(
+        "Evaluation of many clients",
+        "bench_evaluation.py",
+        cpu=("--clients [100]",),
+        cuda=("--model ViT-B-16 --classes 10", "--model ViT-B-16 --classes 100 --clients [100]"),
+        quick=("--clients [5] --repeats 1",),
+        takes_json=False,
+    ),
+    Benchmark(
+        "Encoding images",
+        "bench_images.py",
+        cpu=("--images 100",),
+        cuda=("--images 4000 --model ViT-B-16 --precision bf16",),
+        quick=("--images 16",),
+    ),
+    Benchmark(
+        "The pool of experts",
+        "bench_pool.py",
+        cpu=("--sizes [1000,10000]",),
+        quick=("--sizes [500] --queries 5",),
+        takes_json=False,
+        takes_device=False,
+    ),
+    Benchmark(
+        "A round beside training",
+        "bench_engine.py",
+        cpu=("--rounds 3",),
+        quick=("--clients 20 --participation 0.5 --rounds 1 --warm 1 --experts 2",),
+        takes_json=False,
+        takes_device=False,
+    ),
+    Benchmark(
+        "Starting a command",
+        "bench_startup.py",
+        cpu=("",),
+        quick=("--repeats 1",),
+        takes_device=False,
+    ),
+)
+
+
+def main(
+    device: Device = "cpu",
+    quick: bool = False,
+    only: tuple[str, ...] = (),
+    page: str | None = None,
+) -> None:
+    """Run the benchmarks and write the page.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        quick: Small sizes; without ``page`` nothing is written.
+        only: Scripts to run, e.g. ``[bench_step.py]``; none runs all.
+        page: Where the tables are written; none takes docs/performance.md in a full run of all.
+    """
+    sections = []
+    for benchmark in BENCHMARKS:
+        if only and benchmark.script not in only:
+            continue
+        runs = benchmark.quick if quick else getattr(benchmark, device)
+        if runs:
+            sections.append(section(benchmark, runs, device))
+    target = PAGE if page is None and not quick and not only else page
+    if target is not None:
+        write_part(Path(target), device, sections)
+
+
+def section(benchmark: Benchmark, runs: Sequence[str], device: Device) -> str:
+    """Run one script, once for each set of arguments; returns its part of the page.
+
+    Raises:
+        SystemExit: The script failed, or its two ways disagree.
+    """
+    lines = [f"### {benchmark.title}", ""]
+    for arguments in runs:
+        began = perf_counter()
+        given = arguments.split() + (["--device", device] if benchmark.takes_device else [])
+        printed, rows = run(benchmark, given)
+        command = " ".join([f"scripts/{benchmark.script}", *given])
+        print(f"{command}: {perf_counter() - began:.0f} s\n{printed}", flush=True)
+        lines += [f"`{command}`", "", *(markdown(rows) if rows else fenced(printed)), ""]
+    return "\n".join(lines)
+
+
+def run(
+    benchmark: Benchmark, arguments: Sequence[str]
+) -> tuple[str, list[dict[str, str | float]] | None]:
+    """Run one script; returns what it printed, and its rows where it writes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        asked = ["--json_file", str(file)] if benchmark.takes_json else []
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "scripts" / benchmark.script), *arguments, *asked],
+            cwd=ROOT,
+            env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{benchmark.script} {' '.join(arguments)} failed: {done.stdout}")
+        return done.stdout, json.loads(file.read_text()) if file.exists() else None
+
+
+def markdown(rows: Sequence[dict[str, str | float]]) -> list[str]:
+    """Make a table of rows that have the same columns."""
+    columns = list(rows[0])
+    body = [[str(row[column]) for column in columns] for row in rows]
+    rule = ["---", *["--:"] * (len(columns) - 1)]
+    return [f"| {' | '.join(line)} |" for line in (columns, rule, *body)]
+
+
+def fenced(printed: str) -> list[str]:
+    """Show what a script printed, as it is."""
+    return ["```", *(line.rstrip() for line in printed.strip("\n").splitlines()), "```"]
+
+
+def machine(device: Device) -> str:
+    """Name the machine, its software and the day."""
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        try:
+            found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        except OSError:
+            found = None
+        name = found[1] if found else platform.processor() or platform.machine()
+    cores = f"{os.cpu_count()} cores"
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"Machine: {name}, {cores}; {versions}; {datetime.now(UTC):%Y-%m-%d}."
+
+
+def write_part(page: Path, device: Device, sections: Sequence[str]) -> None:
+    """Put a device's tables into the page, in the place of its old ones."""
+    text = page.read_text()
+    heading = f"## {PARTS[device]}\n"
+    before, found, rest = text.partition(heading)
+    if not found:
+        raise SystemExit(f"{page} has no heading {heading.strip()!r}: put it where the tables go")
+    after = rest[rest.index("\n## ") :] if "\n## " in rest else ""
+    part = f"{heading}\n{machine(device)}\n\n" + "\n".join(sections)
+    page.write_text(before + part.rstrip() + "\n" + after)
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False, allow_abbrev=False)
