@@ -32,3 +32,28 @@ def test_configuration_is_valid(path) -> None:
 def test_there_is_one_configuration_for_each_published_table() -> None:
     names = {path.stem for path in FILES if path.parent.name == "paper"}
     assert names == {f"table{number}" for number in (1, 2, 3, 4, 6, 7, 8, 9)}
+
+
+PAPER = [path for path in FILES if path.parent.name == "paper"]
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_attention_gates_of_the_paper_have_the_released_form(path) -> None:
+    """Strided pooling and a scale of 10.0, whatever the defaults are."""
+    for cell in read_comparison(path).cells:
+        method = cell.config.sections["method"]
+        if method["name"] == "pfedmoap" and method["gate"] == "attention":
+            assert (method["pooling"], method["attention_scale"]) == ("strided", 10.0), path.name
+            assert (method["score"], method["renormalise"]) == ("dot", False), path.name
+
+
+PUBLISHED = ["compare", "compare-clusters", "compare-100-clients"]
+PUBLISHED += ["compare-privacy-digits", "compare-privacy-scenes"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_figures_made_with_a_gate_of_the_features_width_keep_it(name) -> None:
+    """Figures in docs/ were made when 128 was the default on the embedded backbone, too."""
+    for cell in read_comparison(ROOT / "scripts/configs" / f"{name}.yaml").cells:
+        method = cell.config.sections["method"]
+        assert method["name"] != "pfedmoap" or method["gate_width"] == 128

@@ -8,8 +8,9 @@ Notation: our ``experts`` k is their K, ``gate_width`` their d_g, ``own_weight``
 
 Where we depart from the released code and follow the paper: experts are the true nearest by client
 id; the pool is the one of the end of the last round; each client has its own optimiser and gate;
-attention is scaled by 1/sqrt(d) and features are pooled by averages (options give the code's 10.0
-and strides). A client is evaluated with the experts that it holds, those of its last round.
+attention is scaled by 1/sqrt(d) (an option gives the code's 10.0). Where the paper is silent we
+follow the code: features are pooled by strides. A client is evaluated with the experts that it
+holds, those of its last round.
 
 Controls beside the paper's method: ``experts=0`` (gate alone), ``selection="random"``, the other
 gates, and ``gate_sharing="averaged"``. In the last one all clients upload a gate, but one that had
@@ -31,7 +32,7 @@ from pfedmoap.contract.predicting import PredictionTask
 from pfedmoap.contract.stacking import TrainedClient, stack_rows
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate, Pooling
+from pfedmoap.methods.pfedmoap.attention_gate import Pooling, Score
 from pfedmoap.methods.pfedmoap.decoupled_gates import with_gates
 from pfedmoap.methods.pfedmoap.gates import GateName, make_gate, stack_gates
 from pfedmoap.methods.pfedmoap.many_clients import ManyClients
@@ -70,11 +71,15 @@ class PFedMoAP:
         gate: ``attention`` (paper), ``linear`` in the image feature, or the experts' ``mean``.
         gate_sharing: ``local`` gates never leave (paper); ``averaged`` ones are uploaded and
             averaged like the prompt, over the clients that trained theirs (a control).
-        gate_width: Width d_g of the attention gate.
+        gate_width: Width d_g of the attention gate; ``auto`` is the paper's 128, or half of the
+            features' width where that is less.
         gate_heads: Its attention heads.
         gate_learning_rate: Step size of the gate.
         attention_scale: ``sqrt`` for 1/sqrt(d); a number multiplies (released code: 10.0).
-        pooling: ``average`` or ``strided`` (released code) reduction to the gate's width.
+        pooling: ``strided`` (released code) or ``average`` reduction to the gate's width.
+        renormalise: Give pooled features unit norm again (neither paper nor code).
+        score: ``dot`` product of image and mixture (released code), or ``cosine``, the paper's
+            example of a similarity.
         own_weight: Weight lambda of the own prompt's logits beside the mixture's.
         start: Begin a round from the ``global`` prompt (paper) or the client's ``own`` last one.
         newcomers: What a client without a pool entry is sent to classify with: the ``global``
@@ -88,11 +93,13 @@ class PFedMoAP:
     context_init: str | None = None
     gate: GateName = "attention"
     gate_sharing: Literal["local", "averaged"] = "local"
-    gate_width: Annotated[int, Bounds(ge=1, le=65_536)] = 128
+    gate_width: Annotated[int, Bounds(ge=1, le=65_536)] | Literal["auto"] = "auto"
     gate_heads: Annotated[int, Bounds(ge=1, le=65_536)] = 8
     gate_learning_rate: Positive = 0.01
     attention_scale: Positive | Literal["sqrt"] = "sqrt"
-    pooling: Pooling = "average"
+    pooling: Pooling = "strided"
+    renormalise: bool = False
+    score: Score = "dot"
     own_weight: NotNegative = 0.5
     start: Literal["global", "own"] = "global"
     newcomers: Literal["global", "experts"] = "global"
@@ -102,12 +109,7 @@ class PFedMoAP:
         check_context(self.setting, self.features, self.context_length, self.context_init)
         if self.newcomers == "experts" and self.experts == 0:
             raise ConfigError("method.newcomers experts needs method.experts of at least 1, got 0")
-        if self.gate == "attention" and self.gate_width > self.setting.backbone.embed_dim:
-            raise ConfigError(
-                f"gate_width {self.gate_width} exceeds the backbone's feature width "
-                f"{self.setting.backbone.embed_dim}; use at most that"
-            )
-        self._mixture  # noqa: B018  # refuses a width that its heads do not divide
+        self._mixture  # noqa: B018  # refuses widths that features or heads do not admit
 
     @property
     def trains(self) -> bool:
@@ -301,13 +303,18 @@ class PFedMoAP:
 
     @cached_property
     def _mixture(self) -> Mixture:
-        seed, width = self.setting.seed, self.setting.backbone.embed_dim
-
-        def attention() -> AttentionGate:
-            form = (self.gate_width, self.gate_heads, self.attention_scale, self.pooling)
-            return AttentionGate(*form, seed)
-
-        gate = make_gate(self.gate, attention, width, 1 + self.experts, seed)
+        gate = make_gate(
+            self.gate,
+            self.setting.backbone.embed_dim,
+            experts=self.experts,
+            width=self.gate_width,
+            heads=self.gate_heads,
+            scale=self.attention_scale,
+            pooling=self.pooling,
+            score=self.score,
+            renormalise=self.renormalise,
+            seed=self.setting.seed,
+        )
         return Mixture(gate, self.setting.backbone.logit_scale, self.own_weight)
 
     @cached_property

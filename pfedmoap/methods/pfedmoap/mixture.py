@@ -16,7 +16,7 @@ GATE = "gate."  # prefix of the gate's parameters among a client's
 
 @dataclass(frozen=True)
 class Mixture:
-    """How the gate's scores and the own prompt make logits (pFedMoAP, eq. 8).
+    """How the gate's scores and the own prompt make logits (pFedMoAP, eq. 10).
 
     Attributes:
         gate: The gate's form; its weights are handed in.
@@ -29,7 +29,7 @@ class Mixture:
     own_weight: float
 
     def logits(self, gate: Arrays, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """Classify one client's images: ``s <I, MoE(c)> + lambda s <I, T(c)>``.
+        """Classify one client's images: ``s sim(I, T_MoE(c)) + lambda s <I, T(c)>`` (eq. 10).
 
         Args:
             gate: The gate's weights by name.

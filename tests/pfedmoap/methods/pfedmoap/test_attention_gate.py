@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from pfedmoap.errors import ConfigError, ShapeError
-from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate, pool_features
+from pfedmoap.methods.pfedmoap.attention_gate import AttentionGate, gate_width, pool_features
 
 
 def reference(gate: AttentionGate, image, experts):
@@ -18,21 +19,25 @@ def reference(gate: AttentionGate, image, experts):
         attention.in_proj_bias.copy_(torch.cat([gate.query.bias, gate.key.bias, gate.value.bias]))
         attention.out_proj.weight.copy_(gate.output.weight)
         attention.out_proj.bias.copy_(gate.output.bias)
-        query = pool_features(image, gate.width, gate.pooling)
+        query = pool_features(image, gate.width, gate.pooling, gate.renormalise)
         scores, weights = [], []
         for c in range(experts.shape[1]):
-            keys = pool_features(experts[:, c], gate.width, gate.pooling)
+            keys = pool_features(experts[:, c], gate.width, gate.pooling, gate.renormalise)
             keys = keys.expand(len(image), -1, -1)
             mixed, weight = attention(query[:, None], keys, keys)
             scores.append((query * mixed[:, 0]).sum(-1))
+            if gate.score == "cosine":
+                scores[-1] /= query.norm(dim=-1) * mixed[:, 0].norm(dim=-1)
             weights.append(weight[:, 0])
     return torch.stack(scores, 1), torch.stack(weights, 1)
 
 
 @pytest.mark.parametrize("experts", [1, 2, 7])
 @pytest.mark.parametrize("pooling", ["average", "strided"])
-def test_gate_equals_multihead_attention(experts, pooling):
-    gate = AttentionGate(width=32, heads=4, pooling=pooling)
+@pytest.mark.parametrize("score", ["dot", "cosine"])
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_gate_equals_multihead_attention(experts, pooling, score, renormalise):
+    gate = AttentionGate(width=32, heads=4, pooling=pooling, score=score, renormalise=renormalise)
     image, features = torch.randn(5, 64), torch.randn(experts, 6, 64)
     scores, attention = gate(image, features)
     expected_scores, expected_attention = reference(gate, image, features)
@@ -81,3 +86,69 @@ def test_impossible_gates_are_refused():
         AttentionGate(width=30, heads=8)
     with pytest.raises(ShapeError, match="image width 64"):
         AttentionGate(width=32)(torch.randn(2, 64), torch.randn(1, 3, 32))
+
+
+def clip_like(dim: int, classes: int = 20, images: int = 60, experts: int = 10):
+    """Unit vectors with the angles of CLIP: texts near a common one, images far from all texts."""
+    stream = torch.Generator().manual_seed(dim)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return F.normalize(torch.randn(*shape, dim, generator=stream), dim=-1)
+
+    class_texts = F.normalize(draw() + 0.7 * draw(classes), dim=-1)
+    texts = F.normalize(class_texts + 0.3 * draw(experts, classes), dim=-1)
+    labels = torch.arange(images) % classes
+    image = F.normalize(draw() + 0.5 * draw(images) + 0.35 * class_texts[labels], dim=-1)
+    return image, texts, labels
+
+
+def at_the_start(dim: int, pooling: str) -> tuple[float, float, float]:
+    """Pooled norm, spread of logits over classes, and the gate's gradient, before training."""
+    image, texts, labels = clip_like(dim)
+    gate = AttentionGate(pooling=pooling)
+    logits = 100 * gate(image, texts)[0]
+    F.cross_entropy(logits, labels).backward()
+    gradient = torch.cat([weight.grad.flatten() for weight in gate.parameters()])
+    norm = pool_features(image, gate.width, pooling).norm(dim=-1).mean()
+    return float(norm), float(logits.detach().std(1).mean()), float(gradient.norm())
+
+
+@pytest.mark.parametrize("dim", [512, 1024])
+def test_strides_keep_what_averages_lose_at_the_widths_of_clip(dim):
+    """Averages of unordered coordinates cancel: the gate sees, says and learns little."""
+    norm, spread, gradient = at_the_start(dim, "strided")
+    faint_norm, faint_spread, faint_gradient = at_the_start(dim, "average")
+    assert norm == pytest.approx((128 / dim) ** 0.5, rel=0.1)
+    assert faint_norm == pytest.approx(128 / dim, rel=0.1)
+    ratio = (dim / 128) ** 0.5
+    assert spread / faint_spread > 0.7 * ratio**2  # both factors of the score are smaller
+    assert gradient / faint_gradient > 0.7 * ratio**2
+    assert AttentionGate().pooling == "strided"
+
+
+@pytest.mark.parametrize("dim", [512, 1024])
+@pytest.mark.parametrize("pooling", ["average", "strided"])
+def test_renormalised_features_have_unit_norm_at_every_width(dim, pooling):
+    pooled = pool_features(clip_like(dim)[0], 128, pooling, renormalise=True)
+    torch.testing.assert_close(pooled.norm(dim=-1), torch.ones(len(pooled)))
+
+
+def test_a_cosine_does_not_see_how_long_features_are():
+    image, texts, _ = clip_like(512)
+    gate = AttentionGate(score="cosine")
+    with torch.no_grad():
+        scores = gate(image, texts)[0]
+        gate.query.bias.zero_()
+        gate.query.weight.zero_()  # even attention, whatever the image
+        short = gate(0.1 * image, texts)[0]
+        torch.testing.assert_close(short, gate(image, texts)[0])
+    assert scores.abs().max() <= 1
+
+
+@pytest.mark.parametrize("dim", [8, 16, 40, 128, 512, 768, 1024])
+def test_width_by_itself_is_below_the_features_and_fits_the_heads(dim):
+    width = gate_width(dim, heads=8)
+    assert width % 8 == 0
+    assert width <= 128
+    assert width < dim or dim == 8  # else pooling would be the identity
+    assert AttentionGate(width)(torch.randn(2, dim), torch.randn(3, 4, dim))
