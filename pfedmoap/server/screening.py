@@ -7,13 +7,17 @@ served. Nothing here can tell an honest client from a hostile one that behaves l
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions
 from pfedmoap.server.robust_limits import robust_limit
 from pfedmoap.wire.messages import ClientId
 
+_DIRECTIONS = 8  # of a tree, which is slow in many
+_SAMPLE = 512  # vectors from which directions are learned
 _SKETCH = 64  # coordinates in which candidates for copies are sought
 _ROUNDING = 1e-10  # of squared distances from products, relative to squared lengths
 
@@ -110,8 +114,9 @@ def near_copies(rows: Tensor, reach: float) -> list[list[int]]:
 class _Candidates:
     """Which vectors may be within a distance of each other, from a sketch of few coordinates.
 
-    A random projection P, which keeps most distances roughly, makes none longer than its largest
-    singular value says: nothing that is near is missed, whoever knows P.
+    Coordinates along orthonormal directions make no distance longer, whatever these are, so that
+    nothing that is near is missed; along the directions in which the vectors vary most, they keep
+    most of it.
 
     Attributes:
         sketch: (n, s), the vectors themselves where they are short.
@@ -126,27 +131,45 @@ class _Candidates:
     @classmethod
     def make(cls, rows: Tensor, reach: float) -> "_Candidates":
         width = rows.shape[1]
-        sketch, longest = rows, 1.0
-        if width > _SKETCH:
-            stream = torch.Generator().manual_seed(0)
-            ways = torch.randn(width, _SKETCH, dtype=torch.float64, generator=stream)
-            ways /= _SKETCH**0.5
-            sketch, longest = rows @ ways, float(torch.linalg.eigvalsh(ways.T @ ways)[-1])
-        return cls(sketch, sketch.square().sum(1), reach**2 * longest * (1 + _ROUNDING))
+        sketch = rows @ _directions(rows) if width > _SKETCH else rows
+        return cls(sketch, sketch.square().sum(1), reach**2 * (1 + _ROUNDING))
 
     def of(self, row: int) -> Tensor:
         """Candidates beside one row, and itself, (n,) bool."""
         return self._near(slice(row, row + 1))[0]
 
     def rows_with_company(self) -> list[int]:
-        """Rows with a candidate beside themselves, ascending."""
-        parts = [self._near(slice(at, at + 1024)).sum(1) for at in range(0, len(self.sketch), 1024)]
-        return (torch.cat(parts) > 1).nonzero().flatten().tolist()
+        """Rows with a candidate beside themselves, ascending.
 
-    def _near(self, some: slice) -> Tensor:
+        A tree over the few directions along which the sketch varies most rules out nearly all rows
+        of usual pools; where it does not, all pairs of the others are compared.
+        """
+        parts = self._perhaps().split(1024)
+        return torch.cat([some[self._near(some).sum(1) > 1] for some in parts]).tolist()
+
+    def _perhaps(self) -> Tensor:
+        """Rows that may have company, ascending: distances along directions are never too long."""
+        away = self.sketch - self.sketch.mean(0)
+        ways = torch.linalg.eigh(away.T @ away)[1][:, -_DIRECTIONS:]
+        shadows = (away @ ways).numpy()
+        slack = self.most + _ROUNDING * 4 * float(self.squared.max())
+        counts = cKDTree(shadows).query_ball_point(shadows, slack**0.5, return_length=True)
+        return torch.from_numpy(np.flatnonzero(counts > 1))
+
+    def _near(self, some: slice | Tensor) -> Tensor:
         lengths = self.squared[some, None] + self.squared
         apart = lengths - 2 * self.sketch[some] @ self.sketch.T
         return apart <= self.most + _ROUNDING * lengths
+
+
+def _directions(rows: Tensor) -> Tensor:
+    """Orthonormal directions along which some of the vectors (n, d) vary most, (d, s)."""
+    sample = rows[:: -(-len(rows) // _SAMPLE)]
+    sample = sample - sample.mean(0)
+    values, ways = torch.linalg.eigh(sample @ sample.T)
+    largest = ways[:, -_SKETCH:] / values[-_SKETCH:].clamp(min=1e-20 * float(values[-1])).sqrt()
+    basis: Tensor = torch.linalg.qr((sample.T @ largest).nan_to_num(0, 0, 0))[0]
+    return basis
 
 
 def _lower_median(rows: Tensor) -> Tensor:

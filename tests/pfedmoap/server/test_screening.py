@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pfedmoap.config.server import PoolOptions
-from pfedmoap.server.screening import near_copies, screen
+from pfedmoap.server.screening import _Candidates, near_copies, screen
 from pfedmoap.wire.messages import ClientId
 
 USUAL = PoolOptions()
@@ -133,3 +133,25 @@ def test_every_precision(dtype):
     rows = prompts().to(dtype)
     rows[5] = rows[1]
     assert set(screened(rows).reasons) == {10}
+
+
+@pytest.mark.parametrize(
+    "kind", ["noise", "low rank", "copies", "one far", "one direction", "equal"]
+)
+def test_candidates_are_those_of_comparing_all_pairs(kind):
+    stream = torch.Generator().manual_seed(0)
+    rows = torch.randn(300, 90, dtype=torch.float64, generator=stream)
+    if kind == "low rank":
+        rows = rows[:, :3] @ rows[:3] + 1e-6 * rows
+    if kind == "copies":
+        rows[100:200] = rows[:100] + 1e-3 * rows[200:]
+    if kind == "one far":
+        rows[7] *= 1e12
+    if kind == "one direction":
+        rows = torch.linspace(0, 1, 300, dtype=torch.float64)[:, None] ** 3 * rows[0]
+    if kind == "equal":
+        rows = rows[:1].expand(300, -1).contiguous()
+    for reach in (0.0, 1e-4, 0.05, 3.0, 13.0):
+        near = _Candidates.make(rows, reach)
+        alone = [row for row in range(300) if near.of(row).sum() > 1]
+        assert near.rows_with_company() == alone

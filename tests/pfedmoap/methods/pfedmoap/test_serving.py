@@ -120,3 +120,33 @@ def test_methods_that_serve_no_experts_refuse_the_options(setting):
             continue
         with pytest.raises(ConfigError, match="options of `pool` would change nothing"):
             refuse_unread_options(method_class(name)(strict, **quick.get(name, {})))
+
+
+def test_an_approximate_search_is_in_the_record_and_goes_on_when_a_run_is_resumed(
+    setting, tmp_path
+):
+    method = method_of(setting, PoolOptions(exact_below=3))
+    data, rounds = random_data([4] * 6), Rounds(3, participation=0.7)
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(done, _):
+        if done == 2:
+            raise Stopped
+
+    def run(folder, progress=lambda *_: None):
+        directory = RunDirectory.create(folder, {}, {}, resume=True)
+        run_federation(method, data, rounds, 0, NoPrivacy(), run=directory, progress=progress)
+        return directory
+
+    straight = run(tmp_path / "straight")
+    assert [record.get("searched") for record in straight.metrics()] == [
+        {"recall": 1.0, "approximate": 1.0}
+    ] * 3
+    with pytest.raises(Stopped):
+        run(tmp_path / "resumed", stop)
+    resumed = run(tmp_path / "resumed")
+    assert straight.load_server().keys() >= {"pool.search.basis", "pool.search.counts"}
+    for name, array in straight.load_server().items():
+        assert torch.equal(resumed.load_server()[name], array), name
