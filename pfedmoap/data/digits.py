@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import ImageDataset
@@ -45,6 +44,8 @@ class Digits:
         Raises:
             ConfigError: If ``test_fraction`` is not strictly between 0 and 1.
         """
+        from sklearn.datasets import load_digits  # takes a second
+
         bundled = load_digits()
         grey = np.rint(bundled.images * (255 / 16)).astype(np.uint8)
         pixels = np.pad(grey, ((0, 0), (1, 1), (1, 1)))

@@ -4,9 +4,9 @@ import logging
 import os
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
-import open_clip
 from huggingface_hub import constants, try_to_load_from_cache
 
 from pfedmoap.errors import BackboneError
@@ -47,9 +47,16 @@ def advice_for(model: str, pretrained: str | None) -> str:
     """Say what to do where loading failed: to fetch weights only where they come from a network."""
     if model.startswith("local-dir:"):
         return "The folder must hold open_clip_config.json and the weights of that architecture."
-    if pretrained and not open_clip.get_pretrained_cfg(model, pretrained):
+    if pretrained and not _known_weights(model, pretrained):
         return f"The file must hold the whole weights of {model}."
     return fetch_advice(model, pretrained)
+
+
+def _known_weights(model: str, tag: str) -> dict[str, Any]:
+    """What open_clip knows of an architecture's weights; empty where it has none of that name."""
+    import open_clip
+
+    return dict(open_clip.get_pretrained_cfg(model, tag) or {})
 
 
 def check_path(model: str, pretrained: str | None) -> None:
@@ -67,9 +74,11 @@ def check_path(model: str, pretrained: str | None) -> None:
         if not folder.is_dir():
             raise BackboneError(f"there is no folder {folder} to load a model from")
         return
-    if ":" in model or not pretrained or open_clip.get_pretrained_cfg(model, pretrained):
+    if ":" in model or not pretrained or _known_weights(model, pretrained):
         return
     if not Path(pretrained).is_file():
+        import open_clip
+
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"
         raise BackboneError(
             f"backbone.pretrained {pretrained!r} is neither a file nor one of the tags of {model} "
@@ -86,7 +95,7 @@ def check_at_hand(model: str, pretrained: str | None) -> None:
     Raises:
         BackboneError: The hub's name cannot be resolved and its cache lacks the weights.
     """
-    repository = dict(open_clip.get_pretrained_cfg(model, pretrained or "")).get("hf_hub", "")
+    repository = _known_weights(model, pretrained or "").get("hf_hub", "")
     if not repository or constants.HF_HUB_OFFLINE or hub_reachable():
         return
     name, _, file = repository.rpartition("/")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import open_clip
 import torch
 
 from pfedmoap.errors import BackboneError
@@ -66,6 +65,8 @@ class BackboneOptions:
             BackboneError: The name or tag is unknown, or the weights are not on this machine and
                 cannot be fetched; the message says which command fetches them.
         """
+        import open_clip  # takes seconds, with torchvision, timm and transformers
+
         if self.model.startswith(SCHEME):
             raise BackboneError(f"{self.model} is a language model, and images need a CLIP here")
         device = resolve_device(self.device)
@@ -93,6 +94,8 @@ class BackboneOptions:
         return self._load_open_clip(device)
 
     def _load_open_clip(self, device: torch.device) -> FrozenCLIP:
+        import open_clip
+
         random = self.pretrained == "random"
         quick_gelu = ":" not in self.model and not random and self._wants_quick_gelu()
         if ":" not in self.model and not random:
@@ -130,6 +133,8 @@ class BackboneOptions:
         open_clip has two architectures for them, and warns if the wrong one is named; a model with
         the wrong activation runs, and is worse. Here the weights decide.
         """
+        import open_clip
+
         trained_with = open_clip.get_pretrained_cfg(self.model, self.pretrained or "")
         if not trained_with:
             return False  # a weights file: the architecture's name decides
@@ -144,6 +149,8 @@ class BackboneOptions:
         return quick
 
     def _tokenizer(self) -> Tokenizer:
+        import open_clip
+
         try:
             tokenizer: Tokenizer = open_clip.get_tokenizer(self.model)
         except Exception as error:  # transformers raises what its back ends raise

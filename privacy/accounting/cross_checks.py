@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from opacus.accountants import create_accountant
 
 from pfedmoap.errors import PrivacyError
 
@@ -82,6 +81,8 @@ def _spent(
     delta: float,
     **options: list[float],
 ) -> float:
+    from opacus.accountants import create_accountant  # takes a second
+
     made = create_accountant(name)
     made.history = list(mechanisms)
     with warnings.catch_warnings():

@@ -6,9 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Literal, get_args
 
-from scipy.optimize import brentq
-from scipy.special import log_ndtr
-
 from pfedmoap.errors import PrivacyError
 from privacy.accounting.cross_checks import LEAST_PRV_EPSILON, prv_epsilon, rdp_epsilon
 from privacy.accounting.pld import LEAST_NOISE, MOST_STEPS, pld_epsilon
@@ -147,6 +144,8 @@ def sampled_gaussian_noise(
             f"{delta:g} in {steps} steps, whatever the noise, and {epsilon:g} is asked for; "
             "choose `--privacy.accountant pld`"
         )
+    from scipy.optimize import brentq
+
     while spent(high) > epsilon:
         high *= 1.5
     low = sample_rate * high  # in the limit of much noise, sampling saves this factor
@@ -176,6 +175,8 @@ def gaussian_epsilon(noise_multiplier: float, releases: int, delta: float) -> fl
     Returns:
         Epsilon; infinite where it is beyond 5e13.
     """
+    from scipy.optimize import brentq
+
     if releases == 0:
         return 0.0
     mu = releases**0.5 / noise_multiplier
@@ -204,6 +205,8 @@ def gaussian_noise(epsilon: float, delta: float, releases: int) -> float:
     Returns:
         The noise multiplier, rounded up like that of `sampled_gaussian_noise`.
     """
+    from scipy.optimize import brentq
+
     check_budget(epsilon, delta)
     log_delta = math.log(delta)
     low = high = 1.0  # bounds of mu, between which the noise is searched
@@ -234,6 +237,8 @@ def _log_delta(epsilon: float, mu: float) -> float:
     Balle and Wang's ``Phi(mu / 2 - epsilon / mu) - exp(epsilon) Phi(-mu / 2 - epsilon / mu)``, in
     logarithms, so that no epsilon overflows.
     """
+    from scipy.special import log_ndtr
+
     first = float(log_ndtr(mu / 2 - epsilon / mu))
     second = epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))
     gap = second - first

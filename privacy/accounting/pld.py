@@ -3,15 +3,14 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from dp_accounting.pld.privacy_loss_distribution import (
-    PrivacyLossDistribution,
-    from_gaussian_mechanism,
-)
-from scipy.optimize import brentq
 
 from pfedmoap.errors import PrivacyError
+
+if TYPE_CHECKING:  # at run time it is imported where it is used: it takes a second
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 # Below this noise a single step costs an epsilon above 1,000 and losses no longer fit a grid.
 LEAST_NOISE = 0.02
@@ -66,6 +65,8 @@ def composed_pld_epsilon(
         delta: Delta of the guarantee, of which `resolves` holds.
         at_most: An epsilon that is known to hold.
     """
+    from scipy.optimize import brentq
+
     widths = [_widths(noise, rate) for noise, rate, _ in mechanisms]
     width = max(min(fine for fine, _ in widths), max(least for _, least in widths))
     with np.errstate(over="ignore", under="ignore"):  # of bounds that are then not used
@@ -124,7 +125,9 @@ def _widths(noise_multiplier: float, sample_rate: float) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=8)
-def _step(noise_multiplier: float, sample_rate: float, width: float) -> PrivacyLossDistribution:
+def _step(noise_multiplier: float, sample_rate: float, width: float) -> "PrivacyLossDistribution":
+    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
+
     return from_gaussian_mechanism(
         noise_multiplier, value_discretization_interval=width, sampling_prob=sample_rate
     )

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
 from pfedmoap.errors import PrivacyError
@@ -66,6 +65,8 @@ class NoisySum:
         normaliser: float,
         stream: SecureStream,
     ) -> None:
+        from opacus.optimizers import DPOptimizer  # takes a second
+
         self._dtypes = {name: value.dtype for name, value in like.items()}
         self._params = {name: nn.Parameter(value.detach().double()) for name, value in like.items()}
         self._std = noise_multiplier * max_norm

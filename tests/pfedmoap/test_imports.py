@@ -47,6 +47,28 @@ def test_what_is_not_asked_for_is_not_loaded(code, ours):
     assert not HEAVY & modules
 
 
+SLOW = {
+    *("open_clip", "torchvision", "timm", "transformers", "sklearn", "scipy", "matplotlib"),
+    *("opacus", "dp_accounting", "sympy", "torch._dynamo", "flwr", "ray", "starlette", "uvicorn"),
+}
+"""What takes longer to load than torch does where it is not needed: all but torch itself."""
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_loads_no_library_but_torch_that_takes_long(command):
+    """Readers, backbones and accountants are known by their options; they load what they use."""
+    code = f"""
+from eval.cli import main
+try:
+    main([{command!r}, '--help'])
+except SystemExit:
+    pass
+"""
+    modules = loaded(code)
+    assert "eval.commands." + command in modules
+    assert not SLOW & modules
+
+
 @pytest.mark.parametrize("name", pfedmoap.__all__)
 def test_every_public_name_is_there_when_asked_for(name):
     scope: dict = {}

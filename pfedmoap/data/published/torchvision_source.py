@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchvision import datasets
-
 from pfedmoap.data.published.files import ListedImage
 from pfedmoap.errors import DataError
 
@@ -48,6 +46,8 @@ class Source:
         Raises:
             DataError: The data are missing, incomplete or damaged, or cannot be fetched.
         """
+        from torchvision import datasets  # takes seconds
+
         if not download and not (root / self.folder).is_dir():
             raise DataError(f"there is no folder {root / self.folder}. {self.remedy(root)}")
         try:

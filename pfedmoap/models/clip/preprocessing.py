@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-import open_clip
 import torch
 from PIL import Image
 from torch import Tensor
@@ -55,6 +54,8 @@ class Preprocessing:
 
     @cached_property
     def _transform(self) -> Any:  # a composition of torchvision's transforms, which are untyped
+        import open_clip  # takes seconds, with torchvision, timm and transformers
+
         return open_clip.image_transform(
             self.size,
             is_train=False,
