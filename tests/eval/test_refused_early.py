@@ -30,7 +30,11 @@ def no_image_is_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"method": {"gate_heads": 7, "gate_width": 128}}, ConfigError, "not a multiple of its 7 heads"),
+        (
+            {"method": {"gate_heads": 7, "gate_width": 128}},
+            ConfigError,
+            "not a multiple of its 7 heads",
+        ),
         ({"method": {"gate_width": 256}}, ConfigError, "exceeds the backbone's feature width"),
         ({"method": {"context_init": "a photo"}}, ConfigError, "context length is 16"),
         ({"method": {"context_length": 500}}, BackboneError, "needs 506 positions"),
