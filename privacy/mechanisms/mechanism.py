@@ -97,11 +97,9 @@ class SampledGaussian:
 
         Returns:
             ``noise`` (K, P) float64 on the fine grid of a sum of P numbers, absent where there is
-            none, and ``norm`` (K,), the clients' clipping norms.
+            none, and ``norm`` (K,), the clients' clipping norms, which lie where steps left them.
         """
-        device = next(iter(params.values())).device
-        norms = [torch.as_tensor(self._norm(who), device=device) for who in whose]
-        drawn = {"norm": torch.stack(norms).float()}
+        drawn = {"norm": self._norms(whose)}
         if self.noise_multiplier:
             size = self._size(params)
             drawn["noise"] = torch.stack([draw_noise(self._std, size, each) for each in noise])
@@ -151,14 +149,21 @@ class SampledGaussian:
 
     def note(self, whose: Sequence[Stream], counted: Arrays) -> None:
         """Count what was clipped, and keep each client's norm for its next step in the round."""
-        for row, who in enumerate(whose):
-            self.tally.count(who.client, counted["longer"][row], counted["every"][row])
-            self.norms[who.client] = (who.round, counted["norm"][row])
+        clients = [who.client for who in whose]
+        self.tally.count(clients, counted["longer"], counted["every"])
+        for who, norm in zip(whose, counted["norm"].unbind(), strict=True):
+            self.norms[who.client] = (who.round, norm)
 
-    def _norm(self, who: Stream) -> Tensor | float:
-        """The clipping norm that a client's last step in this round has left."""
-        round, norm = self.norms.get(who.client, (who.round, self.max_grad_norm))
-        return norm if round == who.round else self.max_grad_norm
+    def _norms(self, whose: Sequence[Stream]) -> Tensor:
+        """The clipping norms that clients' last steps in this round have left, (K,)."""
+        left = [self.norms.get(who.client, (who.round, self.max_grad_norm)) for who in whose]
+        now = [
+            norm if round == who.round else self.max_grad_norm
+            for (round, norm), who in zip(left, whose, strict=True)
+        ]
+        tensors = [norm for norm in now if isinstance(norm, Tensor)]
+        device = tensors[0].device if tensors else None  # a round's first step begins on the CPU
+        return torch.stack([torch.as_tensor(norm, device=device) for norm in now]).float()
 
     def _size(self, params: Arrays) -> int:
         """How many numbers one client's sum has."""
