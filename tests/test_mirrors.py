@@ -32,7 +32,7 @@ COVERED = {
     "tests/eval/deployment/test_options.py": """
         eval.commands.serve eval.commands.join eval.commands.make_keys""",
     "tests/eval/deployment/test_host.py": """
-        eval.deployment.accepted eval.deployment.site_options""",
+        eval.deployment.accepted eval.deployment.example_data eval.deployment.site_options""",
     "tests/eval/deployment/test_serving.py": """
         eval.deployment.federation_file eval.deployment.status eval.commands.status
         pfedmoap.runs.amend pfedmoap.runs.extension""",

@@ -1,6 +1,7 @@
 """``serve``: be the server of a federation whose sites are on machines of their own."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,9 @@ from eval.console import console
 from eval.deployment.certificates import certificates_in
 from eval.deployment.federation_file import FILE, RUN, FederationFile, new_id
 from eval.deployment.running import Listening, run_deployed
-from eval.deployment.serving import prepare
+from eval.deployment.serving import check_continues, prepare
 from pfedmoap.engine.flower.control import Address
 from pfedmoap.errors import ConfigError
-from pfedmoap.runs.extension import extend
 from pfedmoap.storage.atomic_files import make_folder
 
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             known.federation, class_names=known.class_names, templates=known.templates, **asked
         )
         file = _resolved(file)
-        extend(folder / RUN, file.sections)
+        check_continues(folder / RUN, file.sections)
     else:
         classes = _classes(options["classes"])
         file = _resolved(
@@ -82,8 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _resolved(file: FederationFile) -> FederationFile:
-    from dataclasses import replace
-
     return replace(file, sections=dict(schema().resolve(file.sections).sections))
 
 

@@ -52,9 +52,6 @@ def accepted_config(welcome: Welcome, options: SiteOptions, cache: str) -> Confi
     sections["features"]["cache"] = cache
     sections["data"] = options.reader()
     sections["partition"] = {"name": "iid", "clients": 1}
-    sections["rounds"] = {
-        name: value for name, value in sections["rounds"].items() if name != "min_clients"
-    }
     sections["privacy"].pop("ledgers", None)
     return schema().resolve(sections)
 

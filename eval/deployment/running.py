@@ -1,5 +1,6 @@
 """Server and site as one process each, with Flower's processes as their children."""
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,8 +22,11 @@ from pfedmoap.engine.flower.links import (
 )
 from pfedmoap.engine.flower.workers import run_server, serve_tasks
 from pfedmoap.engine.simulation import FederationState, Progress
+from pfedmoap.errors import RunError
 
+logger = logging.getLogger(__name__)
 _START_SECONDS = 120.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -91,24 +95,30 @@ def join(
 ) -> None:
     """Take part with a site's folder until told to stop.
 
+    Where the server is away, or does not know the site's key yet, it is tried again.
+
     Args:
         folder: The site's folder.
         server: Where the SuperLink is.
         key: The site's private key; ``None`` where the server needs none.
-        announce: Called once the node runs.
+        announce: Called whenever the node was started.
         stop: Ends this.
-
-    Raises:
-        RunError: The SuperNode ended by itself, e.g. because the server does not know its key.
     """
     home = folder / "flower"
     set_offline(home)
     host = host_in(folder)
     app = make_client_app(lambda _: host)
     node = {"folder": str(folder.resolve())}
-    with supernode(server, home, key, node) as (tasks, secret, check):
-        announce()
-        serve_tasks(tasks, secret, app, stop, check)
+    pause = _FIRST_PAUSE_SECONDS
+    while not stop.is_set():
+        try:
+            with supernode(server, home, key, node) as (tasks, secret, check):
+                announce()
+                serve_tasks(tasks, secret, app, stop, check)
+        except RunError as error:
+            logger.warning("%s; trying again in %g seconds", error, pause)
+            stop.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 def _here(host: str) -> str:

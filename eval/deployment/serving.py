@@ -27,7 +27,9 @@ from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.engine.simulation import FederationState, Progress, run_rounds
 from pfedmoap.runs.amend import amend
 from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.extension import extend
 from pfedmoap.runs.folder import claimed, held
+from pfedmoap.runs.same_run import refuse_other_run
 from pfedmoap.storage.atomic_files import write_json
 from pfedmoap.wire.messages import ClientId
 
@@ -132,6 +134,23 @@ def prepare(folder: Path) -> Served:
     if is_private(config.sections):  # ledgers are the sites'
         options = replace(options, ledgers=None)
     return Served(folder, file, config, method, options.privatizer(method, planned, None))
+
+
+def check_continues(run: Path, sections: Mapping[str, Any]) -> None:
+    """Extend a federation's run, or refuse a configuration that is another one's.
+
+    Args:
+        run: The run's folder; it may be absent.
+        sections: The configuration.
+
+    Raises:
+        RunError: It differs in more than its number of rounds.
+    """
+    extend(run, sections)
+    there = claimed(run) if run.exists() else None
+    if there is not None and there.round > 0:
+        old, divided = RunDirectory(run).config, RunDirectory(run).divided
+        refuse_other_run(run, (old, {}), (dict(sections), {}), (divided, divided))
 
 
 def serve_rounds(

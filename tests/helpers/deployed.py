@@ -1,6 +1,7 @@
 """A federation of real processes on this machine: folders of digits, and commands that end."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from eval.deployment.example_data import write_digits
 from pfedmoap.data.digits import Digits
 from tests.helpers.places import ROOT
 
@@ -27,14 +29,13 @@ OPTIONS = [
 
 
 def digits_of(site: int, folder: Path, each: int = 6, classes: int = 10) -> Path:
-    """Write a few images of each class, others for each site, as ``folder/class/*.png``."""
-    dataset = Digits().read()
-    for label in range(classes):
-        mine = [i for i in range(len(dataset)) if dataset.labels[i] == label]
-        place = folder / dataset.class_names[label]
-        place.mkdir(parents=True)
-        for i in mine[site * each : (site + 1) * each]:
-            dataset.load(i).save(place / f"{i}.png")
+    """Write a few images of the first classes, others for each site, as ``folder/class/*.png``."""
+    sites = [folder.name if number == site else f"skipped-{number}" for number in range(site + 1)]
+    write_digits(folder.parent, sites, each)
+    for number in range(site):
+        shutil.rmtree(folder.parent / f"skipped-{number}")
+    for name in CLASSES[classes:]:
+        shutil.rmtree(folder / name)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Asking many nodes at once, and waiting for them no longer than agreed."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -55,7 +56,11 @@ class Fleet:
         }
 
     def ask(
-        self, kind: str, contents: Mapping[int, RecordDict], group: str = ""
+        self,
+        kind: str,
+        contents: Mapping[int, RecordDict],
+        group: str = "",
+        most_seconds: float = math.inf,
     ) -> dict[int, RecordDict | Silence]:
         """Send each node its own message and collect the answers.
 
@@ -63,15 +68,15 @@ class Fleet:
             kind: Flower's type of the messages, e.g. ``train``.
             contents: What each node is sent.
             group: Flower's label of them, e.g. the round.
+            most_seconds: How long to wait where that is less than usual.
 
         Returns:
             An entry for each node: its answer, or why there is none. An answer counts only for the
             node that was asked, whatever it says of itself.
         """
-        nodes = sorted(contents)
+        nodes, patience = sorted(contents), min(self.timeout_seconds, most_seconds)
         messages = [
-            Message(contents[node], node, kind, ttl=self.timeout_seconds + 60, group_id=group)
-            for node in nodes
+            Message(contents[node], node, kind, ttl=patience + 60, group_id=group) for node in nodes
         ]
         sent = list(self.grid.push_messages(messages)) if messages else []
         waiting = {name: node for name, node in zip(sent, nodes, strict=False) if name is not None}
@@ -79,8 +84,8 @@ class Fleet:
             node: Silence("the message could not be sent to it") for node in nodes
         }
         for node in waiting.values():
-            found[node] = Silence(f"it did not answer within {self.timeout_seconds:g} seconds")
-        until = self.clock() + self.timeout_seconds
+            found[node] = Silence(f"it did not answer within {patience:g} seconds")
+        until = self.clock() + patience
         while waiting:
             for reply in self.grid.pull_messages(list(waiting)):
                 asked = waiting.pop(reply.metadata.reply_to_message_id, None)

@@ -20,6 +20,8 @@ from pfedmoap.errors import RunError, UpdateRejectedError
 from pfedmoap.wire.messages import ClientId
 
 logger = logging.getLogger(__name__)
+_GREETING_SECONDS = 60.0  # so that one that encodes its images does not keep the others waiting
+_AGAIN_SECONDS = 60.0  # after which a node that was refused is greeted again
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class RollCall:
     members: Members = field(default_factory=Members)
     changed: Callable[[Members], None] = lambda _: None
     nodes: dict[ClientId, int] = field(default_factory=dict)
-    _refused: set[int] = field(default_factory=set)
+    _refused: dict[int, float] = field(default_factory=dict)  # and when
 
     def gather(self, round: int) -> dict[ClientId, int]:
         """Greet nodes that are new, and return the node of each site that is there.
@@ -68,7 +70,10 @@ class RollCall:
         """
         present = self.fleet.present()
         self.nodes = {client: node for client, node in self.nodes.items() if node in present}
-        self._refused &= set(present)
+        now = self.fleet.clock()
+        self._refused = {
+            node: at for node, at in self._refused.items() if now < at + _AGAIN_SECONDS
+        }
         known = {*self.nodes.values(), *self._refused}
         new = {
             node: seal(welcome_json(self.welcome), signer=self.signer)
@@ -76,7 +81,11 @@ class RollCall:
             if node not in known
         }
         greetings: list[tuple[str, int, Greeting]] = []
-        for node, answer in self.fleet.ask("query.hello", new, str(round)).items():
+        answers = self.fleet.ask("query.hello", new, str(round), _GREETING_SECONDS)
+        for node, answer in answers.items():
+            if isinstance(answer, Silence):  # it may be encoding its images; it is asked again
+                logger.info("node %d was greeted, but %s", node, answer.reason)
+                continue
             try:
                 greeting = self._greeting(present[node], answer)
                 greetings.append((greeting.name, node, greeting))
@@ -87,7 +96,7 @@ class RollCall:
                 self._take_in(node, greeting, round)
             except (UpdateRejectedError, RunError) as error:
                 self._refuse(node, error)
-        self._tell_who_left([node for node in new if node not in self._refused])
+        self._tell_who_left([node for node in new if node in self.nodes.values()])
         return self.nodes
 
     def _tell_who_left(self, nodes: Sequence[int]) -> None:
@@ -104,11 +113,9 @@ class RollCall:
 
     def _refuse(self, node: int, why: Exception) -> None:
         logger.warning("node %d is refused: %s", node, why)
-        self._refused.add(node)
+        self._refused[node] = self.fleet.clock()
 
-    def _greeting(self, registered: str, answer: RecordDict | Silence) -> Greeting:
-        if isinstance(answer, Silence):
-            raise UpdateRejectedError(f"it was greeted, but {answer.reason}")
+    def _greeting(self, registered: str, answer: RecordDict) -> Greeting:
         record, _ = unseal(answer)
         greeting = read_greeting(record, len(self.welcome.class_names))
         if registered and registered != greeting.name:

@@ -9,7 +9,7 @@ from eval.choices import schema
 from eval.commands import forget, report, status
 from eval.deployment.federation_file import FederationFile, new_id
 from eval.deployment.host import SiteHost
-from eval.deployment.serving import prepare, serve_rounds
+from eval.deployment.serving import check_continues, prepare, serve_rounds
 from eval.deployment.site_options import SiteOptions
 from eval.deployment.status import status_of
 from eval.erasure import check_record
@@ -141,6 +141,10 @@ def test_a_run_is_extended_only_by_more_rounds(images, tmp_path):
         extend(run, file_of(1).sections)
     other = file_of(3, training={"epochs": 2}).sections
     assert not extend(run, other)
+    with pytest.raises(RunError, match=r"training\.epochs was 1, is 2"):
+        check_continues(run, other)
+    check_continues(run, file_of(3).sections)
+    assert RunDirectory(run).config["rounds"]["rounds"] == 3
     assert not extend(tmp_path / "absent", other)
 
 

@@ -245,6 +245,21 @@ def test_a_newcomer_trains_from_the_next_round_on(clip, tmp_path):
     assert server.roll.members.by_name["site-0"].joined == 3
 
 
+def test_a_site_that_is_still_encoding_is_greeted_again_and_a_refused_one_later(clip, tmp_path):
+    method = method_of(clip, "promptfl")
+    hosts, grid = sites(clip, "promptfl", tmp_path)
+    grid.meddle = spoil(lambda _: None, node=102, kind="query.hello")
+    server = remote(method, grid, ROUNDS)
+    hosts[1].name = "site-0"  # as another one calls itself
+    assert sorted(server.roll.gather(1).values()) == [100]
+    grid.meddle = lambda reply: reply
+    assert sorted(server.roll.gather(1).values()) == [100, 102]
+    hosts[1].name = "site-1"
+    for _ in range(70):  # seconds of this fleet's clock
+        server.roll.gather(1)
+    assert sorted(server.roll.gather(1).values()) == [100, 101, 102]
+
+
 def test_central_privacy_is_refused_since_the_network_shows_the_cohort(clip, tmp_path):
     method = method_of(clip, "promptfl")
     plan = replace(PLAN, clients=tuple(DATA))
