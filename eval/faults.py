@@ -125,7 +125,7 @@ def ending(run: Path) -> dict[str, bytes]:
     """What a run ends with: its states, tables and options, but not its times."""
     names = ("config.json", "task.json", "per_client.csv")
     folders = (run / "server", run / "clients")
-    states = sorted(file for folder in folders for file in folder.rglob("round-*.safetensors"))
+    states = sorted(file for folder in folders for file in folder.rglob("*.safetensors"))
     found = {str(file.relative_to(run)): file.read_bytes() for file in states}
     return found | {name: (run / name).read_bytes() for name in names}
 
