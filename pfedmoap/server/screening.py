@@ -95,7 +95,7 @@ def near_copies(rows: Tensor, reach: float) -> list[list[int]]:
     Returns:
         Groups of two rows or more, each ascending, in the order of their first rows.
     """
-    near = _Candidates.make(rows, reach)
+    near = Candidates.make(rows, reach)
     free = torch.ones(len(rows), dtype=torch.bool)
     groups = []
     for row in near.rows_with_company():
@@ -111,7 +111,7 @@ def near_copies(rows: Tensor, reach: float) -> list[list[int]]:
 
 
 @dataclass(frozen=True)
-class _Candidates:
+class Candidates:
     """Which vectors may be within a distance of each other, from a sketch of few coordinates.
 
     Coordinates along orthonormal directions make no distance longer, whatever these are, so that
@@ -129,7 +129,8 @@ class _Candidates:
     most: float
 
     @classmethod
-    def make(cls, rows: Tensor, reach: float) -> "_Candidates":
+    def make(cls, rows: Tensor, reach: float) -> "Candidates":
+        """Sketch the vectors (n, d), float64, for a search within a distance."""
         width = rows.shape[1]
         sketch = rows @ _directions(rows) if width > _SKETCH else rows
         return cls(sketch, sketch.square().sum(1), reach**2 * (1 + _ROUNDING))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pfedmoap.config.server import PoolOptions
-from pfedmoap.server.screening import _Candidates, near_copies, screen
+from pfedmoap.server.screening import Candidates, near_copies, screen
 from pfedmoap.wire.messages import ClientId
 
 USUAL = PoolOptions()
@@ -152,6 +152,6 @@ def test_candidates_are_those_of_comparing_all_pairs(kind):
     if kind == "equal":
         rows = rows[:1].expand(300, -1).contiguous()
     for reach in (0.0, 1e-4, 0.05, 3.0, 13.0):
-        near = _Candidates.make(rows, reach)
+        near = Candidates.make(rows, reach)
         alone = [row for row in range(300) if near.of(row).sum() > 1]
         assert near.rows_with_company() == alone
