@@ -122,6 +122,7 @@ class ExperimentLoader:
             seed=seeds.training,
             server=config.build("server"),
             pool=config.build("pool"),
+            rounds=config.build("rounds").rounds,
         )
         method: AnyMethod = config.build("method", setting=setting)
         refuse_unread_options(method)

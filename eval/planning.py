@@ -39,6 +39,7 @@ def planned_training(
         rounds_of_a_client=rounds.most_of_one_client(clients, seed),
         clients=clients,
         participation=rounds.participation,
+        local_steps=training.local_steps,
     )
 
 

@@ -122,7 +122,7 @@ class DPSGD:
         # What the options imply of a client's size; its true size is private, or may be.
         implied = planned.batch_size / self.sample_rate
         warn_of_delta(self.delta, implied, f"{self.unit}s in a client")
-        steps = math.ceil(planned.epochs / self.sample_rate - 1e-9)
+        steps = planned.local_steps or math.ceil(planned.epochs / self.sample_rate - 1e-9)
         rounds = client_rounds(planned, self.max_rounds_per_client)
         if self.noise_multiplier is None:
             noise = sampled_gaussian_noise(

@@ -48,12 +48,13 @@ def test_attention_gates_of_the_paper_have_the_released_form(path) -> None:
 
 
 PUBLISHED = ["compare", "compare-clusters", "compare-100-clients"]
-PUBLISHED += ["compare-privacy-digits", "compare-privacy-scenes"]
+PUBLISHED += ["compare-privacy-digits", "compare-privacy-scenes", "compare-fedsp", "compare-pfpt"]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_figures_made_with_a_gate_of_the_features_width_keep_it(name) -> None:
-    """Figures in docs/ were made when 128 was the default on the embedded backbone, too."""
+def test_published_figures_keep_the_options_that_they_were_made_with(name) -> None:
+    """128 was the gate's default width on every backbone, and all methods trained in epochs."""
     for cell in read_comparison(ROOT / "scripts/configs" / f"{name}.yaml").cells:
-        method = cell.config.sections["method"]
+        method, training = (cell.config.sections[part] for part in ("method", "training"))
         assert method["name"] != "pfedmoap" or method["gate_width"] == 128
+        assert (training["schedule"], training["local_steps"]) == ("constant", None)

@@ -148,6 +148,7 @@ class SiteHost:
             seed,
             server=config.build("server"),
             pool=config.build("pool"),
+            rounds=config.build("rounds").rounds,
         )
         method: AnyMethod = config.build("method", setting=setting)
         dataset = with_published_classes(config.build("data").read(), welcome)
@@ -193,6 +194,7 @@ class SiteHost:
             groups=None if groups is None else {client: groups[ONLY]},
             clients=(client,),
             participation=rounds.participation,
+            local_steps=training.local_steps,
         )
         ledgers = self.folder / "ledgers"
         options = accepted_privacy(config, self.options, str(ledgers))

@@ -118,6 +118,7 @@ def prepare(folder: Path) -> Served:
         config.build("seeds").training,
         server=config.build("server"),
         pool=config.build("pool"),
+        rounds=config.build("rounds").rounds,
     )
     method: AnyMethod = config.build("method", setting=setting)
     refuse_unread_options(method)
@@ -129,6 +130,7 @@ def prepare(folder: Path) -> Served:
         training.epochs,
         training.batch_size,
         participation=rounds.participation,
+        local_steps=training.local_steps,
     )
     options = config.build("privacy")
     if is_private(config.sections):  # ledgers are the sites'

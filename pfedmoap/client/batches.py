@@ -177,7 +177,12 @@ class Cohort:
 
 
 def shuffled_epochs(
-    sizes: Sequence[int], views: int, streams: Sequence[Stream], epochs: int, batch_size: int
+    sizes: Sequence[int],
+    views: int,
+    streams: Sequence[Stream],
+    epochs: int,
+    batch_size: int,
+    steps: int | None = None,
 ) -> BatchPlan:
     """Plan ordinary epochs: each client's examples once an epoch, in its own random order.
 
@@ -191,15 +196,28 @@ def shuffled_epochs(
         streams: The clients' random streams.
         epochs: Passes over the data.
         batch_size: Largest number B of examples in a step.
+        steps: Steps of each client in place of ``epochs``: as many passes as they take, of which
+            the last may be cut short.
 
     Returns:
         A plan for K clients.
     """
     plans = [
         _client_epochs(size, views, stream, epochs, batch_size)
+        if steps is None or size == 0
+        else _client_steps(size, views, stream, steps, batch_size)
         for size, stream in zip(sizes, streams, strict=True)
     ]
     return BatchPlan.stack(plans, streams)
+
+
+def _client_steps(
+    size: int, views: int, stream: Stream, steps: int, batch_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Plan so many steps of one client; returns index, view and weight, each (S, B)."""
+    passes = -(-steps // -(-size // batch_size))
+    index, view, weight = _client_epochs(size, views, stream, passes, batch_size)
+    return index[:steps], view[:steps], weight[:steps]
 
 
 def _client_epochs(

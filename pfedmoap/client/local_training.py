@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import torch
@@ -13,9 +13,18 @@ from pfedmoap.client.device_step import HasDeviceStep
 from pfedmoap.client.optimisers import SGD, Optimiser
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.client.problem import Problem
+from pfedmoap.client.schedules import Clock, Form, Horizon, Schedule, scheduled_rates
 from pfedmoap.client.static_step import Start, Stepped, Stepwise, stepped
 from pfedmoap.client.step_cache import StepCache
-from pfedmoap.config.bounds import Bounds, Count, Decay, NotNegative, Positive, check_options
+from pfedmoap.config.bounds import (
+    Bounds,
+    Count,
+    Decay,
+    NotNegative,
+    Positive,
+    Whole,
+    check_options,
+)
 from pfedmoap.wire.messages import Arrays
 
 DEFAULT_CLIENTS = 10  # in a batch
@@ -30,8 +39,14 @@ class Training:
 
     Attributes:
         epochs: Passes over the client's data in one round.
+        local_steps: Steps of each client in one round in place of ``epochs``; its data are gone
+            through again as often as that takes.
         batch_size: Examples in a step.
-        learning_rate: Step size of the prompt.
+        learning_rate: Step size of the prompt; the largest one where it has a schedule.
+        schedule: ``constant`` step size, or falling to zero along a ``cosine``; it is the same
+            within an epoch, or a step where there are ``local_steps``.
+        warm_up: Epochs (or steps) with a step size of 1e-5 at the start of the horizon.
+        horizon: Go through the schedule in every ``round``, or once in the whole ``run``.
         momentum: SGD momentum.
         weight_decay: L2 weight decay.
         clients_per_batch: Clients trained together as one batch; changes speed and memory, and
@@ -48,8 +63,12 @@ class Training:
     """
 
     epochs: Count = 5
+    local_steps: Count | None = None
     batch_size: Count = 32
     learning_rate: Positive = 0.002
+    schedule: Form = "constant"
+    warm_up: Whole = 0
+    horizon: Horizon = "round"
     momentum: Decay = 0.9
     weight_decay: NotNegative = 5e-4
     clients_per_batch: Count | Literal["auto"] = DEFAULT_CLIENTS
@@ -61,6 +80,16 @@ class Training:
     def __post_init__(self) -> None:
         check_options(self, "training")
 
+    @property
+    def over_time(self) -> Schedule:
+        """How the prompt's step size changes."""
+        return Schedule(self.schedule, self.warm_up, self.horizon)
+
+    @property
+    def length(self) -> int:
+        """What a round is counted in: its epochs, or its steps where they are given."""
+        return self.epochs if self.local_steps is None else self.local_steps
+
 
 @dataclass(frozen=True)
 class Stepping:
@@ -71,6 +100,8 @@ class Stepping:
         learning_rates: Step size by parameter name.
         privatizer: How batches are drawn and gradients formed.
         optimiser: ``None`` for SGD with the training's momentum and weight decay.
+        schedules: By parameter name, where it is not the training's own.
+        rounds: Rounds of the run, for schedules over the whole of it; ``None`` if unknown.
         most: Clients of a full batch, to which smaller ones may be padded; ``None`` for those of
             the batch at hand.
         steps: Where captured steps are kept from one batch of clients to the next; ``None`` takes
@@ -83,6 +114,8 @@ class Stepping:
     optimiser: Optimiser | None = None
     steps: StepCache | None = None
     most: int | None = None
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,11 +161,22 @@ def train_locally(
     device, privatizer = data.labels.device, stepping.privatizer
     views = next(iter(data.features.values())).shape[2]
     plan = privatizer.batches(
-        cohort.sizes, views, cohort.streams, training.epochs, training.batch_size
+        cohort.sizes,
+        views,
+        cohort.streams,
+        training.epochs,
+        training.batch_size,
+        training.local_steps,
     ).to(device)
+    rates = scheduled_rates(
+        stepping.learning_rates,
+        {**dict.fromkeys(stepping.learning_rates, training.over_time), **stepping.schedules},
+        plan,
+        Clock(training.length, stepping.rounds),
+    )
     optimiser = stepping.optimiser or SGD(training.momentum, training.weight_decay)
     state = optimiser.init(params) if carried is None else carried
-    start = Start(problem, params, state, plan, data)
+    start = Start(problem, params, state, plan, data, rates)
     with float32_products(training.tf32, device):
         found = _static(start, stepping, optimiser) or _step_by_step(start, stepping, optimiser)
     loss = _last_epoch_loss(found.losses, plan.active, training.epochs)
@@ -167,9 +211,9 @@ def _step_by_step(start: Start, stepping: Stepping, optimiser: Optimiser) -> Ste
         batch = start.data.batch(plan, step)
         gradients, loss = stepping.privatizer.gradients(start.problem, params, batch)
         losses.append(loss)
-        params, state = stepped(
-            params, state, gradients, plan.active[step], optimiser, stepping.learning_rates
-        )
+        now: dict[str, float | Tensor] = {**stepping.learning_rates}
+        now |= {name: value[step] for name, value in start.rates.items()}
+        params, state = stepped(params, state, gradients, plan.active[step], optimiser, now)
     return Stepped(params, state, losses)
 
 

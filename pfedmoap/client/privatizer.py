@@ -30,6 +30,7 @@ class PlannedTraining:
             ``None`` if unknown, in which case it may be every round.
         clients: Clients that can be drawn for a round; empty if unknown.
         participation: Fraction of the clients that takes part in a round.
+        local_steps: Steps of a client in a round in place of epochs; ``None`` for epochs.
     """
 
     rounds: int
@@ -39,6 +40,7 @@ class PlannedTraining:
     rounds_of_a_client: int | None = None
     clients: tuple[ClientId, ...] = ()
     participation: float = 1.0
+    local_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ class Privatizer(Protocol):
         streams: Sequence[Stream],
         epochs: int,
         batch_size: int,
+        steps: int | None = None,
     ) -> BatchPlan:
-        """Plan the steps of K clients."""
+        """Plan the steps of K clients; ``steps``, where they are given, in place of epochs."""
         ...
 
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
@@ -212,9 +215,10 @@ class NoPrivacy:
         streams: Sequence[Stream],
         epochs: int,
         batch_size: int,
+        steps: int | None = None,
     ) -> BatchPlan:
         """Plan ordinary epochs; see `shuffled_epochs`."""
-        return shuffled_epochs(sizes, views, streams, epochs, batch_size)
+        return shuffled_epochs(sizes, views, streams, epochs, batch_size, steps)
 
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
         """Compute gradients of the weighted mean loss plus the penalty."""

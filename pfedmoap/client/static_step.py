@@ -13,7 +13,7 @@ in as one array a step.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ class Stepwise:
     Attributes:
         gradients: How gradients are formed.
         optimiser: What makes directions of them.
-        rates: Step size by parameter name.
+        rates: Step size by parameter name; for those that change, the largest.
     """
 
     gradients: DeviceStep
@@ -56,6 +56,7 @@ class Start:
         state: The optimiser's state, each (K, ...).
         plan: Their steps, on the device.
         data: Their data, on the device.
+        rates: Step sizes that change, by parameter name, each (S, K).
     """
 
     problem: Problem
@@ -63,6 +64,7 @@ class Start:
     state: Arrays
     plan: BatchPlan
     data: StackedData
+    rates: Arrays = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class StaticStep:
         self._owner = None if plan.owner is None else plan.owner.new_zeros(shape)
         self._active = torch.zeros(clients, dtype=torch.bool, device=device)
         self._loss = torch.zeros(clients, device=device)
+        self._rates = {name: torch.zeros(clients, device=device) for name in start.rates}
         self._found: dict[str, Tensor] = {}
         self._graph: Any = None  # torch.cuda.CUDAGraph, once it is captured
 
@@ -192,6 +195,8 @@ class StaticStep:
             self._labels.copy_(data.labels[chosen])
             self._weight.copy_(weight[step])
             self._active.copy_(active[step])
+            for name, rates in start.rates.items():
+                self._rates[name][:real].copy_(rates[step])
             if self._owner is not None and owner is not None:
                 self._owner.copy_(owner[step])
             drawn = self._stepwise.gradients.draw(start.params, plan.streams)
@@ -229,7 +234,8 @@ class StaticStep:
 
     def _compute(self) -> None:
         """Take the step. Nothing but the buffers is read or written."""
-        rates, optimiser = self._stepwise.rates, self._stepwise.optimiser
+        rates: dict[str, float | Tensor] = {**self._stepwise.rates, **self._rates}
+        optimiser = self._stepwise.optimiser
         batch = Batch(self._features, self._labels, self._weight, (), self._owner)
         gradients, loss, found = self._stepwise.gradients.gradients(
             self._problem, self._params, batch, self._drawn
@@ -259,7 +265,7 @@ def stepped(
     gradients: Arrays,
     active: Tensor,
     optimiser: Optimiser,
-    rates: Mapping[str, float],
+    rates: Mapping[str, float | Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Apply one step's gradients to the active clients.
 
@@ -269,14 +275,19 @@ def stepped(
         gradients: Gradients like ``params``.
         active: Which clients take the step, (K,); all of the others stays as it is.
         optimiser: What makes directions of gradients.
-        rates: Step size by parameter name.
+        rates: Step size by parameter name, one for all clients or one for each, (K,).
 
     Returns:
         The new parameters and the new state.
     """
     directions, moved = optimiser.direction(params, gradients, state)
-    ahead = {n: value - rates[n] * directions[n] for n, value in params.items()}
+    ahead = {n: value - _by_client(rates[n], value) * directions[n] for n, value in params.items()}
     return _where(active, ahead, params), _where(active, moved, state)
+
+
+def _by_client(rate: float | Tensor, value: Tensor) -> float | Tensor:
+    """Shape one rate for each client, (K,), so that it multiplies a parameter (K, ...)."""
+    return rate if isinstance(rate, float) else rate.view(-1, *[1] * (value.dim() - 1))
 
 
 def _where(active: Tensor, new: Arrays, old: Arrays) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ from pfedmoap.config.option_hints import (
     refuse_misplaced,
     short_options,
 )
+from pfedmoap.config.recommended import with_recommended
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
 
@@ -58,7 +59,7 @@ class Schema:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def resolve(self, config: Mapping[str, Any]) -> "Config":
-        """Check a configuration and fill in every default.
+        """Check a configuration and fill in what choices recommend, and every default.
 
         Args:
             config: Options by section, e.g. read from YAML; missing ones take their defaults.
@@ -73,6 +74,7 @@ class Schema:
         names = self._names(tidy)
         refuse_misplaced(self.choices, names, options_of(tidy))
         self._check_values(tidy, names, read=False)
+        tidy = with_recommended(tidy, self.choices, names, options_of(tidy))
         return self._config(parse_sections(self.parser_for(names), tidy))
 
     def merge(self, *layers: Mapping[str, Any]) -> Section:
@@ -98,7 +100,7 @@ class Schema:
         description: str,
         extra: Mapping[str, tuple[Any, str]] | None = None,
     ) -> tuple["Config", Section]:
-        """Read the command line: defaults, then ``--config`` files, then the other options.
+        """Read the command line: defaults, recommendations, ``--config`` files, other options.
 
         Args:
             arguments: The command line; ``None`` takes the process's own.
@@ -127,8 +129,10 @@ class Schema:
             if chosen:
                 merged = self._merge(merged, {section: {"name": chosen[-1]}})
         names = self._names(merged)
-        refuse_misplaced(self.choices, names, [*options_of(merged), *options_on(argv)])
+        given = [*options_of(merged), *options_on(argv)]
+        refuse_misplaced(self.choices, names, given)
         self._check_values(merged, names, read=False)
+        merged = with_recommended(merged, self.choices, names, given)
         parser = self.parser_for(names, description)
         asks = any(word in ("-h", "--help") for word in argv)
         base = None if asks else parse_sections(parser, self._with_required(merged, argv))

@@ -58,6 +58,7 @@ class Setting(Generic[B]):
         server_data: Labelled examples that the server holds and no client has, if any.
         server: How the server bounds and averages uploads.
         pool: Whose prompts a pool of experts serves.
+        rounds: Rounds of the run, for step sizes that change over all of it; ``None`` if unknown.
         steps: Where captured training steps are kept; it lives as long as the setting.
     """
 
@@ -69,6 +70,7 @@ class Setting(Generic[B]):
     server_data: ClientData | None = None
     server: ServerOptions = field(default_factory=ServerOptions)
     pool: PoolOptions = field(default_factory=PoolOptions)
+    rounds: int | None = None
     steps: StepCache = field(default_factory=StepCache, compare=False, repr=False)
 
 

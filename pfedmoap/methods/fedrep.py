@@ -14,6 +14,7 @@ paper's mean); all clients know the same starting values of the own part from th
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import Problem
 from pfedmoap.config.bounds import Count
@@ -30,7 +31,7 @@ class FedRep(FedPer):
 
     Attributes:
         shared_epochs: Passes that train the shared vectors (their tau_phi), after those that train
-            the own ones, which are ``training.epochs`` (their tau_h).
+            the own ones, which are the training's (their tau_h).
     """
 
     shared_epochs: Count = 1
@@ -46,13 +47,14 @@ class FedRep(FedPer):
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train the own vectors with the shared ones fixed, then the other way round."""
-        heads = self.tune_part("own", tasks, privatizer, self.setting.training.epochs)
+        heads = self.tune_part("own", tasks, privatizer, self.setting.training)
         fitted = [replace(head.task, local=head.params) for head in heads]
-        trained = self.tune_part("shared", fitted, privatizer, self.shared_epochs)
+        shared = replace(self.setting.training, epochs=self.shared_epochs, local_steps=None)
+        trained = self.tune_part("shared", fitted, privatizer, shared)
         return [client.result(client.params, keeps=client.task.local or {}) for client in trained]
 
     def tune_part(
-        self, name: str, tasks: Sequence[ClientTask], privatizer: Privatizer, epochs: int
+        self, name: str, tasks: Sequence[ClientTask], privatizer: Privatizer, training: Training
     ) -> list[TrainedClient]:
         """Train one part of the prompt, ``own`` or ``shared``, and hold the other fixed."""
 
@@ -62,7 +64,7 @@ class FedRep(FedPer):
             trained = {name: start.pop(name)}
             return replace(self.problem({**start, **trained}), fixed=start), trained
 
-        setting = replace(self.setting, training=replace(self.setting.training, epochs=epochs))
+        setting = replace(self.setting, training=training)
         return tune(tasks, setting, privatizer, begin, phase=name)
 
 

@@ -7,10 +7,11 @@ what the server makes of the clients' sets.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import AnyNumber, Bounds, check_options
+from pfedmoap.config.recommended import Recommended
 from pfedmoap.contract.predicting import PredictionTask, sent_arrays, with_one_model
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
@@ -43,6 +44,8 @@ class PromptSet:
         optimiser: The clients' ``adam``, or ``sgd`` with the training's momentum.
         weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
     """
+
+    recommended: ClassVar[Recommended] = {"training": {"learning_rate": 1e-4, "batch_size": 16}}
 
     setting: Setting
     prompts: Annotated[int, Bounds(ge=1, le=10_000)] = 20

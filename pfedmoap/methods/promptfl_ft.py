@@ -56,7 +56,9 @@ class PromptFLFineTuned(AveragedPrompt):
     @cached_property
     def fine_tuning(self) -> "PromptFLFineTuned":
         """The method with the epochs and the random stream of the stage before inference."""
-        training = replace(self.setting.training, epochs=self.fine_tune_epochs)
+        training = replace(
+            self.setting.training, epochs=self.fine_tune_epochs, local_steps=None, horizon="round"
+        )
         seed = derive_seed(self.setting.seed, "fine-tuning")
         return replace(self, setting=replace(self.setting, training=training, seed=seed))
 

@@ -17,14 +17,17 @@ like those of the other methods here, where the paper's mean is plain (``weighti
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.optimisers import SGD
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.config.recommended import Recommended
 from pfedmoap.contract.stacking import TrainedClient, stack_rows
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask
+from pfedmoap.errors import ConfigError
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
 from pfedmoap.prompts.set_tuning import OptimiserName, PromptSetProblem, SetOptions
@@ -40,6 +43,8 @@ TOTAL, CLIENTS = "total", "clients"  # the sum of all control variates, and whos
 @dataclass(frozen=True)
 class ScaffoldPT(PromptSet):
     """The method with its hyperparameters; see `PromptSet`."""
+
+    recommended: ClassVar[Recommended] = {"training": {"batch_size": 16}}
 
     optimiser: OptimiserName = field(default="sgd", init=False)  # no option: plain steps alone
 
@@ -57,6 +62,14 @@ class ScaffoldPT(PromptSet):
                 "averages, e.g. fedavg_pt"
             )
         return super().privacy_gap(mode)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.setting.training.over_time.changes:
+            raise ConfigError(
+                "control variates of scaffold_pt are formed for a constant step size: use "
+                "training.schedule constant and training.warm_up 0"
+            )
 
     @property
     def uploads(self) -> dict[str, ArraySpec]:

@@ -11,6 +11,7 @@ from pfedmoap.client.local_training import Stepping, train_locally
 from pfedmoap.client.optimisers import Optimiser
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.client.problem import OF_CLIENTS, Problem
+from pfedmoap.client.schedules import Schedule
 from pfedmoap.contract.batch_size import batch_size_for
 from pfedmoap.contract.stacking import TrainedClient, client_batches, cohort_of, trained_clients
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
@@ -147,6 +148,7 @@ def tune(
     *,
     key: Callable[[ClientTask], Hashable] = lambda _: 0,
     learning_rates: Mapping[str, float] | None = None,
+    schedules: Mapping[str, Schedule] | None = None,
     optimiser: Optimiser | None = None,
     phase: str | None = None,
 ) -> list[TrainedClient]:
@@ -159,6 +161,7 @@ def tune(
         begin: Makes K tasks' local problem and initial parameters, each (K, ...).
         key: Clients with different keys never train in one batch.
         learning_rates: Step sizes of parameters that differ from the prompt's.
+        schedules: How those change; all others go by the training's.
         optimiser: ``None`` for the training's SGD.
         phase: Name of the training if the round has several; see `Stream`.
 
@@ -174,7 +177,16 @@ def tune(
             problem,
             params,
             cohort_of(batch, setting.seed, setting.backbone.device, phase),
-            Stepping(setting.training, rates, privatizer, optimiser, setting.steps, size),
+            Stepping(
+                setting.training,
+                rates,
+                privatizer,
+                optimiser,
+                setting.steps,
+                size,
+                schedules or {},
+                setting.rounds,
+            ),
         )
         tuned += trained_clients(batch, trained)
     return sorted(tuned, key=lambda client: client.task.download.client)

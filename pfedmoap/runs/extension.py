@@ -27,7 +27,8 @@ def extend(run: Path, config: Mapping[str, Any]) -> bool:
         Whether it was extended.
 
     Raises:
-        RunError: The run's noise was made for so many rounds; or it would get fewer.
+        RunError: The run's noise, or its step sizes, were made for so many rounds; or it would get
+            fewer.
     """
     manifest = claimed(run) if run.exists() else None
     if manifest is None or manifest.round == 0:
@@ -47,6 +48,15 @@ def extend(run: Path, config: Mapping[str, Any]) -> bool:
             f"the noise of {run} was made to last for {before} rounds; a private run is extended "
             "only where privacy.noise_multiplier was given. Start another run, with "
             "privacy.ledgers to add up what both spend"
+        )
+    training = old.get("training", {})
+    if training.get("horizon", "round") == "run" and (
+        training.get("schedule", "constant") != "constant"
+        or old.get("method", {}).get("gate_schedule", "constant") != "constant"
+    ):
+        raise RunError(
+            f"the step sizes of {run} fall to zero over its {before} rounds, and those of another "
+            "number of rounds would have been others from the start. Start another run"
         )
     layout = layout_of(run)
     found = current_manifest(run)

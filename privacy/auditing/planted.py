@@ -126,9 +126,10 @@ class Planted:
         streams: Sequence[Stream],
         epochs: int,
         batch_size: int,
+        steps: int | None = None,
     ) -> BatchPlan:
         """See `Privatizer.batches`."""
-        return self.inner.batches(sizes, views, streams, epochs, batch_size)
+        return self.inner.batches(sizes, views, streams, epochs, batch_size, steps)
 
     def release(self, update: Update, download: Download) -> Update:
         """See `Privatizer.release`."""

@@ -161,9 +161,10 @@ class CentralPrivacy:
         streams: Sequence[Stream],
         epochs: int,
         batch_size: int,
+        steps: int | None = None,
     ) -> BatchPlan:
         """Plan ordinary epochs."""
-        return self._training.batches(sizes, views, streams, epochs, batch_size)
+        return self._training.batches(sizes, views, streams, epochs, batch_size, steps)
 
     def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
         """Form plain gradients."""

@@ -79,9 +79,14 @@ class StepPrivacy:
         streams: Sequence[Stream],
         epochs: int,
         batch_size: int,
+        steps: int | None = None,
     ) -> BatchPlan:
         """Plan Poisson batches; the public plan, not the data, says how many."""
-        del epochs, batch_size  # already in the number of charged steps and in the normaliser
+        del (
+            epochs,
+            batch_size,
+            steps,
+        )  # already in the number of charged steps and in the normaliser
         return poisson_batches(
             sizes,
             views,

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from eval.choices import schema
+from pfedmoap.client.batches import Stream
 from pfedmoap.client.privatizer import HasPrivacyAnalysis, NoPrivacy, PlannedTraining
 from pfedmoap.contract.privacy_analysis import gap_in_analysis
 from pfedmoap.errors import ConfigError, PrivacyError
@@ -84,6 +85,18 @@ def test_a_method_that_nobody_analysed_is_refused():
 def test_options_that_void_the_guarantee_are_refused(options, message):
     with pytest.raises(PrivacyError, match=message):
         DPSGD(**options)
+
+
+def test_local_steps_are_the_steps_that_are_charged_and_taken(setting):
+    """In place of epochs / sample_rate: what is planned, drawn and accounted for are the same."""
+    options = DPSGD(epsilon=8.0, sample_rate=0.5, mode="joint")
+    privacy = options.privatizer(made("promptfl", setting), replace(PLAN, local_steps=7), None)
+    assert privacy.ledgers.budget.units == 7
+    plan = privacy.batches([5], 1, [Stream(0, ClientId(3), 1)], 2, 8, 7)
+    assert plan.active.sum(0).tolist() == [7]
+    for round in range(1, PLAN.rounds + 1):
+        authorised = privacy.authorise([ClientId(3)], round, {})
+    assert 0.9 * 8.0 <= authorised.spent[ClientId(3)] <= 8.0
 
 
 @pytest.mark.parametrize(("accountant", "epsilon"), [("pld", 1.0), ("pld", 8.0), ("rdp", 8.0)])

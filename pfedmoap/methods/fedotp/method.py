@@ -7,7 +7,7 @@ by the server, and a local one that never leaves it. For an image and a class c,
 cost 1 - cosine (eq. 7-9); the logit is ``s sum(T * cosine)``. The plan carries no gradient.
 
 Defaults are the released ones: mass 0.8, entropy 0.1 (0.01 for few-shot data), at most 100
-iterations; it trains with a step size of 0.001, set by ``training.learning_rate``. As there,
+iterations; it trains with a step size of 0.001, which is recommended here. As there,
 clients are evaluated after the round with the new global context and their own local one.
 
 Where we depart: the iterations are always as many as asked for, where the released code stops when
@@ -16,13 +16,14 @@ a whole batch has converged, which would let an image's result depend on the oth
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import Bounds, Positive, Share
+from pfedmoap.config.recommended import Recommended
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedotp.transport_problem import Transport, TransportProblem
 from pfedmoap.prompts.initial import initial_context
@@ -41,6 +42,8 @@ class FedOTP(AveragedPrompt):
         entropy: Weight of the entropy in the transport problem (their lambda).
         iterations: Rounds of scaling that solve it.
     """
+
+    recommended: ClassVar[Recommended] = {"training": {"learning_rate": 1e-3}}
 
     mass: Share = 0.8
     entropy: Positive = 0.1

@@ -18,13 +18,14 @@ the same random values for all clients, from the public seed.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive
+from pfedmoap.config.recommended import Recommended
 from pfedmoap.contract.tasks import Prediction
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -44,6 +45,8 @@ class FedPGP(AveragedPrompt):
         temperature: Its temperature tau.
         template: Hand-written prompt with ``{}``; none takes the data set's own ones.
     """
+
+    recommended: ClassVar[Recommended] = {"training": {"learning_rate": 1e-3, "epochs": 2}}
 
     rank: Annotated[int, Bounds(ge=1, le=1024)] = 4
     mu: NotNegative = 1.0

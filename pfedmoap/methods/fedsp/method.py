@@ -23,13 +23,14 @@ is that of the full model, on the server.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Bounds, Count, NotNegative, Positive, Whole, check_options
+from pfedmoap.config.recommended import Recommended
 from pfedmoap.contract.batch_size import fixed_batch_size
 from pfedmoap.contract.predicting import ManyModels, PredictionTask
 from pfedmoap.contract.stacking import client_batches, stack
@@ -81,6 +82,10 @@ class FedSP:
             epochs as clients, on its own examples.
         weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
     """
+
+    recommended: ClassVar[Recommended] = {
+        "training": {"learning_rate": 5e-4, "batch_size": 16, "local_steps": 10}
+    }
 
     setting: Setting
     protects: Towers = "both"

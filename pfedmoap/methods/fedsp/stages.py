@@ -44,8 +44,8 @@ def run_stages(
 ) -> list[tuple[TrainedClient, Arrays]]:
     """Train K clients side by side through their stages.
 
-    Each stage takes the training's epochs and has an optimiser of its own, which goes on from where
-    it stood at the end of the client's last round.
+    Each stage takes the training's epochs, or its local steps, and has an optimiser of its own,
+    which goes on from where it stood at the end of the client's last round.
 
     Args:
         plan: Which stages.
@@ -85,7 +85,9 @@ def run_stages(
             AuxiliaryProblem(model, frozen),
             moving,
             seen,
-            Stepping(setting.training, rates, privatizer, ADAMW, setting.steps),
+            Stepping(
+                setting.training, rates, privatizer, ADAMW, setting.steps, rounds=setting.rounds
+            ),
             stack(carried, device) if carried[0] else None,
         )
         params |= trained.params
@@ -139,6 +141,7 @@ def server_stage(
             NoPrivacy(),
             ADAMW,
             setting.steps,
+            rounds=setting.rounds,
         ),
         stack([optimiser], device) if optimiser else None,
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.client.schedules import CONSTANT, Schedule
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ClientTask, Setting
 from pfedmoap.methods.pfedmoap.mixture import GateProblem, Mixture
@@ -27,6 +28,7 @@ def with_gates(
     start: Callable[[Sequence[ClientTask]], Arrays],
     setting: Setting,
     learning_rates: Mapping[str, float],
+    schedule: Schedule = CONSTANT,
 ) -> list[TrainedClient]:
     """Train the gates of clients whose prompts are finished.
 
@@ -41,6 +43,7 @@ def with_gates(
         start: What the gates of K tasks start from, by name, each (K, ...).
         setting: Backbone, classes, training options and seed.
         learning_rates: Step size of each of the gate's parameters; empty where it has none.
+        schedule: How those change.
 
     Returns:
         The same clients, with the gate beside the prompt for those that were served experts.
@@ -64,6 +67,7 @@ def with_gates(
         begin,
         key=expert_count,
         learning_rates=learning_rates,
+        schedules=dict.fromkeys(learning_rates, schedule),
         phase="gate",
     )
     gates = {client.task.download.client: client.params for client in trained}

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import Problem
-from pfedmoap.config.bounds import Bounds, NotNegative, Positive, check_options
+from pfedmoap.client.schedules import Form, Schedule
+from pfedmoap.config.bounds import Bounds, NotNegative, Positive, Whole, check_options
 from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.predicting import PredictionTask
 from pfedmoap.contract.stacking import TrainedClient, stack_rows
@@ -74,7 +75,9 @@ class PFedMoAP:
         gate_width: Width d_g of the attention gate; ``auto`` is the paper's 128, or half of the
             features' width where that is less.
         gate_heads: Its attention heads.
-        gate_learning_rate: Step size of the gate.
+        gate_learning_rate: Step size of the gate, the largest one where it has a schedule.
+        gate_schedule: As ``training.schedule``, for the gate.
+        gate_warm_up: As ``training.warm_up``, for the gate; both have the same horizon.
         attention_scale: ``sqrt`` for 1/sqrt(d); a number multiplies (released code: 10.0).
         pooling: ``strided`` (released code) or ``average`` reduction to the gate's width.
         renormalise: Give pooled features unit norm again (neither paper nor code).
@@ -96,6 +99,8 @@ class PFedMoAP:
     gate_width: Annotated[int, Bounds(ge=1, le=65_536)] | Literal["auto"] = "auto"
     gate_heads: Annotated[int, Bounds(ge=1, le=65_536)] = 8
     gate_learning_rate: Positive = 0.01
+    gate_schedule: Form = "constant"
+    gate_warm_up: Whole = 0
     attention_scale: Positive | Literal["sqrt"] = "sqrt"
     pooling: Pooling = "strided"
     renormalise: bool = False
@@ -187,10 +192,19 @@ class PFedMoAP:
             return mixture, {"context": context, **self._gates(batch)}
 
         rates = dict.fromkeys(self.initial_gate, self.gate_learning_rate)
-        tuned = tune(tasks, self.setting, privatizer, begin, key=expert_count, learning_rates=rates)
+        time = Schedule(self.gate_schedule, self.gate_warm_up, self.setting.training.horizon)
+        tuned = tune(
+            tasks,
+            self.setting,
+            privatizer,
+            begin,
+            key=expert_count,
+            learning_rates=rates,
+            schedules=dict.fromkeys(rates, time),
+        )
         if privatizer.decoupled:
             tuned = with_gates(
-                tuned, features, self.encoder, self._mixture, self._gates, self.setting, rates
+                tuned, features, self.encoder, self._mixture, self._gates, self.setting, rates, time
             )
         return [self._result(client) for client in tuned]
 

@@ -139,6 +139,12 @@ def test_a_run_is_extended_only_by_more_rounds(images, tmp_path):
     run = folder / "run"
     with pytest.raises(RunError, match="would be fewer"):
         extend(run, file_of(1).sections)
+    falling = SECTIONS["training"] | {"schedule": "cosine", "horizon": "run"}
+    made = folder / "other"
+    file_of(2, training=falling).write(made)
+    serve(made, sites_on(images[:1], tmp_path / "other"))
+    with pytest.raises(RunError, match=r"step sizes .* over its 2 rounds"):
+        extend(made / "run", file_of(3, training=falling).sections)
     other = file_of(3, training={"epochs": 2}).sections
     assert not extend(run, other)
     with pytest.raises(RunError, match=r"training\.epochs was 1, is 2"):

@@ -71,13 +71,15 @@ def test_the_published_figures_were_copied_right() -> None:
     assert TABLES["6"].figures["DTD, eps=25", "PromptFL"] == Figure(38.19, 0.66)
     assert TABLES["7"].figures["OxfordPets", "linear gate, 10 experts"] == Figure(52.78, 6.88)
     assert TABLES["9"].figures["Food101", "width 1024"] == Figure(89.20, 0.37)
-    assert not [  # without a spread, a gap of a tenth of a point would be "outside"
-        (name, cell)
-        for name, table in TABLES.items()
-        if table.anchor
-        for cell, figure in table.figures.items()
-        if figure.std is None
-    ]
+    assert (
+        not [  # without a spread, a gap of a tenth of a point would be "outside"
+            (name, cell)
+            for name, table in TABLES.items()
+            if table.anchor
+            for cell, figure in table.figures.items()
+            if figure.std is None
+        ]
+    )
     for table in ("3", "4"):  # the average of the domains is the last column
         figures = TABLES[table].figures
         for method in {method for _, method in figures}:

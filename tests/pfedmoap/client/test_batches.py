@@ -92,3 +92,15 @@ def test_a_client_without_examples_stands_still_beside_others_and_alone():
         assert plan.active.sum(0).tolist() == [4 if size else 0 for size in sizes]
         for step in range(len(plan.index)):
             assert data.batch(plan, step).weight[1].tolist() in ([0.0], [0.0, 0.0])
+
+
+def test_steps_in_place_of_epochs_go_through_the_data_as_often_as_it_takes():
+    """Seven examples in threes: three steps a pass; the fourth step begins the next pass."""
+    plan = shuffled_epochs([7, 2, 0], 1, streams(3), epochs=1, batch_size=3, steps=4)
+    assert plan.active.sum(0).tolist() == [4, 4, 0]
+    whole = shuffled_epochs([7, 2], 1, streams(2), epochs=4, batch_size=3)
+    for client in (0, 1):
+        assert torch.equal(plan.index[:4, client], whole.index[:4, client])
+        assert torch.equal(plan.weight[:4, client], whole.weight[:4, client])
+    seen = plan.index[:3, 0][plan.weight[:3, 0] > 0]
+    assert sorted(seen.tolist()) == list(range(7))
