@@ -29,12 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = federation / RUN if deployed else folder
     usual = federation / "server.key" if deployed else run.parent / "operator.key"
     client = ClientId(options.client)
+    done = erase(run, client, Path(options.key) if options.key else usual)
     if deployed:
         from pfedmoap.engine.flower.members import Members
 
-        members = Members.read(federation).without(client)
-        members.write(federation)  # from now on it is not let in, whatever happens next
-    done = erase(run, client, Path(options.key) if options.key else usual)
+        Members.read(federation).without(client).write(federation)
     console.print(
         f"client {client} is erased from {run} after round {done.round}; {done.states_changed} "
         f"other clients held its expert. What stays: {done.stays}.",

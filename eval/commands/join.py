@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(given.folder or f"sites/{given.name}").expanduser()
     options = _options(folder, given)
     keys = None if given.credentials is None else Path(given.credentials).expanduser()
-    if keys is not None and (keys / "server.pub").exists():
-        options = replace(options, server_key=(keys / "server.pub").read_text().strip())
+    if keys is not None:
+        options = replace(options, server_key=_server_key(keys))
     options.write(folder)
     if given.prepare:
         console.print(f"{folder} is the folder of site {options.name}", soft_wrap=True)
@@ -56,6 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
     join(folder, server, key, announce, threading.Event())
+
+
+def _server_key(keys: Path) -> str:
+    file = keys / "server.pub"
+    if not file.exists():
+        raise ConfigError(
+            f"{file} is missing: with it this site knows whose orders are the server's; the "
+            "server's operator has it"
+        )
+    return file.read_text().strip()
 
 
 def _options(folder: Path, given: Any) -> SiteOptions:  # parsed options

@@ -63,16 +63,12 @@ class SiteHost:
     _sites: dict[str, Site] = field(default_factory=dict)
 
     def server_key(self, record: object) -> str:
-        """The operator's pinned key, or else that of the federation's first greeting."""
+        """The operator's pinned key, or else that of the first server that was ever obeyed."""
         if self.options.server_key is not None:
             return self.options.server_key
-        about = record if isinstance(record, dict) else {}
-        federation = str(about.get("federation"))
-        if federation.isalnum() and (known := self._welcome(federation)) is not None:
-            return known.server_key
-        if "server_key" not in about:
-            raise UpdateRejectedError("an order of a federation that this site has not taken up")
-        return str(about["server_key"])
+        if not isinstance(record, dict) or "server_key" not in record:
+            raise UpdateRejectedError("an order of a server that this site has not met")
+        return str(record["server_key"])
 
     def hello(self, welcome: Mapping[str, Any]) -> Mapping[str, Any]:
         """Take up a federation; says why where it does not."""
@@ -84,6 +80,9 @@ class SiteHost:
                 self._sites.pop(published.federation, None)
             taken = self._take_up(published)
             write_bytes(self._file(published.federation), json_bytes(welcome), private=True)
+            if self.options.server_key is None:
+                self.options = replace(self.options, server_key=published.server_key)
+                self.options.write(self.folder)
         except PFedMoAPError as error:
             logger.warning("this site does not take part: %s", error)
             return greeting_json(Greeting(name, Profile(), str(error)[:900]))

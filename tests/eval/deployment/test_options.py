@@ -41,6 +41,7 @@ def test_a_server_that_cannot_be_is_refused(tmp_path, capsys, words, why):
         (["--name", "a/b", "--data", "x"], "a site's name"),
         (["--name", "a", "--data", "x"], "--credentials"),
         (["--name", "a", "--data", "x", "--insecure", "true"], "this machine alone"),
+        (["--name", "a", "--data", "x", "--credentials", "nowhere"], "server.pub is missing"),
         (["--name", "a", "--data", "x", "--max_epsilon", "-1"], "must be positive"),
     ],
 )
