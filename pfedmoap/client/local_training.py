@@ -39,16 +39,16 @@ class Training:
 
     Attributes:
         epochs: Passes over the client's data in one round.
-        local_steps: Steps of each client in one round in place of ``epochs``; its data are gone
-            through again as often as that takes.
         batch_size: Examples in a step.
         learning_rate: Step size of the prompt; the largest one where it has a schedule.
+        momentum: SGD momentum.
+        weight_decay: L2 weight decay.
+        local_steps: Steps of each client in one round in place of ``epochs``; its data are gone
+            through again as often as that takes.
         schedule: ``constant`` step size, or falling to zero along a ``cosine``; it is the same
             within an epoch, or a step where there are ``local_steps``.
         warm_up: Epochs (or steps) with a step size of 1e-5 at the start of the horizon.
         horizon: Go through the schedule in every ``round``, or once in the whole ``run``.
-        momentum: SGD momentum.
-        weight_decay: L2 weight decay.
         clients_per_batch: Clients trained together as one batch; changes speed and memory, and
             results by rounding alone: arrays by about 1e-6 in 5 rounds on a CPU. ``auto`` takes as
             many as fit into half of the free memory, which may differ from run to run (fedsp: 10).
@@ -63,14 +63,14 @@ class Training:
     """
 
     epochs: Count = 5
-    local_steps: Count | None = None
     batch_size: Count = 32
     learning_rate: Positive = 0.002
+    momentum: Decay = 0.9
+    weight_decay: NotNegative = 5e-4
+    local_steps: Count | None = None
     schedule: Form = "constant"
     warm_up: Whole = 0
     horizon: Horizon = "round"
-    momentum: Decay = 0.9
-    weight_decay: NotNegative = 5e-4
     clients_per_batch: Count | Literal["auto"] = DEFAULT_CLIENTS
     memory_bytes: Annotated[int, Bounds(ge=1)] | None = None
     graphs: bool | Literal["auto"] = "auto"

@@ -26,7 +26,7 @@ from pfedmoap.wire.messages import Arrays
 Modality = Literal["visual", "text"]
 Initial = Literal["class_token", "random"]
 PROMPTS = "prompts"
-_STD: dict[Initial, float] = {"class_token": 0.5, "random": 0.3}  # of what is random in tokens
+_STD = 0.5  # of what is random in tokens around the class token
 
 
 class Elements(Protocol):
@@ -75,9 +75,10 @@ class VisualTokens:
     Attributes:
         setting: Backbone, classes, training options and seed.
         initial_tokens: Where tokens start: around the tower's own ``class_token``, which is part
-            of the model and disturbs it least, or at ``random`` around zero as in VPT and PFPT.
-        head: ``text`` classifies with the frozen features of the class names; ``trained`` with a
-            network of one hidden layer on the image feature, as PFPT does.
+            of the model and disturbs it least, or at ``random`` around zero as in VPT and PFPT:
+            uniform within ``sqrt(6 / (3 p^2 + W))`` for patches of p pixels.
+        head: ``text`` classifies with the frozen features of the class names; ``trained`` with two
+            linear layers on the image feature, without anything between them, as in PFPT's code.
         projection: Whether the query goes through a trained matrix, as in PFPT, or as it is.
         hidden: Width of the trained head.
     """
@@ -118,12 +119,14 @@ class VisualTokens:
         return {**projection, **(head if self.head == "trained" else {})}
 
     def initial(self, count: int) -> dict[str, Tensor]:
-        """Tokens from a normal distribution; the projection starts as the identity."""
+        """Random tokens; the projection starts as the identity."""
         stream = generator(self.setting.seed, "initial prompt tokens")
-        noise = torch.randn(count, *self.shape, generator=stream)
-        tokens = _STD[self.initial_tokens] * noise
         if self.initial_tokens == "class_token":
-            tokens = tokens + self._vision.class_token.float().cpu()
+            noise = torch.randn(count, *self.shape, generator=stream)
+            tokens = _STD * noise + self._vision.class_token.float().cpu()
+        else:
+            within = (6 / (3 * self._vision.patch_size**2 + self._vision.width)) ** 0.5
+            tokens = within * (2 * torch.rand(count, *self.shape, generator=stream) - 1)
         start = {PROMPTS: tokens}
         for name, shape in self.extras.items():
             if name == "projection":
@@ -163,7 +166,7 @@ class VisualTokens:
         if self.head == "text":
             return cosine_logits(image, self._text, self.setting.backbone.logit_scale)
         hidden = image @ params["head_hidden"].mT + params["head_hidden_bias"][:, None]
-        return hidden.relu() @ params["head_output"].mT + params["head_output_bias"][:, None]
+        return hidden @ params["head_output"].mT + params["head_output_bias"][:, None]
 
     @cached_property
     def _vision(self) -> PromptedVision:

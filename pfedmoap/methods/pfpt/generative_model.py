@@ -18,6 +18,7 @@ from pfedmoap.seeding import generator
 
 Spread = Literal["variance", "deviation"]
 Usage = Literal["log_odds", "incumbent"]
+Objective = Literal["whole", "released"]
 
 
 class PromptModel(nn.Module):
@@ -93,26 +94,45 @@ class PromptModel(nn.Module):
         odds = self.log_odds()
         return density + odds[chosen].sum() + len(sets) * F.logsigmoid(-odds).sum()
 
+    def released_objective(self, prompts: Tensor, assignment: Tensor) -> Tensor:
+        """What a gradient step of the released code maximises: one client's terms alone.
+
+        ``sum_k [log Normal(w_k; phi_i, alpha_i) + u log p_i]`` with i the candidate of prompt k.
+        The code adds a candidate's log p_i once for each of the client's u prompts, and has no term
+        for the candidates that the client does not use.
+
+        Args:
+            prompts: The client's prompts, (u, d).
+            assignment: Their candidates, (u,).
+
+        Returns:
+            A scalar.
+        """
+        density = self.log_density(prompts).gather(1, assignment[:, None]).sum()
+        return density + len(prompts) * F.logsigmoid(self.log_odds()[assignment]).sum()
+
     @torch.no_grad()
-    def match(self, prompts: Tensor, current: Tensor) -> Tensor:
+    def match(self, prompts: Tensor, current: Tensor, usage_weight: float = 1.0) -> Tensor:
         """Give each prompt of one client a candidate of its own (Hungarian method).
 
         Args:
             prompts: (u, d) with u at most n.
             current: Their present candidates, (u,).
+            usage_weight: Weight of the popularity term; u in the released code.
 
         Returns:
-            The best candidates, (u,); with ``log_odds``, no other assignment has a larger
-            objective.
+            The best candidates, (u,); with ``log_odds`` and a weight of 1, no other assignment has
+            a larger objective.
         """
         odds = self.log_odds()
         score = self.log_density(prompts)
         if self.usage == "log_odds":
-            score = score + odds
+            score = score + usage_weight * odds
         else:
             held = torch.zeros_like(odds, dtype=torch.bool)
             held[current] = True
-            score = score + torch.where(held, F.logsigmoid(odds), F.logsigmoid(-odds))
+            usage = torch.where(held, F.logsigmoid(odds), F.logsigmoid(-odds))
+            score = score + usage_weight * usage
         return best_assignment(score)
 
     def _scatter(self) -> tuple[Tensor, Tensor]:

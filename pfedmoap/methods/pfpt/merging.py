@@ -14,7 +14,13 @@ from torch.nn import functional as F
 
 from pfedmoap.config.server import ServerOptions
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.pfpt.generative_model import PromptModel, Spread, Usage, best_assignment
+from pfedmoap.methods.pfpt.generative_model import (
+    Objective,
+    PromptModel,
+    Spread,
+    Usage,
+    best_assignment,
+)
 from pfedmoap.seeding import generator
 from pfedmoap.server.robust_means import coordinate_median, declared, robust_mean
 
@@ -34,6 +40,10 @@ class Merging:
             assigns at random.
         spread: See `PromptModel`.
         usage: See `PromptModel`.
+        objective: Steps on the ``whole`` objective of the paper, each followed by a matching; or as
+            the code was ``released``: a step takes one client's terms (see
+            `PromptModel.released_objective`), the matching before the step weighs popularity by
+            the client's number of prompts, and prompts keep their unit and origin.
         passes: Most passes over the clients; each is one gradient step and one matching a client.
         patience: Stop after so many passes without a changed assignment; ``None`` never does.
         learning_rate: Adam's step size, where the pool's variance is 1.
@@ -50,6 +60,7 @@ class Merging:
     start: Start = "sequential"
     spread: Spread = "variance"
     usage: Usage = "log_odds"
+    objective: Objective = "whole"
     passes: int = 50
     patience: int | None = 5
     learning_rate: float = 1e-3
@@ -116,6 +127,8 @@ def merge(sets: Sequence[Tensor], options: Merging, seed: int) -> Merged:
     centre = coordinate_median(everything) if robust else everything.mean(0)
     squares = (everything - centre).square()
     scale = float((squares.mean(1).quantile(0.5) if robust else squares.mean()).sqrt()) or 1.0
+    if options.objective == "released":
+        centre, scale = torch.zeros_like(centre), 1.0
     unit = [(one.double() - centre) / scale for one in sets]
     if options.start == "sequential":
         candidates, assignment = sequential_start(unit, options.largest_scatter)
@@ -166,11 +179,16 @@ def _alternate(
         unchanged += 1
         for client, prompts in enumerate(sets):
             adam.zero_grad()
+            released = options.objective == "released"
+            before = model.match(prompts, now[client], len(prompts)) if released else None
             with torch.enable_grad():
-                loss = -model.objective(sets, now)
+                if released:
+                    loss = -model.released_objective(prompts, now[client])
+                else:
+                    loss = -model.objective(sets, now)
             loss.backward()
             adam.step()
-            new = model.match(prompts, now[client])
+            new = model.match(prompts, now[client]) if before is None else before
             if not torch.equal(new, now[client]):
                 now[client], unchanged = new, 0
         if unchanged == options.patience:

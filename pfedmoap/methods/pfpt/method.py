@@ -37,7 +37,7 @@ from pfedmoap.config.bounds import Bounds, Count, Positive
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult
 from pfedmoap.errors import ConfigError
-from pfedmoap.methods.pfpt.generative_model import Spread, Usage
+from pfedmoap.methods.pfpt.generative_model import Objective, Spread, Usage
 from pfedmoap.methods.pfpt.merging import Merging, Result, Start, merge
 from pfedmoap.methods.prompt_set import PromptSet
 from pfedmoap.prompts.set_elements import PROMPTS
@@ -66,6 +66,8 @@ class PFPT(PromptSet):
         start: First assignment, ``sequential`` or ``random``; see `Merging`.
         spread: Meaning of the scatter network, ``variance`` or ``deviation``; see `PromptModel`.
         usage: Form of the matching's popularity term, ``log_odds`` or ``incumbent``.
+        objective: What a step of the merge improves: the paper's ``whole`` objective, or one
+            client's terms, as ``released``; see `Merging`.
         passes: Most passes of the merge over the clients.
         patience: Stop the merge after so many passes without a change; none never does.
         largest_scatter: Bound on the variance of prompts around their candidate; see `Merging`.
@@ -81,6 +83,7 @@ class PFPT(PromptSet):
     start: Start = "sequential"
     spread: Spread = "variance"
     usage: Usage = "log_odds"
+    objective: Objective = "whole"
     passes: Annotated[int, Bounds(ge=1, le=100_000)] = 50
     patience: Count | None = 5
     largest_scatter: Positive = 0.5
@@ -156,6 +159,7 @@ class PFPT(PromptSet):
             start=self.start,
             spread=self.spread,
             usage=self.usage,
+            objective=self.objective,
             passes=self.passes,
             patience=self.patience,
             largest_scatter=self.largest_scatter,

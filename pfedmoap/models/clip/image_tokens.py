@@ -118,6 +118,11 @@ class PromptedVision:
         self.width = tower.class_token.shape[-1]
 
     @property
+    def patch_size(self) -> int:
+        """Side p of a patch in pixels."""
+        return int(self._tower.patches.kernel_size[0])
+
+    @property
     def class_token(self) -> Tensor:
         """The class token as it enters the blocks, the same for every image, (W,)."""
         return self._tower.class_token

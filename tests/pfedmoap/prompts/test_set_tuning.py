@@ -177,7 +177,10 @@ def test_a_resnet_takes_text_contexts_and_refuses_tokens_before_any_work():
 def test_tokens_start_around_the_class_token_or_zero(setting, features):
     token = features["tokens"][0, 0, 0]
     assert torch.allclose(setting.backbone.prompted_vision().class_token, token, atol=1e-6)
-    for initial, centre, std in (("class_token", token, 0.5), ("random", 0 * token, 0.3)):
+    side = setting.backbone.prompted_vision().patch_size
+    assert side == setting.backbone.model.visual.conv1.stride[0]
+    released = (6 / (3 * side**2 + len(token))) ** 0.5 / 3**0.5  # of a uniform distribution
+    for initial, centre, std in (("class_token", token, 0.5), ("random", 0 * token, released)):
         off = VisualTokens(setting, initial).initial(200)[PROMPTS] - centre
         assert off.mean().abs() < 0.02
         assert abs(off.std() - std) < 0.02

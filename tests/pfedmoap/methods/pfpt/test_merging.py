@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from pfedmoap.errors import ConfigError
+from pfedmoap.methods.pfpt.generative_model import PromptModel, best_assignment
 from pfedmoap.methods.pfpt.merging import Merging, estimate_scatter, merge, sequential_start
+from pfedmoap.seeding import generator
 
 torch.set_num_threads(1)
 
@@ -141,6 +143,56 @@ def test_the_released_form_recovers_copies_that_hardly_differ_and_keeps_others_a
     _, sets, _ = copies(4, 16, 3, 0.3)
     assert len(merge(sets, released, seed=0).prompts) == 12
     assert len(merge(sets, Merging(), seed=0).prompts) == 4
+
+
+def released_merge(sets, model, assignment, passes):
+    """PFPT's released loop, term by term: one client's step, and the matching of before it."""
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    now = [one.tolist() for one in assignment]
+    for _ in range(passes):
+        for t, prompts in enumerate(sets):
+            adam.zero_grad()
+            spread = model.scatter(model.candidates).sigmoid()  # a standard deviation
+            popular = model.popularity(model.candidates).sigmoid()[:, 0]
+            density = [
+                torch.distributions.Normal(phi, s).log_prob(prompts).sum(-1)
+                for phi, s in zip(model.candidates, spread, strict=True)
+            ]
+            score = torch.stack(density, dim=1)  # (u, n)
+            u = len(prompts)
+            loss = -sum(score[k, i] + u * popular[i].log() for k, i in enumerate(now[t]))
+            usage = torch.stack(
+                [p.log() if i in now[t] else (1 - p).log() for i, p in enumerate(popular)]
+            )
+            better = best_assignment((score + u * usage).detach()).tolist()
+            loss.backward()
+            adam.step()
+            now[t] = better
+    return now, model.candidates.detach()
+
+
+def test_the_released_loop_is_followed_step_by_step():
+    """All released options together: same assignments and candidates as a slow version."""
+    _, sets, _ = copies(4, 16, 3, 0.3)
+    sets = [one.double() for one in sets]
+    options = Merging(
+        start="random",
+        spread="deviation",
+        usage="incumbent",
+        objective="released",
+        patience=None,
+        passes=12,
+        result="candidates",
+    )
+    found = merge(sets, options, seed=3)
+
+    stream = generator(3, "random assignment")
+    start = [torch.randperm(12, generator=stream)[:4] for _ in sets]
+    model = PromptModel(torch.cat(sets), "deviation", "incumbent", seed=3)
+    now, candidates = released_merge(sets, model, start, 12)
+    kept = sorted({i for one in now for i in one})
+    assert [[kept.index(i) for i in one] for one in now] == [a.tolist() for a in found.assignment]
+    torch.testing.assert_close(found.prompts, candidates[kept], rtol=0, atol=1e-9)
 
 
 def test_the_scatter_is_estimated_without_the_exact_copies():

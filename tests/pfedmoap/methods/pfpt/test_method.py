@@ -16,6 +16,7 @@ from pfedmoap.methods.pfpt.method import PFPT, USED
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.logits import cross_entropy
 from pfedmoap.prompts.set_elements import PROMPTS
+from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import ClientId, Update
 from pfedmoap.wire.transport import InProcess
 from tests.helpers.models import tiny_clip
@@ -170,6 +171,7 @@ def test_released_forms_are_options(setting, small):
         start="random",
         spread="deviation",
         usage="incumbent",
+        objective="released",
         passes=2,
         patience=None,
         result="candidates",
@@ -226,6 +228,8 @@ def test_shuffled_orders_cost_pfpt_nothing_and_averaging_by_position_some_of_the
 
     def loss_after_rounds(method, disorder: bool) -> float:
         state = method.init()
+        apart = generator(method.setting.seed, "initial prompt tokens")  # that must not be mixed up
+        state[PROMPTS] = 0.3 * torch.randn(state[PROMPTS].shape, generator=apart)
         for round in (1, 2, 3):
             plan = method.plan(state, list(data), round)
             tasks = [ClientTask(download, None, data[download.client]) for download in plan]
@@ -234,7 +238,7 @@ def test_shuffled_orders_cost_pfpt_nothing_and_averaging_by_position_some_of_the
         logits = method.predict_global(state, everything).logits
         return float(cross_entropy(logits, labels).mean())
 
-    options = {"prompts": 6, "chosen": 6, "selection": "all", "initial": "random"}
+    options = {"prompts": 6, "chosen": 6, "selection": "all"}
     merged = loss_after_rounds(PFPT(setting, upload="all", **options), disorder=True)
     averaged = loss_after_rounds(FedAvgPT(setting, **options), disorder=False)
     scrambled = loss_after_rounds(FedAvgPT(setting, **options), disorder=True)
