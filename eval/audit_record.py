@@ -10,7 +10,7 @@ from typing import Any
 
 from eval.auditing import Trial
 from pfedmoap import __version__
-from pfedmoap.storage.strict_json import read_strict
+from pfedmoap.storage.strict_json import has_schema
 from privacy.auditing.audit_table import Verdict
 from privacy.auditing.bounds import CONFIDENCE, LowerBound, View
 from privacy.options import DPSGD
@@ -32,11 +32,7 @@ CHECKS = {
 
 def is_record(file: Path) -> bool:
     """Whether a file holds a record of an audit."""
-    try:
-        found = read_strict(file)
-    except ValueError:
-        return False
-    return isinstance(found, dict) and found.get("schema") == SCHEMA
+    return has_schema(file, SCHEMA)
 
 
 def record(

@@ -15,6 +15,8 @@ COMMANDS = {
     "report": "make one HTML page of runs or of a comparison",
     "reproduce": "run the published tables, and print ours beside the paper's figures",
     "audit": "measure a lower bound of the privacy loss",
+    "attack": "let hostile clients into a federation, and tabulate what each defence saves",
+    "leakage": "infer what uploads tell about clients: their classes, and membership",
     "check-method": "hold a method of your own to the contract of all methods",
     "faults": "put random faults on a tiny run, and tabulate how they end",
     "repair": "save what can be saved of a damaged run",

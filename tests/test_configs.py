@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
+from eval.attacks.spec import read_plan
 from eval.choices import schema
 from eval.comparison.spec import read_comparison
+from eval.leakage.plan import read_leakage_plan
 from pfedmoap.config.schema import Config
 from tests.helpers.places import ROOT
 
@@ -22,7 +24,13 @@ def build_all_but_the_method(config: Config) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_configuration_is_valid(path) -> None:
     content = yaml.safe_load(path.read_text())
-    if set(content) & COMPARISON_KEYS:
+    if "attacks" in content:
+        for config in read_plan(path).configs.values():
+            build_all_but_the_method(config)
+    elif "membership" in content:
+        for config in read_leakage_plan(path).configs.values():
+            build_all_but_the_method(config)
+    elif set(content) & COMPARISON_KEYS:
         for cell in read_comparison(path).cells:
             build_all_but_the_method(cell.config)
     else:

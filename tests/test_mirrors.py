@@ -139,6 +139,14 @@ COVERED = {
     "tests/privacy/auditing/test_f_dp.py": "privacy.accounting.pld privacy.auditing.trade_off",
     "tests/privacy/mechanisms/test_central.py": "privacy.central_options",
     "tests/privacy/mechanisms/test_clipping.py": "privacy.mechanisms.tally",
+    "tests/eval/attacks/test_catalogue.py": "eval.attacks.attack eval.attacks.sybil",
+    "tests/eval/attacks/test_cells.py": """
+        eval.attacks.compromised eval.attacks.outcome eval.attacks.reported eval.attacks.trigger""",
+    "tests/eval/commands/test_attack.py": """
+        eval.attacks.rows eval.attacks.running eval.attacks.tables eval.marked
+        eval.report.attack_part""",
+    "tests/eval/leakage/test_membership.py": "eval.leakage.label_sets eval.leakage.observed",
+    "tests/eval/commands/test_leakage.py": "eval.leakage.figures eval.leakage.plan",
     "tests/eval/commands/test_audit.py": """
         eval.audit_record eval.auditing eval.choices eval.report.audit_part""",
     "tests/test_commands.py": """

@@ -7,11 +7,11 @@ from pathlib import Path
 from eval.commands.errors import readable_errors
 from eval.console import console, progress_bar
 from eval.faults import ENDS, KINDS, Table, inject
+from eval.marked import around, fill
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import ConfigError
-from pfedmoap.storage.atomic_files import write_bytes
 
-BEGIN, END = "<!-- faults -->", "<!-- end of faults -->"
+PLACE = "faults"
 
 
 @readable_errors
@@ -28,16 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.count < 1:
         raise ConfigError(f"--count must be at least 1, got {options.count}")
     page = None if options.page is None else Path(options.page)
-    before = "" if page is None else page.read_text()
-    if page is not None and (BEGIN not in before or END not in before):
-        raise ConfigError(f"{page} has no place for the table ({BEGIN} ... {END})")
+    if page is not None:
+        around(page, PLACE)  # refuses a page without a place
     with progress_bar("faults", shown=True) as advance:
         table = inject(options.count, options.seed, lambda done: advance(done, options.count))
     text = markdown(table, options.count, options.seed)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     if page is not None:
-        head, tail = before.split(BEGIN)[0], before.split(END)[1]
-        write_bytes(page, f"{head}{BEGIN}\n{text}{END}{tail}".encode())
+        fill(page, PLACE, text)
     if table.failures:
         sys.exit(1)
 

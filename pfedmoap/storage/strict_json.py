@@ -41,6 +41,15 @@ def parse_strict(content: str) -> Any:  # JSON is of any shape
         raise ValueError("it is nested too deeply") from error
 
 
+def has_schema(file: Path, schema: str) -> bool:
+    """Whether a file holds a record whose ``schema`` is this one."""
+    try:
+        found = read_strict(file)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("schema") == schema
+
+
 def fields(record: object, required: Collection[str], optional: Collection[str] = ()) -> Any:
     """Check that a value is an object with exactly the expected keys; returns it.
 

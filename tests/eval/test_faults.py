@@ -7,6 +7,7 @@ import pytest
 from eval import faults
 from eval.commands import faults as command
 from eval.faults import KINDS, FaultWorld, Table
+from eval.marked import marks
 from pfedmoap.runs import checkpoint
 
 
@@ -39,7 +40,8 @@ def test_damage_that_nobody_notices_is_a_failure(world, monkeypatch):
 
 def test_the_table_goes_into_its_place_and_a_failure_is_an_error(tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{command.BEGIN}\nold\n{command.END}\nafter\n")
+    begin, end = marks(command.PLACE)
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     table = Table({("kill", "same"): 3, ("swap", "failure"): 1}, ("swap 4: another end",))
     monkeypatch.setattr(command, "inject", lambda *_: table)
     with pytest.raises(SystemExit):
@@ -48,5 +50,5 @@ def test_the_table_goes_into_its_place_and_a_failure_is_an_error(tmp_path, monke
     assert text.startswith("before\n<!-- faults -->\n4 faults, seed 0:\n")
     assert "| kill | 3 | 0 | 0 | 0 |" in text
     assert "- swap 4: another end" in text
-    assert text.endswith(f"{command.END}\nafter\n")
+    assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text

@@ -1,7 +1,5 @@
 """The page holds every section, loads nothing, and its figures are those of the run."""
 
-import re
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from eval.report.run_section import run_part
 from eval.report.style import label_ends, new_figure, spread_out, thin
 from pfedmoap.errors import RunError
 from pfedmoap.wire.messages import ClientId
+from tests.helpers.pages import check_page
 from tests.helpers.runs import small
 
 SECTIONS = (
@@ -40,20 +39,6 @@ SECTIONS = (
 @pytest.fixture(scope="module")
 def run(finished_run: Path, loader: ExperimentLoader) -> Evidence:
     return read_evidence(finished_run, loader)
-
-
-def check_page(html: str) -> None:
-    """Nothing is loaded: no address, no script, no link but to the page itself."""
-    assert not re.search(r"https?://|//[a-z]+\.", html)
-    assert "<script" not in html
-    assert "<link" not in html
-    assert "@import" not in html
-    for target in re.findall(r'(?:src|href)="([^"]*)"', html):
-        assert target.startswith(("#", "data:"))
-    for target in re.findall(r"url\(([^)]*)\)", html):
-        assert target.startswith("#")
-    for svg in re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL):
-        ET.fromstring(svg.replace("xlink:href", "href"))
 
 
 def test_page_of_a_run_holds_every_section_and_loads_nothing(

@@ -1,0 +1,1 @@
+"""What a server can infer about clients from what they upload: their classes, and membership."""
