@@ -1,9 +1,10 @@
 """Run all benchmarks one after the other and write their tables to docs/performance.md.
 
 Each runs as a process of its own, measures the plain way in the same run, and ends with an error
-where the two ways disagree; then nothing is written. A page has one part for CPUs and one for GPUs,
-each of one machine; a run replaces the part of its device. `--quick` takes minutes, on a small
-model, and checks that everything runs; it writes a page only where it is asked for one.
+where the two ways disagree; then nothing is written. The page has one part for CPUs and one for
+GPUs; a run replaces what it measured again, each table with its machine, and leaves the rest.
+`--quick` takes minutes, on a small model, and checks that everything runs; it writes a page only
+where it is asked for one.
 """
 
 import json
@@ -13,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,16 +142,16 @@ def main(
         device: ``cpu`` or ``cuda``.
         quick: Small sizes; without ``page`` nothing is written.
         only: Scripts to run, e.g. ``[bench_step.py]``; none runs all.
-        page: Where the tables are written; none takes docs/performance.md in a full run of all.
+        page: Where the tables are written; none takes docs/performance.md, unless ``quick``.
     """
-    sections = []
+    sections = {}
     for benchmark in BENCHMARKS:
         if only and benchmark.script not in only:
             continue
         runs = benchmark.quick if quick else getattr(benchmark, device)
         if runs:
-            sections.append(section(benchmark, runs, device))
-    target = PAGE if page is None and not quick and not only else page
+            sections[benchmark.title] = section(benchmark, runs, device)
+    target = PAGE if page is None and not quick else page
     if target is not None:
         write_part(Path(target), device, sections)
 
@@ -161,7 +162,7 @@ def section(benchmark: Benchmark, runs: Sequence[str], device: Device) -> str:
     Raises:
         SystemExit: The script failed, or its two ways disagree.
     """
-    lines = [f"### {benchmark.title}", ""]
+    lines = [f"### {benchmark.title}", "", machine(device), ""]
     for arguments in runs:
         began = perf_counter()
         given = arguments.split() + (["--device", device] if benchmark.takes_device else [])
@@ -220,16 +221,20 @@ def machine(device: Device) -> str:
     return f"Machine: {name}, {cores}; {versions}; {datetime.now(UTC):%Y-%m-%d}."
 
 
-def write_part(page: Path, device: Device, sections: Sequence[str]) -> None:
-    """Put a device's tables into the page, in the place of its old ones."""
+def write_part(page: Path, device: Device, sections: Mapping[str, str]) -> None:
+    """Put tables, by title, into a device's part of the page; older ones of the same title go."""
     text = page.read_text()
     heading = f"## {PARTS[device]}\n"
     before, found, rest = text.partition(heading)
     if not found:
         raise SystemExit(f"{page} has no heading {heading.strip()!r}: put it where the tables go")
-    after = rest[rest.index("\n## ") :] if "\n## " in rest else ""
-    part = f"{heading}\n{machine(device)}\n\n" + "\n".join(sections)
-    page.write_text(before + part.rstrip() + "\n" + after)
+    part, divider, after = rest.partition("\n## ")
+    kept = {one.partition("\n")[0]: f"### {one}" for one in part.split("### ")[1:]}
+    both = {title: body.strip() for title, body in {**kept, **sections}.items()}
+    order = [benchmark.title for benchmark in BENCHMARKS]
+    ordered = sorted(both, key=lambda title: order.index(title) if title in order else len(order))
+    body = "\n\n".join(both[title] for title in ordered)
+    page.write_text(f"{before}{heading}\n{body}\n{divider}{after}")
 
 
 if __name__ == "__main__":
