@@ -26,6 +26,7 @@ COMMANDS = {
     "join": "take part in a federation with one site's own data",
     "make-keys": "make certificates and keys for a federation of sites",
     "status": "say how far a federation of sites is, and who takes part",
+    "example-sites": "write folders of images to try a federation of sites with",
     "forget": "erase a client that has left from a run or a federation",
     "serve-clip": "serve a model over HTTP to clients that may only ask it",
     "serve-model": "serve one client's personal model over HTTP",

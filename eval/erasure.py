@@ -159,6 +159,7 @@ def _method_of(run: RunDirectory) -> AnyMethod:
         config.build("seeds").training,
         server=config.build("server"),
         pool=config.build("pool"),
+        rounds=config.build("rounds").rounds,
     )
     made: AnyMethod = config.build("method", setting=setting)
     return made

@@ -26,11 +26,13 @@ COVERED = {
         pfedmoap.engine.flower.roll_call pfedmoap.engine.flower.site""",
     "tests/eval/deployment/test_running.py": """
         pfedmoap.engine.flower.control pfedmoap.engine.flower.links
-        pfedmoap.engine.flower.workers eval.deployment.app eval.deployment.apps""",
+        pfedmoap.engine.flower.places pfedmoap.engine.flower.workers eval.deployment.app
+        eval.deployment.apps""",
     "tests/eval/test_erasure.py": """
         eval.commands.forget pfedmoap.runs.rewrite pfedmoap.storage.signing""",
     "tests/eval/deployment/test_options.py": """
-        eval.commands.serve eval.commands.join eval.commands.make_keys""",
+        eval.commands.serve eval.commands.join eval.commands.make_keys
+        eval.commands.example_sites""",
     "tests/eval/deployment/test_host.py": """
         eval.deployment.accepted eval.deployment.example_data eval.deployment.site_options""",
     "tests/eval/deployment/test_serving.py": """

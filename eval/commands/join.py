@@ -8,10 +8,9 @@ from typing import Any
 
 from eval.commands.errors import readable_errors
 from eval.console import console
-from eval.deployment.running import join
 from eval.deployment.site_options import SiteOptions
 from pfedmoap.config.exact_options import command_parser, parse
-from pfedmoap.engine.flower.control import Address
+from pfedmoap.engine.flower.places import Address, require_extra
 from pfedmoap.errors import ConfigError
 
 
@@ -54,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(
             f"site {options.name} takes part at {server.text}; stop with Ctrl-C", soft_wrap=True
         )
+
+    require_extra()
+    from eval.deployment.running import join
 
     join(folder, server, key, announce, threading.Event())
 

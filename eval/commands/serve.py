@@ -10,9 +10,7 @@ from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.deployment.certificates import certificates_in
 from eval.deployment.federation_file import FILE, RUN, FederationFile, new_id
-from eval.deployment.running import Listening, run_deployed
-from eval.deployment.serving import check_continues, prepare
-from pfedmoap.engine.flower.control import Address
+from pfedmoap.engine.flower.places import Address, Certificates, require_extra
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import make_folder
 
@@ -35,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "insecure": (False, "neither TLS nor keys of sites: for tests on one machine alone"),
         },
     )
+    require_extra()
+    from eval.deployment.running import Listening, run_deployed
+    from eval.deployment.serving import check_continues, prepare
+
     folder = Path(options["out"])
     sampling = config.sections["sampling"]
     for name, usual in (("classes", "all"), ("unseen_clients", 0), ("server_shots", 0)):
@@ -67,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
     make_folder(folder, 0o700)
-    listening = _listening(folder, options)
+    address, certificates = _place(folder, options)
+    sites = None if certificates is None else folder / "sites"
+    listening = Listening(address, certificates, sites)
     file.write(folder)
     served = prepare(folder)
 
@@ -97,22 +101,21 @@ def _classes(given: str) -> tuple[str, ...]:
     return names
 
 
-def _listening(folder: Path, options: dict[str, Any]) -> Listening:
+def _place(folder: Path, options: dict[str, Any]) -> tuple[Address, Certificates | None]:
     host, _, port = options["address"].rpartition(":")
     if not host or not port.isdigit():
         raise ConfigError(f"--address must be HOST:PORT, got {options['address']!r}")
     if options["insecure"]:
         if host not in ("127.0.0.1", "localhost", "::1"):
             raise ConfigError(f"--insecure is for this machine alone, not for {host}")
-        return Listening(Address(host, int(port)), None, None)
+        return Address(host, int(port)), None
     certificates = certificates_in(folder)
     if not certificates.root.exists():
         raise ConfigError(
             f"{certificates.root} is missing: make a certificate and the sites' keys with "
             f"`pfedmoap make-keys --out {folder} --hosts ... --sites ...`"
         )
-    root = Address(host, int(port), certificates.root)
-    return Listening(root, certificates, folder / "sites")
+    return Address(host, int(port), certificates.root), certificates
 
 
 def _say(line: str) -> None:

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pfedmoap.engine.flower.links import Certificates
 from pfedmoap.engine.flower.members import check_name
-from pfedmoap.engine.flower.signing import Signer
+from pfedmoap.engine.flower.places import Certificates
 from pfedmoap.storage.atomic_files import write_bytes
+from pfedmoap.storage.signing import Signer
 
 _DAYS = 365
 

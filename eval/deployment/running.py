@@ -11,15 +11,15 @@ from eval.deployment.app import write_app
 from eval.deployment.apps import host_in
 from eval.deployment.serving import Served, serve_rounds
 from pfedmoap.engine.flower.client_app import make_client_app
-from pfedmoap.engine.flower.control import Address, Control
+from pfedmoap.engine.flower.control import Control
 from pfedmoap.engine.flower.fleet import Fleet
 from pfedmoap.engine.flower.links import (
-    Certificates,
     set_offline,
     superlink,
     supernode,
     wait_until,
 )
+from pfedmoap.engine.flower.places import Address, Certificates
 from pfedmoap.engine.flower.workers import run_server, serve_tasks
 from pfedmoap.engine.simulation import FederationState, Progress
 from pfedmoap.errors import RunError

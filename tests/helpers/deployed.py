@@ -80,8 +80,8 @@ def wait_for(log: Path, text: str, processes: Sequence["subprocess.Popen[bytes]"
 
 def left_over(folder: Path) -> list[str]:
     """Command lines of processes of this machine that name a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
+    found: list[str] = []
+    for entry in Path("/proc").iterdir() if Path("/proc").exists() else ():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()

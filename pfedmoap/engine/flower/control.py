@@ -17,39 +17,10 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from pfedmoap.engine.flower.members import check_name
+from pfedmoap.engine.flower.places import Address
 from pfedmoap.errors import RunError
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a SuperLink is.
-
-    Attributes:
-        host: Name or number of its machine.
-        port: Its only port.
-        root: Certificate that its own is checked against; ``None`` for no encryption.
-    """
-
-    host: str
-    port: int
-    root: Path | None = None
-
-    @property
-    def text(self) -> str:
-        """In the form that Flower takes."""
-        return f"{self.host}:{self.port}"
-
-    @property
-    def insecure(self) -> bool:
-        """Whether nothing is encrypted."""
-        return self.root is None
-
-    @property
-    def root_bytes(self) -> bytes | None:
-        """The certificate."""
-        return None if self.root is None else self.root.read_bytes()
 
 
 @dataclass

@@ -10,10 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from pfedmoap.engine.flower.control import Address
+from pfedmoap.engine.flower.places import Address, Certificates
 from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import make_folder, write_bytes
 
@@ -24,21 +23,6 @@ OFFLINE = {
 }
 """Flower reports home, looks for updates and installs packages unless it is told not to."""
 _GRACE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Certificates:
-    """A server's TLS files.
-
-    Attributes:
-        root: The authority's certificate.
-        certificate: The server's certificate.
-        key: Its private key.
-    """
-
-    root: Path
-    certificate: Path
-    key: Path
 
 
 def set_offline(home: Path) -> None:

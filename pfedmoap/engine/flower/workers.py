@@ -33,7 +33,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-from pfedmoap.engine.flower.control import Address
+from pfedmoap.engine.flower.places import Address
 
 logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1

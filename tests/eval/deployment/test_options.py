@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from eval.commands import join, make_keys, serve
+from eval.commands import example_sites, join, make_keys, serve
 from tests.helpers.places import ROOT
 
 CLASSES = ["--classes", "cat,dog", "--device", "cpu"]
@@ -92,3 +92,19 @@ def test_the_image_is_made_of_what_is_there():
     assert all((ROOT / name).exists() for names in copied for name in names)
     assert {"pfedmoap", "privacy", "eval"} <= {name for names in copied for name in names}
     assert 'ENTRYPOINT ["pfedmoap"]' in lines
+
+
+def test_example_sites_have_all_classes_and_no_image_twice(tmp_path):
+    example_sites.main(["--out", str(tmp_path), "--sites", "a,b"])
+    classes = (tmp_path / "classes.txt").read_text().splitlines()
+    assert len(classes) == 10
+    names = [{file.name for file in (tmp_path / site).rglob("*.png")} for site in "ab"]
+    assert len(names[0]) == len(names[1]) == 120
+    assert not names[0] & names[1]
+    assert {place.name for place in (tmp_path / "a").iterdir()} == set(classes)
+
+
+def test_without_flower_the_commands_say_how_to_install_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pfedmoap.engine.flower.places.find_spec", lambda _: None)
+    said = refused(serve, capsys, "--out", str(tmp_path), *CLASSES)
+    assert "pip install 'pfedmoap[flower]'" in said
