@@ -17,6 +17,7 @@ from pfedmoap.data.partition import IID, Pathological
 from pfedmoap.data.published.catalogue import READERS
 from pfedmoap.data.questions.reader import Questions
 from pfedmoap.data.scenes.reader import Scenes
+from pfedmoap.data.superclasses import Superclasses
 from pfedmoap.engine.simulation import Rounds
 from pfedmoap.methods.registry import Methods
 from pfedmoap.models.loading import BackboneOptions
@@ -48,6 +49,7 @@ def schema() -> Schema:
                 "domain": DomainDirichlet,
                 "iid": IID,
                 "clusters": Clusters,
+                "superclasses": Superclasses,
             },
             "method": Methods(),
             "privacy": {

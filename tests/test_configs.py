@@ -37,9 +37,10 @@ def test_configuration_is_valid(path) -> None:
         build_all_but_the_method(schema().resolve(content))
 
 
-def test_there_is_one_configuration_for_each_published_table() -> None:
+def test_there_is_one_configuration_for_each_published_table_and_figure() -> None:
     names = {path.stem for path in FILES if path.parent.name == "paper"}
-    assert names == {f"table{number}" for number in (1, 2, 3, 4, 6, 7, 8, 9)}
+    tables = {f"table{number}" for number in (1, 2, 3, 4, 6, 7, 8, 9)}
+    assert names == tables | {f"figure{number}" for number in (3, 4, 5, 6)}
 
 
 PAPER = [path for path in FILES if path.parent.name == "paper"]

@@ -50,6 +50,8 @@ class ImageDataset:
         grouping: Other classes to share the items out by; ``None`` shares out by label.
         groups: Whose image each is, (n,), e.g. a patient's number; ``None`` where nothing says.
         inventory: The file of each image; ``None`` where they are no files.
+        superclasses: Which group of like classes each class belongs to, C numbers; ``None`` where
+            classes have none.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ImageDataset:
     grouping: Grouping | None = None
     groups: IntArray | None = None
     inventory: Inventory | None = None
+    superclasses: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -93,6 +96,11 @@ class ImageDataset:
                 f"{len(self.domain_names)}, the number of domain names"
             )
 
+        if self.superclasses is not None and len(self.superclasses) != len(self.class_names):
+            raise DataError(
+                f"{len(self.superclasses)} classes of {self.name!r} have a superclass, expected "
+                f"{len(self.class_names)}"
+            )
         if self.groups is not None and self.groups.shape != (n,):
             raise DataError(
                 f"groups of {self.name!r} have shape {self.groups.shape}, expected ({n},)"

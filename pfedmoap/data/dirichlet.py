@@ -5,7 +5,7 @@ from typing import Annotated
 
 import numpy as np
 
-from pfedmoap.config.bounds import Bounds, Whole
+from pfedmoap.config.bounds import Bounds, Count, Whole
 from pfedmoap.data.dataset import ImageDataset, IntArray
 from pfedmoap.data.splits import ClientSplit, check_clients, divisions, finished, largest_remainder
 from pfedmoap.errors import PartitionError
@@ -24,12 +24,17 @@ class Dirichlet:
         alpha: Concentration; 0.1 leaves most clients with few classes, 100 is nearly IID.
         min_train: Fewest training images that a client may have; 0 only in a private run.
         max_draws: Redraws of the proportions until every client has enough, before giving up.
+        min_test: Fewest test images that a client may have, at least 1.
+        capped: Go through the classes in order, and give nothing of a class to clients that have
+            their even share of all images already, as the released code does for CIFAR-10.
     """
 
     clients: Annotated[int, Bounds(ge=1, le=100_000)] = 10
     alpha: Annotated[float, Bounds(ge=1e-4, le=1e6)] = 0.3
     min_train: Whole = 2
     max_draws: Annotated[int, Bounds(ge=1, le=10_000)] = 500
+    min_test: Count = 1
+    capped: bool = False
 
     def split(
         self, dataset: ImageDataset, train_indices: IntArray, seed: int
@@ -51,7 +56,8 @@ class Dirichlet:
             part: What is being shared out, for messages and to name the random stream.
 
         Returns:
-            One split for each client, with at least ``min_train`` training and one test image.
+            One split for each client, with at least ``min_train`` training and ``min_test`` test
+            images.
 
         Raises:
             PartitionError: If there are too few images, or no draw gives every client enough.
@@ -63,16 +69,17 @@ class Dirichlet:
             train_counts = self._train_counts(labels[train], rng)
             test_counts = _following(train_counts, labels[test], rng)
             smallest = int(train_counts.sum(axis=0).min())
-            if smallest >= self.min_train and test_counts.sum(axis=0).min() >= 1:
+            enough = test_counts.sum(axis=0).min() >= self.min_test
+            if smallest >= self.min_train and enough:
                 train_parts = _hand_out(train, labels, train_counts, rng)
                 test_parts = _hand_out(test, labels, test_counts, rng)
                 return [ClientSplit(*both) for both in zip(train_parts, test_parts, strict=True)]
             best = max(best, smallest)
         raise PartitionError(
             f"no Dirichlet({self.alpha}) split of {part} ({len(train)} training, {len(test)} test) "
-            f"gave each of {self.clients} clients {self.min_train} training images and a test "
-            f"image in {self.max_draws} draws; at best the smallest client had {best} training "
-            f"images. Raise alpha, use fewer clients or more shots, or lower min_train"
+            f"gave each of {self.clients} clients {self.min_train} training images and "
+            f"{_of_test(self.min_test)} in {self.max_draws} draws; at best the smallest client had "
+            f"{best} training images. Raise alpha, use fewer clients or more shots, or lower min_train"
         )
 
     def _check(self, train: IntArray, test: IntArray, part: str) -> None:
@@ -82,10 +89,12 @@ class Dirichlet:
                 f"alpha is {self.alpha}, min_train {self.min_train} and max_draws "
                 f"{self.max_draws}; expected alpha above 0, min_train at least 0 and max_draws 1"
             )
-        if len(train) < self.clients * self.min_train or len(test) < self.clients:
+        few_test = len(test) < self.clients * self.min_test
+        if len(train) < self.clients * self.min_train or few_test:
             raise PartitionError(
                 f"{part}: {len(train)} training and {len(test)} test images cannot give each of "
-                f"{self.clients} clients {self.min_train} training images and a test image. Use "
+                f"{self.clients} clients {self.min_train} training images and "
+                f"{_of_test(self.min_test)}. Use "
                 f"fewer clients, more shots or another test fraction, or lower min_train"
             )
 
@@ -93,8 +102,17 @@ class Dirichlet:
         """Draw how many images of each class each client gets, (classes, clients)."""
         totals = np.bincount(labels)
         proportions = rng.dirichlet(np.full(self.clients, self.alpha), size=len(totals))
-        rows = [largest_remainder(*row, rng) for row in zip(proportions, totals, strict=True)]
-        return np.stack(rows)
+        if not self.capped:
+            rows = [largest_remainder(*row, rng) for row in zip(proportions, totals, strict=True)]
+            return np.stack(rows)
+        share, held, counts = len(labels) / self.clients, np.zeros(self.clients), []
+        for row, total in zip(proportions, totals, strict=True):
+            left = np.where(held < share, row, 0.0)
+            # Of tiny proportions none may be left; those with room then share evenly.
+            weights = left if left.sum() > 0 else (held <= held.min()).astype(np.float64)
+            counts.append(largest_remainder(weights, int(total), rng))
+            held += counts[-1]
+        return np.stack(counts)
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,10 @@ class DomainDirichlet:
             part = f"domain {name!r}"
             splits += inside.share(dataset.labels, train_here, test_here, seed, part)
         return finished(dataset, splits)
+
+
+def _of_test(images: int) -> str:
+    return "a test image" if images == 1 else f"{images} test images"
 
 
 def _following(train_counts: IntArray, test_labels: IntArray, rng: np.random.Generator) -> IntArray:

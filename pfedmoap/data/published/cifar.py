@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,10 @@ class CIFAR100:
     def read(self) -> ImageDataset:
         """Read it; see `pfedmoap.data.dataset.DatasetReader`."""
         source = Source("CIFAR100", "cifar-100-python", SITE)
-        return _read("cifar100", source, self.root, self.download, names.CIFAR100)
+        groups = names.CIFAR100_SUPERCLASSES
+        group_of = {name: number for number, group in enumerate(groups) for name in group}
+        dataset = _read("cifar100", source, self.root, self.download, names.CIFAR100)
+        return replace(dataset, superclasses=tuple(group_of[n] for n in dataset.class_names))
 
 
 SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"

@@ -111,3 +111,30 @@ rose, sea, seal, shark, shrew, skunk, skyscraper, snail, snake, spider, squirrel
 sunflower, sweet pepper, table, tank, telephone, television, tiger, tractor, train, trout, tulip
 turtle, wardrobe, whale, willow tree, wolf, woman, worm
 """)
+
+CIFAR100_SUPERCLASSES = tuple(
+    _lines(line)
+    for line in """
+beaver, dolphin, otter, seal, whale
+aquarium fish, flatfish, ray, shark, trout
+orchid, poppy, rose, sunflower, tulip
+bottle, bowl, can, cup, plate
+apple, mushroom, orange, pear, sweet pepper
+clock, keyboard, lamp, telephone, television
+bed, chair, couch, table, wardrobe
+bee, beetle, butterfly, caterpillar, cockroach
+bear, leopard, lion, tiger, wolf
+bridge, castle, house, road, skyscraper
+cloud, forest, mountain, plain, sea
+camel, cattle, chimpanzee, elephant, kangaroo
+fox, porcupine, possum, raccoon, skunk
+crab, lobster, snail, spider, worm
+baby, boy, girl, man, woman
+crocodile, dinosaur, lizard, snake, turtle
+hamster, mouse, rabbit, shrew, squirrel
+maple tree, oak tree, palm tree, pine tree, willow tree
+bicycle, bus, motorcycle, pickup truck, train
+lawn mower, rocket, streetcar, tank, tractor
+""".strip().splitlines()
+)
+"""The twenty groups of five classes that CIFAR-100 comes with."""

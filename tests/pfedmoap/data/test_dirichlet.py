@@ -109,3 +109,26 @@ def test_largest_remainder() -> None:
         assert (np.abs(counts - weights * total) < 1).all()
     ties = [largest_remainder(np.ones(4), 1, rng).argmax() for _ in range(100)]
     assert set(ties) == {0, 1, 2, 3}
+
+
+def test_a_cap_keeps_clients_near_their_even_share(make_dataset) -> None:
+    """A client with its share gets nothing of the next class, so that none has two classes more."""
+    dataset = make_dataset(classes=10, train=50, test=20)
+    train = few_shot(dataset, None, 0)
+    sizes = {
+        capped: np.array(
+            [len(s.train) for s in Dirichlet(5, 0.1, capped=capped).split(dataset, train, 3)]
+        )
+        for capped in (False, True)
+    }
+    assert sizes[True].sum() == sizes[False].sum() == 500
+    assert sizes[True].max() < 100 + 50  # below the share before the class that took it over
+    assert sizes[False].max() > sizes[True].max()
+
+
+def test_every_client_has_the_minimum_of_test_images(make_dataset) -> None:
+    dataset = make_dataset(classes=5, train=40, test=40)
+    splits = Dirichlet(5, 0.3, min_test=20).split(dataset, few_shot(dataset, None, 0), 0)
+    assert min(len(one.test) for one in splits) >= 20
+    with pytest.raises(PartitionError, match="50 test images"):
+        Dirichlet(5, 0.3, min_test=50).split(dataset, few_shot(dataset, None, 0), 0)

@@ -21,6 +21,13 @@ def test_reads_what_torchvision_unpacks(classes, tmp_path, monkeypatch) -> None:
     assert dataset.is_test.sum() == 2 * classes
     assert dataset.load(0).size == (32, 32)
     assert len(dataset.templates) == 18
+    if classes == 100:
+        groups = np.bincount(dataset.superclasses)
+        assert groups.tolist() == [5] * 20
+        by_name = dict(zip(dataset.class_names, dataset.superclasses, strict=True))
+        assert by_name["seal"] == by_name["whale"] != by_name["shark"]
+    else:
+        assert dataset.superclasses is None
 
 
 def test_test_images_follow_the_training_proportions(tmp_path, monkeypatch) -> None:
