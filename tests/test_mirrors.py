@@ -51,6 +51,8 @@ COVERED = {
     "tests/eval/test_data_of_run.py": "pfedmoap.data.inventory pfedmoap.data.known_data",
     "tests/eval/test_private_schedule.py": "pfedmoap.contract.privacy_options",
     "tests/privacy/test_private_rounds.py": "pfedmoap.contract.capabilities",
+    "tests/pfedmoap/methods/evidence_mixture/test_method.py": """
+        pfedmoap.methods.evidence_mixture.leaving""",
     "tests/pfedmoap/methods/test_inherited_privacy.py": "pfedmoap.contract.privacy_analysis",
     "tests/pfedmoap/data/test_features.py": """
         pfedmoap.data.dataset pfedmoap.data.feature_job pfedmoap.data.feature_store
@@ -156,8 +158,8 @@ COVERED = {
         eval.commands.predict eval.commands.train pfedmoap.inference""",
     "tests/eval/contract/test_suite.py": """
         eval.commands.check_method eval.contract.averages eval.contract.behaviour
-        eval.contract.determinism eval.contract.federation eval.contract.requirements
-        pfedmoap.errors""",
+        eval.contract.determinism eval.contract.federation eval.contract.leaving
+        eval.contract.requirements pfedmoap.errors""",
     "tests/eval/test_private_part.py": "eval.commands.compare",
     "tests/eval/test_ledgers.py": "eval.commands.ledger",
     "tests/eval/published/test_reproduction.py": """

@@ -47,6 +47,7 @@ from pfedmoap.methods.evidence_mixture.evidence import (
     weigh_without_each,
     with_own,
 )
+from pfedmoap.methods.evidence_mixture.leaving import WEIGHTS, without_expert_and_weight
 from pfedmoap.methods.evidence_mixture.residual_head import fit_head
 from pfedmoap.methods.pfedmoap.served_experts import (
     EXPERTS,
@@ -63,7 +64,7 @@ from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
-WEIGHTS, PRIOR, HEAD = "expert_weights", "class_prior", "residual_head"
+PRIOR, HEAD = "class_prior", "residual_head"
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,13 @@ class EvidenceMixture(AveragedPrompt):
 
     def aggregation_gap(self) -> None:
         """See `AveragesByRule`: the prompt that newcomers get is averaged; experts are served."""
+
+    def forget(self, state: Arrays, client: ClientId) -> Arrays:
+        """Take a client's prompt out of the pool; see `CanForget`."""
+        pool = self._pool(state).without(client)
+        return {"context": state["context"], **pool.to_arrays()}
+
+    forget_local = staticmethod(without_expert_and_weight)
 
     @torch.no_grad()
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:

@@ -264,6 +264,15 @@ class FedSP:
         seen = self._alone({kind: features[kind] for kind in self.protected.features})
         return Prediction(self.protected.logits(prefix, self.protected.represent(prefix), seen)[0])
 
+    def forget(self, state: State, client: ClientId) -> State:
+        """Note that a client has no auxiliary model any more; see `CanForget`."""
+        return replace(state, equipped=state.equipped - {client})
+
+    def forget_local(self, local: Arrays, client: ClientId) -> Arrays:
+        """Change nothing: clients hold nothing of another one."""
+        del client
+        return local
+
     def to_arrays(self, state: State) -> Arrays:
         """All of the server's state."""
         return state.to_arrays()

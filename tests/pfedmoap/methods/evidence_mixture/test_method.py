@@ -157,3 +157,26 @@ def test_nonsense_options_are_refused(setting):
             EvidenceMixture(setting, **{option: -1.0})
     with pytest.raises(ConfigError, match=r"method.pseudo_count"):
         EvidenceMixture(setting, pseudo_count=0.0)
+
+
+def test_who_has_left_is_in_no_mixture_and_the_other_weights_sum_to_one(small, setting):
+    method = EvidenceMixture(setting, experts=3)
+    world = small(method)
+    state, local_states, _ = world.rounds(2)
+    before = local_states[ME]
+    gone = ClientId(int(before["expert_clients"][1]))
+    after = method.forget_local(before, gone)
+    assert gone not in after["expert_clients"].tolist()
+    assert len(after["experts"]) == 2
+    kept = before["expert_weights"][[0, 1, 3]]
+    assert torch.allclose(after["expert_weights"], kept / kept.sum())
+    assert method.forget_local(after, gone) is after
+    left = method.forget(state, gone)
+    assert gone not in left["pool.clients"].tolist()
+    others = {client: method.forget_local(own, gone) for client, own in local_states.items()}
+    assert (
+        world.predict(left, {c: own for c, own in others.items() if c != gone})[ME].attention.shape[
+            -1
+        ]
+        == 3
+    )
