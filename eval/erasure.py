@@ -17,6 +17,7 @@ from pfedmoap.contract.tasks import Setting
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.folder import held
+from pfedmoap.runs.layout import PRIVATE, Layout
 from pfedmoap.runs.rewrite import rewrite_states
 from pfedmoap.storage.atomic_files import json_bytes, write_bytes
 from pfedmoap.storage.signing import Signer, is_signed
@@ -58,7 +59,8 @@ def erase(run_folder: Path, client: ClientId, key: Path) -> Erasure:
     """Erase a client from a run.
 
     Its own state, its prompt in the server's state, and what other clients hold of it are gone from
-    every file. Nothing is trained anew. The privacy ledger stays: what was spent stays spent.
+    every file, also from damaged ones that a repair has kept. Nothing is trained anew. The privacy
+    ledger stays: what was spent stays spent.
 
     Args:
         run_folder: The run.
@@ -88,7 +90,7 @@ def erase(run_folder: Path, client: ClientId, key: Path) -> Erasure:
         states = _Erased(saved.local_states, method, client)
         changed = sum(states.changes(other) for other in states)
         rewrite_states(run, replace(saved, server=server), states)
-        share = _share(records[-1], run.task["clients"], client) if records else 0.0
+        share = _share(records[-1], _sizes(run), client) if records else 0.0
         done = Erasure(
             client,
             saved.round,
@@ -100,13 +102,20 @@ def erase(run_folder: Path, client: ClientId, key: Path) -> Erasure:
             _largest_cosine(prompts, server),
             _stays(len(rounds), share),
         )
-        _write(run_folder, done, Signer.kept_in(key))
+        _write(run.layout, done, Signer.kept_in(key))
         return done
 
 
 def erased_clients(run_folder: Path) -> frozenset[ClientId]:
     """Clients that were erased from a run; they train no more."""
-    return frozenset(ClientId(int(file.stem)) for file in (run_folder / FOLDER).glob("[0-9]*.json"))
+    folders = (run_folder / FOLDER, run_folder / PRIVATE / FOLDER)
+    files = (file for folder in folders for file in folder.glob("[0-9]*.json"))
+    return frozenset(ClientId(int(file.stem)) for file in files)
+
+
+def record_of(layout: Layout, client: ClientId) -> Path:
+    """Where the record of an erasure is: who took part and how far is private in a private run."""
+    return layout.where(f"{FOLDER}/{client:04d}.json")
 
 
 def check_record(file: Path) -> bool:
@@ -116,11 +125,11 @@ def check_record(file: Path) -> bool:
     return is_signed(json_bytes(record), str(signature), str(record["key"]))
 
 
-def _write(run_folder: Path, done: Erasure, signer: Signer) -> None:
-    record = {**vars(done), "run": run_folder.name, "key": signer.public}
+def _write(layout: Layout, done: Erasure, signer: Signer) -> None:
+    record = {**vars(done), "run": layout.run.name, "key": signer.public}
     signed = record | {"signature": signer.sign(json_bytes(record))}
-    name = f"{done.client:04d}.json"
-    write_bytes(run_folder / FOLDER / name, json.dumps(signed, indent=2).encode())
+    content = json.dumps(signed, indent=2).encode()
+    write_bytes(record_of(layout, done.client), content, private=layout.divided)
 
 
 @dataclass(frozen=True)
@@ -194,9 +203,15 @@ def _largest_cosine(prompts: list[Tensor], server: Arrays) -> float | None:
     return max(cosines, default=None)
 
 
-def _share(record: Mapping[str, Any], clients: list[dict[str, Any]], client: ClientId) -> float:
+def _sizes(run: RunDirectory) -> dict[int, int]:
+    """How many training images a client's weight was made of; empty where the server knew none."""
+    if run.divided and run.config["privacy"].get("counts") != "public":
+        return {}
+    return {one["client"]: sum(one["train"]) for one in run.task["clients"]}
+
+
+def _share(record: Mapping[str, Any], sizes: Mapping[int, int], client: ClientId) -> float:
     """A client's weight in the last average, by its training images where they are known."""
-    sizes = {one["client"]: sum(one["train"]) for one in clients}
     admitted = [one for one in record["cohort"] if str(one) not in record["rejected"]]
     if client not in admitted:
         return 0.0

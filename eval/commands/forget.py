@@ -6,8 +6,9 @@ from pathlib import Path
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.deployment.federation_file import FILE, RUN
-from eval.erasure import FOLDER, erase
+from eval.erasure import erase, record_of
 from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import ClientId
 
 
@@ -41,4 +42,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"signed record: {run / FOLDER / f'{client:04d}.json'}", soft_wrap=True)
+    console.print(f"signed record: {record_of(RunDirectory(run).layout, client)}", soft_wrap=True)

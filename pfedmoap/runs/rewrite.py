@@ -9,7 +9,9 @@ from pfedmoap.runs.client_states import ClientStates
 from pfedmoap.runs.commit import commit, current_manifest
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.folder import sweep
+from pfedmoap.runs.layout import PRIVATE
 from pfedmoap.runs.manifest import PREVIOUS, shard_file, state_file
+from pfedmoap.runs.repair import DAMAGED
 from pfedmoap.runs.shard_writer import StateWriter
 from pfedmoap.runs.state_files import Owner, write_state
 from pfedmoap.storage.own_files import remove_files
@@ -19,7 +21,7 @@ _TOGETHER = 256  # clients in one shard
 
 
 def rewrite_states(run: RunDirectory, saved: Checkpoint, states: Mapping[ClientId, Arrays]) -> None:
-    """Replace the state of a run's last round, and delete every file of the old one.
+    """Replace the state of a run's last round, and delete every file with an older one.
 
     First the clients' new states take the place of the old ones, then the server's: a kill before
     the end leaves a run that is whole, and from which less has been taken out.
@@ -49,5 +51,7 @@ def rewrite_states(run: RunDirectory, saved: Checkpoint, states: Mapping[ClientI
     commit(layout, begun)
     remove_files(layout.part, (), lambda name: name == PREVIOUS)
     sweep(run.path, begun.files)
+    for part in ((), (PRIVATE,)):  # what a repair has kept may hold what is to be gone
+        remove_files(run.path, (*part, DAMAGED), lambda name: ".safetensors" in name)
     found = write_state(layout.where(server), saved.server, Owner(None, saved.round))
     commit(layout, replace(begun, sha256={**begun.sha256, server: found}))

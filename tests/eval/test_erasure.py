@@ -123,3 +123,29 @@ def test_a_kill_in_the_middle_leaves_a_run_that_is_whole(run, tmp_path, monkeypa
     assert RunDirectory(run).load() is not None
     erase(run, ClientId(1), tmp_path / "key")
     assert traces_of(prompt, run) == []
+
+
+def test_what_a_repair_has_kept_of_a_damaged_run_goes_too(run, tmp_path):
+    prompt = prompt_of(run, 1)
+    kept = run / "damaged" / "shard-000002.safetensors.1"
+    kept.parent.mkdir()
+    shutil.copy(sorted((run / "server").iterdir())[0], kept)
+    assert "damaged/shard-000002.safetensors.1" in traces_of(prompt, run)
+    (run / "damaged" / "metrics.jsonl").write_text("{}")
+    erase(run, ClientId(1), tmp_path / "key")
+    assert traces_of(prompt, run) == []
+    assert (run / "damaged" / "metrics.jsonl").exists()
+
+
+def test_the_record_of_a_private_run_is_private_and_tells_no_size(cache, tmp_path):
+    run = tmp_path / "private-run"
+    train_to(run, cache, 2, "--privacy", "release", "--privacy.epsilon", "8")
+    public = {file for file in run.rglob("*") if "private" not in file.parts}
+    done = erase(run, ClientId(1), tmp_path / "key")
+    found = {file for file in run.rglob("*") if "private" not in file.parts}
+    assert found <= public, "a weight by the number of images, and a cosine with what stays at home"
+    record = run / "private" / "erasures" / "0001.json"
+    assert record.stat().st_mode & 0o077 == 0
+    assert check_record(record)
+    assert done.share_of_last_average == 1 / 4, "the server averaged without sizes"
+    assert erased_clients(run) == {1}
