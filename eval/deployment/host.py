@@ -113,17 +113,13 @@ class SiteHost:
         number = _number(folder)
         if number is None or not isinstance(method, CanForget):
             return 0
-        state = SiteState(folder, number)
-        change: dict[int, Arrays] = {}
-        for round, local in state.states().items():
-            left = local
+
+        def left(local: Arrays) -> Arrays:
             for client in clients:
-                left = method.forget_local(left, ClientId(client))
-            if left.keys() != local.keys() or any(left[name] is not local[name] for name in left):
-                change[round] = left
-        if change:
-            state.replace(change)
-        return len(change)
+                local = method.forget_local(local, ClientId(client))
+            return local
+
+        return SiteState(folder, number).rewrite(left)
 
     def _take_up(self, welcome: Welcome) -> _TakenUp:
         known = self._taken.get(welcome.federation)

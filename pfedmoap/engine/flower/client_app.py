@@ -102,14 +102,12 @@ def make_client_app(host_of: Callable[[dict[str, Any]], Host]) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        about, arrays = unseal(message.content)
+        host = host_of(dict(context.node_config))
+        about, arrays = unseal(message.content, host.server_key)
         order = read_order(about)
         try:
-            answer = (
-                host_of(dict(context.node_config))
-                .site(order.federation, order.client)
-                .evaluate(order, from_record(arrays))
-            )
+            site = host.site(order.federation, order.client)
+            answer = site.evaluate(order, from_record(arrays))
         except Exception:  # as above
             logger.exception("evaluation in round %d failed", order.round)
             answer = _failed(order)

@@ -8,8 +8,8 @@ or runs again leaves no trace. Where the server's own record is older than what 
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from pfedmoap.wire.messages import Arrays, ClientId
 FILE = "state.json"
 _STATE = "round-{round:06d}.safetensors"
 _KEPT = "kept-{round:06d}.safetensors"  # an older state with what outlasts a refusal
-_ERASED = "erased-{round:06d}.safetensors"
 _LASTING = "lasting-{round:06d}.safetensors"
+_PARTS = ("admitted", "sent", "lasting")  # entries of the index
 
 
 @dataclass(frozen=True)
@@ -108,59 +108,66 @@ class SiteState:
             lasting: What of it is kept even if the update is refused.
             charges: How many charges the site's privacy ledger holds.
         """
-        index = self._read()
+        index, taken = self._read(), self._taken()
         admitted = index.admitted
         if index.sent is not None and index.sent.round <= committed:
             admitted = index.sent
         elif index.lasting is not None:
             merged = self.load(committed) or {}
             before = 0 if admitted is None else admitted.round
-            admitted = self._write(_KEPT, before or index.lasting.round, merged)
-        sent = self._write(_STATE, round, local)
-        kept = self._write(_LASTING, round, lasting) if lasting else None
+            admitted = self._write(_KEPT, before or index.lasting.round, merged, taken)
+        sent = self._write(_STATE, round, local, taken)
+        kept = self._write(_LASTING, round, lasting, taken) if lasting else None
         self._commit(_Index(admitted, sent, kept, charges))
 
-    def replace(self, change: Mapping[int, Arrays]) -> None:
-        """Rewrite kept states under new names, and delete the old files; for erasure.
+    def rewrite(self, change: Callable[[Arrays], Arrays]) -> int:
+        """Change all kept states, and delete the files of the old ones; for erasure.
 
         Args:
-            change: New states by the round of those that they replace.
+            change: From a state to a new one; to the same arrays where it changes nothing.
+
+        Returns:
+            How many states were changed.
         """
-        index = self._read()
-
-        def changed(entry: _Entry | None) -> _Entry | None:
-            if entry is None or entry.round not in change:
-                return entry
-            # Under another name than the old one, so that a kill in between leaves the old one.
-            name = _STATE if entry.file.startswith("erased") else _ERASED
-            return self._write(name, entry.round, change[entry.round])
-
-        admitted, sent = changed(index.admitted), changed(index.sent)
-        self._commit(_Index(admitted, sent, index.lasting, index.charges))
-
-    def states(self) -> dict[int, Arrays]:
-        """All states that are kept, by round."""
-        index = self._read()
-        entries = [entry for entry in (index.admitted, index.sent) if entry is not None]
-        return {entry.round: self._load(entry) for entry in entries}
+        index, taken = self._read(), self._taken()
+        entries: dict[str, _Entry] = {}
+        for part in _PARTS:
+            entry: _Entry | None = getattr(index, part)
+            old = {} if entry is None else self._load(entry)
+            new = change(old)
+            if entry is not None and (
+                new.keys() != old.keys() or any(new[name] is not old[name] for name in new)
+            ):
+                entries[part] = self._write(_STATE, entry.round, new, taken)
+        if entries:
+            self._commit(replace(index, **entries))
+        return len(entries)
 
     def _load(self, entry: _Entry) -> Arrays:
         return read_state(self.folder / entry.file, Owner(self.client, entry.round), entry.sha256)
 
-    def _write(self, name: str, round: int, arrays: Arrays) -> _Entry:
+    def _taken(self) -> set[str]:
+        """Files that the index names, which must stay as they are until it names others."""
+        index = self._read()
+        entries = [getattr(index, part) for part in _PARTS]
+        return {entry.file for entry in entries if entry is not None}
+
+    def _write(self, name: str, round: int, arrays: Arrays, taken: set[str]) -> _Entry:
+        """Write a state under a name that is not taken: a round may come twice."""
         file = name.format(round=round)
+        while file in taken:
+            file = f"again-{file}"
+        taken.add(file)
         owner = Owner(self.client, round)
         return _Entry(round, file, write_state(self.folder / file, arrays, owner, private=True))
 
     def _commit(self, index: _Index) -> None:
         record: dict[str, Any] = {"client": self.client, "charges": index.charges}
-        for name in ("admitted", "sent", "lasting"):
+        for name in _PARTS:
             entry: _Entry | None = getattr(index, name)
             record[name] = None if entry is None else vars(entry)
         write_json(self.folder / FILE, record, private=True)
-        used = {
-            entry.file for entry in (index.admitted, index.sent, index.lasting) if entry is not None
-        }
+        used = self._taken()
         remove_files(
             self.folder, (), lambda name: name.endswith(".safetensors") and name not in used
         )
@@ -171,7 +178,7 @@ class SiteState:
             record = fields(read_strict(file), ("client", "charges", "admitted", "sent", "lasting"))
             if integer(record["client"], "client") != self.client:
                 raise ValueError(f"it is of client {record['client']}, expected {self.client}")
-            entries = {name: _entry(record[name]) for name in ("admitted", "sent", "lasting")}
+            entries = {name: _entry(record[name]) for name in _PARTS}
             return _Index(**entries, charges=integer(record["charges"], "charges"))
         except FileNotFoundError:
             if folder_holds_states(self.folder):

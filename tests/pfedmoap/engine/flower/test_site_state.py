@@ -83,9 +83,36 @@ def test_damage_loss_and_another_sites_state_are_refused(state, tmp_path):
         state.load(1)
 
 
-def test_a_state_is_replaced_for_erasure(state):
+def test_all_states_are_rewritten_for_erasure(state):
     state.save(1, 0, gate(1), {}, 0)
-    state.save(2, 1, gate(2), {}, 0)
-    state.replace({2: gate(9)})
-    assert (value(state.load(1)), value(state.load(2))) == (1, 9)
-    assert {round: value(arrays) for round, arrays in state.states().items()} == {1: 1, 2: 9}
+    state.save(2, 1, gate(2), {"experts": torch.ones(2)}, 0)
+
+    def tenfold(arrays):
+        return {n: 10 * v for n, v in arrays.items()} if "gate" in arrays else {}
+
+    assert state.rewrite(lambda arrays: arrays) == 0
+    assert state.rewrite(tenfold) == 3
+    assert (value(state.load(1)), value(state.load(2))) == (10, 20)
+    assert "experts" not in state.load(1), "what outlasts a refusal is a state, too"
+    assert state.rewrite(tenfold) == 2
+    assert value(state.load(2)) == 200
+    assert len(list(state.folder.glob("*.safetensors"))) == 3
+
+
+def test_a_round_that_comes_twice_overwrites_no_state_that_counts(state):
+    """The server was set back to a copy of round 4; the site's state is that of round 5."""
+    for round in range(1, 6):
+        state.save(round, round - 1, gate(round), {}, 0)
+    state.save(6, 5, gate(6), {}, 0)
+    state.save(5, 4, gate(55), {}, 0)
+    assert value(state.load(4)) == 5, "the second round 5 was refused"
+    assert value(state.load(5)) == 55
+
+
+def test_a_refused_first_round_that_runs_again_is_no_other_state(state):
+    state.save(1, 0, gate(1), {"queries": torch.tensor(7)}, 0)
+    state.save(1, 0, gate(2), {}, 0)
+    assert state.rewrite(lambda arrays: {n: v + 1 for n, v in arrays.items()}) == 2
+    assert int(state.load(0)["queries"]) == 8
+    assert value(state.load(1)) == 3
+    assert "gate" not in state.load(0)
