@@ -50,7 +50,7 @@ class Machines:
         words = (
             *("serve", "--out", str(self.folder), "--address", self.address),
             *("--classes", ",".join(CLASSES), "--rounds.rounds", str(rounds)),
-            *("--rounds.evaluate_every", str(rounds), "--wait_seconds", "300"),
+            *("--rounds.evaluate_every", "2", "--wait_seconds", "300"),
             *("--timeout_seconds", "30", *OPTIONS, *self.options, *words),
         )
         return command(self.root / "serve.log", *words)
