@@ -121,7 +121,7 @@ COVERED = {
         pfedmoap.runs.client_states pfedmoap.runs.shard pfedmoap.runs.state_content""",
     "tests/pfedmoap/runs/test_directory.py": """
         pfedmoap.runs.checkpoint pfedmoap.runs.commit pfedmoap.runs.folder pfedmoap.runs.layout
-        pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.same_run pfedmoap.runs.state_files
+        pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.state_files
         pfedmoap.storage.own_files pfedmoap.storage.strict_json""",
     "tests/pfedmoap/engine/test_simulation.py": "pfedmoap.storage.atomic_files",
     "tests/pfedmoap/serving/test_listener.py": """

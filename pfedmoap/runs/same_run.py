@@ -8,6 +8,7 @@ from pfedmoap.data.known_data import KEY, KnownData, changes_between
 from pfedmoap.errors import RunError
 from pfedmoap.runs.log import Record
 
+_NEW = "is an option that the version which started the run did not have"
 _PLACES = ("data.root ", "data.file ", "data.path ")  # data may move, where the run knows them
 
 
@@ -32,7 +33,13 @@ def refuse_other_run(
         line for line in _differences(old[0], config) if not line.startswith(movable or (" ",))
     ]
     if differing:
-        raise RunError(f"{run} was started with another configuration: " + "; ".join(differing))
+        new = any(_NEW in line for line in differing)
+        remedy = ". Finish it with the version that started it, or choose another folder with --out"
+        raise RunError(
+            f"{run} was started with another configuration: "
+            + "; ".join(differing)
+            + (remedy if new else "")
+        )
     if divided[0] != divided[1]:
         raise RunError(
             f"{run} is a private run of a version that kept clients' results beside what may be "
@@ -59,5 +66,7 @@ def _differences(old: Record, new: Record, prefix: str = "") -> Iterator[str]:
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             yield from _differences(a, b, f"{prefix}{key}.")
+        elif key not in old:
+            yield f"{prefix}{key} {_NEW}"
         elif a != b:
             yield f"{prefix}{key} was {a!r}, is {b!r}"
