@@ -70,7 +70,7 @@ class Superclasses:
     def _draw(
         self, count: int, group: IntArray, left: IntArray, taken: IntArray, rng: np.random.Generator
     ) -> None:
-        """Draw the classes of one client's images; ``left`` falls and ``taken`` grows, both (C,)."""
+        """Draw one client's classes; ``left`` falls and ``taken`` grows, both (C,)."""
         outer = rng.dirichlet(np.full(group.max() + 1, self.alpha))
         inner = np.zeros(len(group))
         for number in range(len(outer)):
