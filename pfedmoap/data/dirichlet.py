@@ -79,7 +79,8 @@ class Dirichlet:
             f"no Dirichlet({self.alpha}) split of {part} ({len(train)} training, {len(test)} test) "
             f"gave each of {self.clients} clients {self.min_train} training images and "
             f"{_of_test(self.min_test)} in {self.max_draws} draws; at best the smallest client had "
-            f"{best} training images. Raise alpha, use fewer clients or more shots, or lower min_train"
+            f"{best} training images. Raise alpha, use fewer clients or more shots, or lower "
+            f"min_train"
         )
 
     def _check(self, train: IntArray, test: IntArray, part: str) -> None:

@@ -25,8 +25,8 @@ from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.contract.unread_options import gap_where_replaced
 from pfedmoap.models.clip.clip import PromptEncoder
-from pfedmoap.prompts.encoder import training_encoder
-from pfedmoap.prompts.initial import check_context, initial_context
+from pfedmoap.models.clip.tokens import ClassPosition
+from pfedmoap.prompts.layout import PromptLayout
 from pfedmoap.prompts.tuning import PromptProblem, broadcast, tune
 from pfedmoap.server.aggregation import Weighting, combine
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
@@ -44,16 +44,21 @@ class AveragedPrompt:
         context_length: Context vectors L.
         context_init: Words to start the context from; none draws it at random.
         weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
+        class_position: Where the class name stands: at the ``end`` of the context, in its
+            ``middle``, or in ``front`` of it.
+        class_specific: Whether each class has context vectors of its own.
     """
 
     setting: Setting
     context_length: Annotated[int, Bounds(ge=1, le=1024)] = 16
     context_init: str | None = None
     weighting: Weighting = "examples"
+    class_position: ClassPosition = "end"
+    class_specific: bool = False
 
     def __post_init__(self) -> None:
         check_options(self, "method")
-        check_context(self.setting, self.features, self.context_length, self.context_init)
+        self.layout.check(self.features)
 
     @property
     def trains(self) -> bool:
@@ -74,7 +79,7 @@ class AveragedPrompt:
     @property
     def uploads(self) -> dict[str, ArraySpec]:
         """The prompt is uploaded."""
-        return {"context": ArraySpec((self.context_length, self.setting.backbone.text_width))}
+        return {"context": ArraySpec((self.layout.rows, self.setting.backbone.text_width))}
 
     @property
     def own(self) -> Arrays:
@@ -176,12 +181,25 @@ class AveragedPrompt:
 
     @cached_property
     def initial_context(self) -> Tensor:
-        """The initial context of all clients, (L, W) on the CPU."""
-        return initial_context(
-            self.setting.backbone, self.context_length, self.context_init, seed=self.setting.seed
-        ).cpu()
+        """The initial prompt of all clients, (L, W), or (C L, W), on the CPU."""
+        return self.layout.initial(self.setting.seed).cpu()
 
     @cached_property
     def encoder(self) -> PromptEncoder:
         """From contexts (K, L, W) to class features (K, C, D)."""
-        return training_encoder(self.setting, self.context_length)
+        return self.layout.encoder()
+
+    @property
+    def layout(self) -> PromptLayout:
+        """The form of the prompt."""
+        return PromptLayout(
+            self.setting,
+            self.context_length,
+            self.context_init,
+            self.class_position,
+            self.class_specific,
+        )
+
+    def class_bond(self) -> str | None:
+        """See `IsBoundToClasses`."""
+        return self.layout.class_bond()

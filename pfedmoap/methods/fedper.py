@@ -37,6 +37,11 @@ class FedPer(AveragedPrompt):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.class_specific:
+            raise ConfigError(
+                "local_vectors are those of one context for all classes: use class_specific false, "
+                "or another method, e.g. promptfl"
+            )
         if not 1 <= self.local_vectors < self.context_length:
             raise ConfigError(
                 f"local_vectors must be at least 1 and below the context length "

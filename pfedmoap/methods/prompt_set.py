@@ -16,6 +16,7 @@ from pfedmoap.contract.predicting import PredictionTask, sent_arrays, with_one_m
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.contract.unread_options import gap_where_replaced
+from pfedmoap.models.clip.tokens import ClassPosition
 from pfedmoap.prompts.set_elements import Initial, Modality
 from pfedmoap.prompts.set_selection import Rule
 from pfedmoap.prompts.set_tuning import OptimiserName, PromptSetProblem, PromptSets, SetOptions
@@ -38,6 +39,7 @@ class PromptSet:
         initial: Where visual tokens start: around the ``class_token``, or at ``random``.
         context_length: Context vectors of one text context.
         context_init: Words to start text contexts from; none starts at random.
+        class_position: Where the class name stands in text contexts: ``end``, ``middle``, ``front``.
         selection: ``all`` uses all prompts for every image; ``batch`` and ``sample`` as in PFPT.
         chosen: Prompts that an image is classified with, unless all are.
         similarity_weight: Weight of the similarity in the loss, unless all prompts are used.
@@ -58,6 +60,7 @@ class PromptSet:
     similarity_weight: AnyNumber = 0.01
     optimiser: OptimiserName = "adam"
     weighting: Weighting = "examples"
+    class_position: ClassPosition = "end"
 
     def __post_init__(self) -> None:
         check_options(self, "method")
@@ -141,6 +144,7 @@ class PromptSet:
             initial=self.initial,
             context_length=self.context_length,
             context_init=self.context_init,
+            class_position=self.class_position,
             selection=self.selection,
             chosen=self.chosen,
             similarity_weight=self.similarity_weight,

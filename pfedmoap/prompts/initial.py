@@ -8,12 +8,16 @@ from torch import Tensor
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.models.clip.clip import FrozenCLIP
-from pfedmoap.models.clip.tokens import prompt_tokens
+from pfedmoap.models.clip.tokens import ClassPosition, prompt_tokens
 from pfedmoap.seeding import generator
 
 
 def check_context(
-    setting: Setting, kinds: Sequence[str], length: int, words: str | None = None
+    setting: Setting,
+    kinds: Sequence[str],
+    length: int,
+    words: str | None = None,
+    class_position: ClassPosition = "end",
 ) -> None:
     """Refuse a context that has no place, or words of another length, before any work begins.
 
@@ -22,13 +26,14 @@ def check_context(
         kinds: Kinds of features that the method needs.
         length: Number L of context vectors.
         words: Words to start from, if any.
+        class_position: Where the class name stands.
 
     Raises:
         BackboneError: The backbone lacks a kind of feature, or a class name is too long.
         ConfigError: The words do not have ``length`` tokens.
     """
     setting.backbone.require_features(kinds)
-    prompt_tokens(setting.backbone.tokenizer, setting.class_names, length)
+    prompt_tokens(setting.backbone.tokenizer, setting.class_names, length, class_position)
     if words is not None:
         initial_context(setting.backbone, length, words, seed=setting.seed)
 

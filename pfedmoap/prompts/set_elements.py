@@ -16,6 +16,7 @@ from torch import Tensor
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.clip.image_tokens import PromptedVision
+from pfedmoap.models.clip.tokens import ClassPosition
 from pfedmoap.models.logits import cosine_logits
 from pfedmoap.prompts.encoder import training_encoder
 from pfedmoap.prompts.initial import check_context, initial_context
@@ -189,15 +190,17 @@ class TextContexts:
         length: Context vectors L of one element.
         words: Words to start all contexts from, apart from their random part; ``None`` for none.
         std: Standard deviation of the random part.
+        position: Where the class name stands.
     """
 
     setting: Setting
     length: int = 4
     words: str | None = None
     std: float = 0.02
+    position: ClassPosition = "end"
 
     def __post_init__(self) -> None:
-        check_context(self.setting, self.features, self.length, self.words)
+        check_context(self.setting, self.features, self.length, self.words, self.position)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -255,4 +258,4 @@ class TextContexts:
 
     @cached_property
     def _encoder(self) -> PromptEncoder:
-        return training_encoder(self.setting, self.length)
+        return training_encoder(self.setting, self.length, self.position)

@@ -14,6 +14,7 @@ from pfedmoap.client.problem import OF_CLIENTS, Problem
 from pfedmoap.contract.stacking import TrainedClient, stack_arrays
 from pfedmoap.contract.tasks import ArraySpec, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
+from pfedmoap.models.clip.tokens import ClassPosition
 from pfedmoap.models.logits import cross_entropy
 from pfedmoap.prompts.set_elements import (
     PROMPTS,
@@ -110,6 +111,7 @@ class SetOptions:
         initial: Where visual tokens start.
         context_length: Context vectors of a text context.
         context_init: Words that text contexts start from; ``None`` for none.
+        class_position: Where the class name stands in a text context.
         selection: Who chooses the prompts of an image; see `Selection`.
         chosen: How many are chosen.
         similarity_weight: See `PromptSetProblem`.
@@ -122,6 +124,7 @@ class SetOptions:
     initial: Initial = "class_token"
     context_length: int = 4
     context_init: str | None = None
+    class_position: ClassPosition = "end"
     selection: Rule = "all"
     chosen: int = 10
     similarity_weight: float = 0.01
@@ -168,7 +171,12 @@ class PromptSets:
         elements: Elements = (
             VisualTokens(setting, options.initial, head=options.head, projection=options.projection)
             if options.modality == "visual"
-            else TextContexts(setting, options.context_length, options.context_init)
+            else TextContexts(
+                setting,
+                options.context_length,
+                options.context_init,
+                position=options.class_position,
+            )
         )
         setting.backbone.require_features(elements.features)
         named: dict[str, Optimiser] = {"adam": Adam(), "sgd": SGD(setting.training.momentum)}

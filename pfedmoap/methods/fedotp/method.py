@@ -26,7 +26,6 @@ from pfedmoap.config.bounds import Bounds, Positive, Share
 from pfedmoap.config.recommended import Recommended
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedotp.transport_problem import Transport, TransportProblem
-from pfedmoap.prompts.initial import initial_context
 from pfedmoap.seeding import derive_seed
 from pfedmoap.wire.messages import Arrays
 
@@ -66,10 +65,7 @@ class FedOTP(AveragedPrompt):
     def own(self) -> Arrays:
         """The local context, (L, W)."""
         seed = derive_seed(self.setting.seed, "own context")
-        context = initial_context(
-            self.setting.backbone, self.context_length, self.context_init, seed=seed
-        )
-        return {"own": context.cpu()}
+        return {"own": self.layout.initial(seed).cpu()}
 
     def compose(self, params: Arrays) -> Tensor:
         """Both prompts side by side, (K, 2, L, W)."""

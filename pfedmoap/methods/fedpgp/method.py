@@ -56,7 +56,7 @@ class FedPGP(AveragedPrompt):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_templates(self.setting, self.template)
-        most = min(self.context_length, self.setting.backbone.text_width)
+        most = min(self.layout.rows, self.setting.backbone.text_width)
         if self.rank > most:
             raise ConfigError(f"method.rank must be at most {most}, got {self.rank}")
 
@@ -70,7 +70,7 @@ class FedPGP(AveragedPrompt):
         stream = generator(self.setting.seed, "low-rank residual")
         width = self.setting.backbone.text_width
         return {
-            "u": 0.02 * torch.randn(self.context_length, self.rank, generator=stream),
+            "u": 0.02 * torch.randn(self.layout.rows, self.rank, generator=stream),
             "v": 0.02 * torch.randn(self.rank, width, generator=stream),
         }
 

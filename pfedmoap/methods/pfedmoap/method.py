@@ -50,9 +50,9 @@ from pfedmoap.methods.pfedmoap.served_experts import (
 from pfedmoap.methods.pfedmoap.server_state import ServerState, without_client
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.clip.clip import PromptEncoder
-from pfedmoap.prompts.encoder import training_encoder
+from pfedmoap.models.clip.tokens import ClassPosition
 from pfedmoap.prompts.encoding import EncodedOnce
-from pfedmoap.prompts.initial import check_context, initial_context
+from pfedmoap.prompts.layout import PromptLayout
 from pfedmoap.prompts.tuning import PromptProblem, classify, tune
 from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import ExpertPool
@@ -69,6 +69,8 @@ class PFedMoAP:
         selection: ``nearest`` prompts by l2, or ``random`` ones (a control).
         context_length: Context vectors L.
         context_init: Words to start the context from; none draws it at random.
+        class_position: Where the class name stands: ``end`` (paper), ``middle`` or ``front``.
+        class_specific: Whether each class has context vectors of its own; not in the paper.
         gate: ``attention`` (paper), ``linear`` in the image feature, or the experts' ``mean``.
         gate_sharing: ``local`` gates never leave (paper); ``averaged`` ones are uploaded and
             averaged like the prompt, over the clients that trained theirs (a control).
@@ -94,6 +96,8 @@ class PFedMoAP:
     selection: Selection = "nearest"
     context_length: Annotated[int, Bounds(ge=1, le=1024)] = 16
     context_init: str | None = None
+    class_position: ClassPosition = "end"
+    class_specific: bool = False
     gate: GateName = "attention"
     gate_sharing: Literal["local", "averaged"] = "local"
     gate_width: Annotated[int, Bounds(ge=1, le=65_536)] | Literal["auto"] = "auto"
@@ -111,7 +115,7 @@ class PFedMoAP:
 
     def __post_init__(self) -> None:
         check_options(self, "method")
-        check_context(self.setting, self.features, self.context_length, self.context_init)
+        self._layout.check(self.features)
         if self.newcomers == "experts" and self.experts == 0:
             raise ConfigError("method.newcomers experts needs method.experts of at least 1, got 0")
         self._mixture  # noqa: B018  # refuses widths that features or heads do not admit
@@ -140,15 +144,13 @@ class PFedMoAP:
     @property
     def uploads(self) -> Mapping[str, ArraySpec]:
         """Only the prompt is uploaded, unless gates are averaged."""
-        context = ArraySpec((self.context_length, self.setting.backbone.text_width))
+        context = ArraySpec((self._layout.rows, self.setting.backbone.text_width))
         gate = {name: ArraySpec(tuple(value.shape)) for name, value in self._shared_gate.items()}
         return {"context": context, **gate}
 
     def init(self) -> ServerState:
         """Start from one prompt and an empty pool."""
-        context = initial_context(
-            self.setting.backbone, self.context_length, self.context_init, seed=self.setting.seed
-        )
+        context = self._layout.initial(self.setting.seed)
         pool = ExpertPool(options=self.setting.pool)
         return ServerState(context.cpu(), pool, self._shared_gate)
 
@@ -313,7 +315,16 @@ class PFedMoAP:
     @cached_property
     def encoder(self) -> PromptEncoder:
         """From contexts (E, L, W) to class features (E, C, D)."""
-        return training_encoder(self.setting, self.context_length)
+        return self._layout.encoder()
+
+    @property
+    def _layout(self) -> PromptLayout:
+        form = (self.context_init, self.class_position, self.class_specific)
+        return PromptLayout(self.setting, self.context_length, *form)
+
+    def class_bond(self) -> str | None:
+        """See `IsBoundToClasses`."""
+        return self._layout.class_bond()
 
     @cached_property
     def _mixture(self) -> Mixture:

@@ -87,8 +87,8 @@ def test_a_gate_without_parameters_leaves_clients_as_they_are(setting, clients):
 def test_a_gate_sees_batches_in_another_order_than_its_prompt(clip, clients, monkeypatch):
     drawn = []
 
-    def noted(self, sizes, views, streams, epochs, batch_size):
-        plan = shuffled_epochs(sizes, views, streams, epochs, batch_size)
+    def noted(self, sizes, views, streams, epochs, batch_size, steps):
+        plan = shuffled_epochs(sizes, views, streams, epochs, batch_size, steps)
         drawn.append({stream.client: plan.index[:, k] for k, stream in enumerate(streams)})
         return plan
 
