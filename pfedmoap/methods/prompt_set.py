@@ -39,7 +39,7 @@ class PromptSet:
         initial: Where visual tokens start: around the ``class_token``, or at ``random``.
         context_length: Context vectors of one text context.
         context_init: Words to start text contexts from; none starts at random.
-        class_position: Where the class name stands in text contexts: ``end``, ``middle``, ``front``.
+        class_position: Where a class name stands in text contexts: ``end``, ``middle``, ``front``.
         selection: ``all`` uses all prompts for every image; ``batch`` and ``sample`` as in PFPT.
         chosen: Prompts that an image is classified with, unless all are.
         similarity_weight: Weight of the similarity in the loss, unless all prompts are used.
