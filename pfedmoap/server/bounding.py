@@ -63,7 +63,7 @@ def bound_updates(
         Updates that are within them, in the same order, and what was reduced.
     """
     updates, shortened = _bound_changes(updates, starts, options.max_change)
-    updates, capped = _bound_weights(updates, options.max_examples)
+    updates, capped = _bound_weights(_with_counts(updates), options.max_examples)
     return updates, Bounded(shortened, capped)
 
 
@@ -93,6 +93,22 @@ def _bound_changes(
         for update, own in zip(updates, arrays, strict=True)
     ]
     return bounded, shortened
+
+
+def _with_counts(updates: Sequence[Update]) -> Sequence[Update]:
+    """Let clients that withhold a count which others state weigh as little as the least of these.
+
+    Where counts are private, all clients withhold theirs. One client must not stop the round by
+    doing otherwise, and must not gain by it.
+    """
+    stated = [update.num_examples for update in updates if update.num_examples is not None]
+    if len(stated) in (0, len(updates)):
+        return updates
+    least = min(stated)
+    return [
+        replace(update, num_examples=least) if update.num_examples is None else update
+        for update in updates
+    ]
 
 
 def _bound_weights(

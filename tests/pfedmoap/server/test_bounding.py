@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pfedmoap.config.server import ServerOptions
+from pfedmoap.server.aggregation import combine
 from pfedmoap.server.bounding import bound_updates
 from pfedmoap.server.robust_limits import robust_limit
 from pfedmoap.wire.messages import ClientId, Update
@@ -152,3 +153,15 @@ def test_an_absolute_cap_counts_in_every_cohort():
     found, report = bounded(moving([1.0, 1.0], [5, 10**9]), max_examples=50)
     assert [update.num_examples for update in found] == [5, 50]
     assert list(report.capped) == [1]
+
+
+def test_who_withholds_a_count_that_others_state_weighs_as_the_least_of_them():
+    found, reported = bounded(moving([1.0] * 4, [50, None, 20, 40]))
+    assert [update.num_examples for update in found] == [50, 20, 20, 40]
+    assert not reported.capped
+    combine({"context": ZERO}, found)  # which refuses counts of some clients alone
+    found, reported = bounded(moving([1.0] * 4, [None, None, 10**12, None]))
+    assert {update.num_examples for update in found} == {10**12}, "all weigh the same"
+    found, _ = bounded(moving([1.0] * 5, [None, None, 10**12, 1, None]))
+    assert [update.num_examples for update in found] == [1, 1, 3, 1, 1]
+    assert bounded(moving([1.0] * 3))[0][0].num_examples is None
