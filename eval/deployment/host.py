@@ -24,7 +24,7 @@ from pfedmoap.engine.flower.greeting import Greeting, Welcome, greeting_json, re
 from pfedmoap.engine.flower.members import Profile
 from pfedmoap.engine.flower.site import Scores, Site
 from pfedmoap.engine.flower.site_state import SiteState
-from pfedmoap.errors import ConfigError, PFedMoAPError, RunError, UpdateRejectedError
+from pfedmoap.errors import ConfigError, DataError, PFedMoAPError, RunError, UpdateRejectedError
 from pfedmoap.storage.atomic_files import append_line, json_bytes, write_bytes
 from pfedmoap.storage.strict_json import read_strict
 from pfedmoap.wire.messages import Arrays, ClientId, Download
@@ -146,18 +146,7 @@ class SiteHost:
             rounds=config.build("rounds").rounds,
         )
         method: AnyMethod = config.build("method", setting=setting)
-        dataset = with_published_classes(config.build("data").read(), welcome)
-        federation = build_federation(
-            dataset,
-            config.build("partition"),
-            backbone,
-            tuple(method.features),
-            sampling=replace(config.build("sampling"), unseen_clients=0, server_shots=0),
-            seeds=config.build("seeds"),
-            features=config.build("features"),
-            idle_clients=is_private(config.sections),
-            progress=False,
-        )
+        federation = _own_data(config, method, welcome)
         taken = self._taken[welcome.federation] = _TakenUp(welcome, config, method, federation)
         return taken
 
@@ -238,6 +227,33 @@ class SiteHost:
             return None
         except ValueError as error:
             raise RunError(f"{self._file(federation)} is damaged: {error}") from error
+
+
+def _own_data(config: Config, method: AnyMethod, welcome: Welcome) -> Federation:
+    """Read and encode the site's data, as a federation of one.
+
+    Raises:
+        DataError: They are of no use in this federation. Where privacy is promised, the message
+            says nothing of them: the server is sent it.
+    """
+    private = is_private(config.sections)
+    try:
+        return build_federation(
+            with_published_classes(config.build("data").read(), welcome),
+            config.build("partition"),
+            method.setting.backbone,
+            tuple(method.features),
+            sampling=replace(config.build("sampling"), unseen_clients=0, server_shots=0),
+            seeds=config.build("seeds"),
+            features=config.build("features"),
+            idle_clients=private,
+            progress=False,
+        )
+    except PFedMoAPError as error:
+        if not private:
+            raise
+        logger.warning("%s", error)
+        raise DataError("its own data are of no use here; its own log says why") from error
 
 
 def _number(folder: Path) -> ClientId | None:

@@ -84,6 +84,16 @@ def test_a_class_outside_the_list_is_named_and_one_that_is_lacking_does_no_harm(
     assert "['zebra'] are none of the federation's" in refused
 
 
+def test_under_privacy_a_refusal_tells_the_server_nothing_of_the_data(tmp_path, caplog):
+    few = digits_of(1, tmp_path / "few", each=4, classes=3)
+    (few / CLASSES[0]).rename(few / "zebra")
+    options = SiteOptions("site-b", str(few), device="cpu", insecure_seed=True)
+    welcome = welcome_of(tmp_path / "server", privacy=PRIVATE)
+    refused = SiteHost(tmp_path / "b", options).hello(welcome)["refused"]
+    assert refused == "its own data are of no use here; its own log says why"
+    assert "zebra" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("section", "option", "value"),
     [
