@@ -9,7 +9,7 @@ or runs again leaves no trace. Where the server's own record is older than what 
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +130,21 @@ class SiteState:
             How many states were changed.
         """
         index, taken = self._read(), self._taken()
-        entries: dict[str, _Entry] = {}
-        for part in _PARTS:
-            entry: _Entry | None = getattr(index, part)
+        changed: list[_Entry] = []
+
+        def rewritten(entry: _Entry | None) -> _Entry | None:
             old = {} if entry is None else self._load(entry)
             new = change(old)
-            if entry is not None and (
-                new.keys() != old.keys() or any(new[name] is not old[name] for name in new)
-            ):
-                entries[part] = self._write(_STATE, entry.round, new, taken)
-        if entries:
-            self._commit(replace(index, **entries))
-        return len(entries)
+            same = new.keys() == old.keys() and all(new[name] is old[name] for name in new)
+            if entry is None or same:
+                return entry
+            changed.append(self._write(_STATE, entry.round, new, taken))
+            return changed[-1]
+
+        admitted, sent, lasting = map(rewritten, (index.admitted, index.sent, index.lasting))
+        if changed:
+            self._commit(_Index(admitted, sent, lasting, index.charges))
+        return len(changed)
 
     def _load(self, entry: _Entry) -> Arrays:
         return read_state(self.folder / entry.file, Owner(self.client, entry.round), entry.sha256)
