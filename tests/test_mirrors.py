@@ -90,6 +90,7 @@ COVERED = {
     "tests/pfedmoap/methods/fedsp/test_language_models.py": """
         pfedmoap.methods.fedsp.protect pfedmoap.models.language.scoring""",
     "tests/pfedmoap/methods/pfedmoap/test_method.py": """
+        pfedmoap.methods.pfedmoap.downloads pfedmoap.methods.pfedmoap.local_training
         pfedmoap.methods.pfedmoap.server_state""",
     "tests/pfedmoap/data/test_tree.py": "pfedmoap.data.split_names pfedmoap.data.walk",
     "tests/pfedmoap/models/blackbox/test_in_process.py": "pfedmoap.models.blackbox.white_box",

@@ -25,36 +25,26 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer
-from pfedmoap.client.problem import Problem
 from pfedmoap.client.schedules import Form, Schedule
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive, Whole, check_options
 from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.predicting import PredictionTask
-from pfedmoap.contract.stacking import TrainedClient, stack_rows
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.pfedmoap.attention_gate import Pooling, Score
-from pfedmoap.methods.pfedmoap.decoupled_gates import with_gates
-from pfedmoap.methods.pfedmoap.gates import GateName, make_gate, stack_gates
+from pfedmoap.methods.pfedmoap.downloads import plan_downloads
+from pfedmoap.methods.pfedmoap.gates import GateName, make_gate
+from pfedmoap.methods.pfedmoap.local_training import LocalTraining, Start
 from pfedmoap.methods.pfedmoap.many_clients import ManyClients
-from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture, MixtureProblem
-from pfedmoap.methods.pfedmoap.served_experts import (
-    encode_experts,
-    expert_count,
-    held_experts,
-    pack_experts,
-    pack_guests,
-    stack_experts,
-    without_expert,
-)
+from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture
+from pfedmoap.methods.pfedmoap.served_experts import encode_experts, without_expert
 from pfedmoap.methods.pfedmoap.server_state import ServerState, without_client
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.clip.tokens import ClassPosition
 from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.prompts.layout import PromptLayout
-from pfedmoap.prompts.tuning import PromptProblem, classify, tune
-from pfedmoap.server.aggregation import combine
+from pfedmoap.prompts.tuning import classify
 from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
@@ -110,7 +100,7 @@ class PFedMoAP:
     renormalise: bool = False
     score: Score = "dot"
     own_weight: NotNegative = 0.5
-    start: Literal["global", "own"] = "global"
+    start: Start = "global"
     newcomers: Literal["global", "experts"] = "global"
 
     def __post_init__(self) -> None:
@@ -161,17 +151,9 @@ class PFedMoAP:
         with an entry gets ``experts`` (k', L, W) with k' <= k, and ``expert_clients`` (k',). Option
         ``newcomers`` adds ``guest_experts``, which are only ever classified with.
         """
-        downloads = []
-        experts = self._serving.experts(state.pool, cohort, round)
-        for client in sorted(cohort):
-            arrays, served = {"context": state.context, **state.gate}, None
-            if client in experts:
-                arrays |= pack_experts(experts[client], state.context)
-                served = tuple(expert.client for expert in experts[client])
-            elif self.newcomers == "experts" and len(state.pool):
-                arrays |= pack_guests(self._serving.guests(state.pool, state.context))
-            downloads.append(Download(round, client, arrays, served))
-        return downloads
+        common = {"context": state.context, **state.gate}
+        guests = self.newcomers == "experts"
+        return plan_downloads(state.pool, common, cohort, round, self._serving, guests=guests)
 
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train prompt and gate together (Algorithm 1); the prompt alone the first time.
@@ -183,44 +165,23 @@ class PFedMoAP:
         features = encode_experts(tasks, encode := self._encode({}))
         self._of_round.clear()
         self._of_round.update(encode.found)
-
-        def begin(batch: list[ClientTask]) -> tuple[Problem, Arrays]:
-            context = self._starting_contexts(batch)
-            if privatizer.decoupled or expert_count(batch[0]) is None:
-                problem = PromptProblem(self.encoder, self.setting.backbone.logit_scale)
-                return problem, {"context": context}
-            experts = stack_experts(batch, features, self.setting)
-            mixture = MixtureProblem(self.encoder, self._mixture, experts)
-            return mixture, {"context": context, **self._gates(batch)}
-
-        rates = dict.fromkeys(self.initial_gate, self.gate_learning_rate)
-        time = Schedule(self.gate_schedule, self.gate_warm_up, self.setting.training.horizon)
-        tuned = tune(
-            tasks,
+        clients = LocalTraining(
             self.setting,
-            privatizer,
-            begin,
-            key=expert_count,
-            learning_rates=rates,
-            schedules=dict.fromkeys(rates, time),
+            self.encoder,
+            self._mixture,
+            self.initial_gate,
+            gate_uploaded=bool(self._shared_gate),
+            start=self.start,
+            gate_learning_rate=self.gate_learning_rate,
+            gate_time=Schedule(
+                self.gate_schedule, self.gate_warm_up, self.setting.training.horizon
+            ),
         )
-        if privatizer.decoupled:
-            tuned = with_gates(
-                tuned, features, self.encoder, self._mixture, self._gates, self.setting, rates, time
-            )
-        return [self._result(client) for client in tuned]
+        return clients.train(tasks, privatizer, features)
 
     def aggregate(self, state: ServerState, updates: Sequence[Update]) -> ServerState:
         """Average the prompts by training-set size and put each into the pool."""
-        if not updates:
-            return state
-        prompts = {update.client: update.arrays["context"] for update in updates}
-        # A client without a pool entry was sent no experts, and its gate is untrained.
-        gated = [update for update in updates if update.client in state.pool]
-        rule = self.setting.server
-        gate = combine(state.gate, gated, options=rule)
-        context = combine({"context": state.context}, updates, options=rule)["context"]
-        return ServerState(context, state.pool.put(prompts), gate)
+        return state.after(updates, self.setting.server)
 
     def starts(self, state: ServerState, client: ClientId) -> Arrays:
         """See `StartsElsewhere`: with ``start="own"``, from the client's last prompt."""
@@ -274,26 +235,6 @@ class PFedMoAP:
 
     forget = staticmethod(without_client)  # see `CanForget`
     forget_local = staticmethod(without_expert)
-
-    def _starting_contexts(self, tasks: Sequence[ClientTask]) -> Tensor:
-        """Stack what the clients start from, (K, L, W)."""
-        sources = [task.download.arrays for task in tasks]
-        if self.start == "own":
-            sources = [{**s, **(task.local or {})} for s, task in zip(sources, tasks, strict=True)]
-        return stack_rows([s["context"] for s in sources], self.setting.backbone.device)
-
-    def _gates(self, tasks: Sequence[ClientTask]) -> dict[str, Tensor]:
-        shared, device = bool(self._shared_gate), self.setting.backbone.device
-        return stack_gates(tasks, self.initial_gate, shared, device)
-
-    def _result(self, client: TrainedClient) -> ClientResult:
-        """Upload the prompt, and the gate where it is averaged; keep the rest."""
-        task = client.task
-        sent = task.download.arrays
-        known = {**sent, **client.params}
-        uploads = {name: known[name] for name in self.uploads}
-        trained = {n: v for n, v in client.params.items() if n not in self._shared_gate}
-        return client.result(uploads, keeps={**(task.local or {}), **held_experts(sent), **trained})
 
     def _encode(self, known: Mapping[bytes, Tensor]) -> EncodedOnce:
         size, device = encoded_at_once(self.setting), self.setting.backbone.device

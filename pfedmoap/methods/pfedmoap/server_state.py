@@ -1,13 +1,15 @@
 """What pFedMoAP's server knows between rounds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from pfedmoap.config.server import PoolOptions
+from pfedmoap.config.server import PoolOptions, ServerOptions
 from pfedmoap.methods.pfedmoap.mixture import GATE
+from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import ExpertPool
-from pfedmoap.wire.messages import Arrays, ClientId
+from pfedmoap.wire.messages import Arrays, ClientId, Update
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,22 @@ class ServerState:
     def to_arrays(self) -> Arrays:
         """The averaged prompt, the pool, and the gate where it is averaged, as named tensors."""
         return {"context": self.context, **self.pool.to_arrays(), **self.gate}
+
+    def after(self, updates: Sequence[Update], options: ServerOptions) -> "ServerState":
+        """Average the prompts of a round, and the gates where they are averaged.
+
+        Args:
+            updates: Admitted updates.
+            options: The rule of aggregation.
+        """
+        if not updates:
+            return self
+        prompts = {update.client: update.arrays["context"] for update in updates}
+        # A client without a pool entry was sent no experts, and its gate is untrained.
+        gated = [update for update in updates if update.client in self.pool]
+        gate = combine(self.gate, gated, options=options)
+        context = combine({"context": self.context}, updates, options=options)["context"]
+        return ServerState(context, self.pool.put(prompts), gate)
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, options: PoolOptions) -> "ServerState":
