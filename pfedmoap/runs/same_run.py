@@ -33,12 +33,12 @@ def refuse_other_run(
         line for line in _differences(old[0], config) if not line.startswith(movable or (" ",))
     ]
     if differing:
-        new = any(_NEW in line for line in differing)
+        newer = any(_NEW in line for line in differing)
         remedy = ". Finish it with the version that started it, or choose another folder with --out"
         raise RunError(
             f"{run} was started with another configuration: "
             + "; ".join(differing)
-            + (remedy if new else "")
+            + (remedy if newer else "")
         )
     if divided[0] != divided[1]:
         raise RunError(
