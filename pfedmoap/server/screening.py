@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions
@@ -154,6 +153,8 @@ class Candidates:
         ways = torch.linalg.eigh(away.T @ away)[1][:, -_DIRECTIONS:]
         shadows = (away @ ways).numpy()
         slack = self.most + _ROUNDING * 4 * float(self.squared.max())
+        from scipy.spatial import cKDTree  # SciPy takes long to load
+
         counts = cKDTree(shadows).query_ball_point(shadows, slack**0.5, return_length=True)
         return torch.from_numpy(np.flatnonzero(counts > 1))
 
