@@ -72,7 +72,7 @@ def test_a_run_with_a_cap_leaves_out_whoever_reached_it(loader, config, tmp_path
 def test_a_run_cannot_be_made_longer(loader, config, tmp_path):
     run(loader, config, tmp_path / "run")
     longer = changed(config, rounds={"rounds": 9})
-    with pytest.raises(RunError, match="noise of .* was made to last for 6 rounds"):
+    with pytest.raises(RunError, match=r"noise of .* was made to last for 6 rounds"):
         run(loader, longer, tmp_path / "run", resume=True)
     uncapped = changed(config, privacy={"max_rounds_per_client": 4})
     with pytest.raises(RunError, match="max_rounds_per_client was None, is 4"):
