@@ -25,11 +25,13 @@ from pfedmoap.engine.flower.remote import RemoteFederation, committed_rounds
 from pfedmoap.engine.flower.roll_call import Quorum, RollCall
 from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.engine.simulation import FederationState, Progress, run_rounds
+from pfedmoap.errors import UpdateRejectedError
 from pfedmoap.runs.amend import amend
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
 from pfedmoap.runs.folder import claimed, held
 from pfedmoap.runs.same_run import refuse_other_run
+from pfedmoap.server.admission import LARGEST_COUNT
 from pfedmoap.storage.atomic_files import write_json
 from pfedmoap.wire.messages import ClientId
 
@@ -204,7 +206,7 @@ def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[
     def observe(now: FederationState[Any]) -> dict[str, Any]:
         found = remote.evaluate(now)
         tested.clear()
-        tested.update({client: client_score(client, of) for client, of in found.items()})
+        tested.update(client_scores(found))
         return record(tuple(tested[client] for client in sorted(tested))) if tested else {}
 
     final = run_rounds(
@@ -218,15 +220,39 @@ def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[
     return final
 
 
+def client_scores(
+    found: Mapping[ClientId, Mapping[str, float]],
+) -> dict[ClientId, ClientScore]:
+    """Make scores of the figures that sites sent; those of which one cannot be are left out."""
+    scores: dict[ClientId, ClientScore] = {}
+    for client, figures in found.items():
+        try:
+            scores[client] = client_score(client, figures)
+        except UpdateRejectedError as error:
+            logger.warning("the figures of client %d do not count: %s", client, error)
+    return scores
+
+
 def client_score(client: ClientId, figures: Mapping[str, float]) -> ClientScore:
-    """Make a site's score of the figures that it sent."""
+    """Make a site's score of the figures that it sent.
+
+    Raises:
+        UpdateRejectedError: One is no share, or no number of images.
+    """
+
+    def at_most(most: float, name: str) -> float:
+        value = float(figures.get(name, 0.0))
+        if not 0 <= value <= most:
+            raise UpdateRejectedError(f"{name} is {value:g}, expected 0 to {most:g}")
+        return value
+
     return ClientScore(
         client=client,
         domain=None,
-        train_images=int(figures.get("train_images", 0)),
-        test_images=int(figures.get("test_images", 0)),
-        accuracy=float(figures.get("accuracy", 0.0)),
-        macro_f1=float(figures.get("macro_f1", 0.0)),
-        ece=float(figures.get("ece", 0.0)),
+        train_images=int(at_most(LARGEST_COUNT, "train_images")),
+        test_images=int(at_most(LARGEST_COUNT, "test_images")),
+        accuracy=at_most(1.0, "accuracy"),
+        macro_f1=at_most(1.0, "macro_f1"),
+        ece=at_most(1.0, "ece"),
         global_accuracy=None,
     )

@@ -5,11 +5,12 @@ import json
 
 import pytest
 
+from eval.accuracy import record
 from eval.choices import schema
 from eval.commands import forget, report, status
 from eval.deployment.federation_file import FederationFile, new_id
 from eval.deployment.host import SiteHost
-from eval.deployment.serving import check_continues, prepare, serve_rounds
+from eval.deployment.serving import check_continues, client_scores, prepare, serve_rounds
 from eval.deployment.site_options import SiteOptions
 from eval.deployment.status import status_of
 from eval.erasure import check_record
@@ -20,6 +21,7 @@ from pfedmoap.engine.flower.site_state import SiteState
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
+from pfedmoap.wire.messages import ClientId
 from tests.helpers.deployed import CLASSES, digits_of
 from tests.helpers.flower_grid import MemoryGrid
 from tests.helpers.traces import traces_of
@@ -181,3 +183,13 @@ def test_a_site_that_has_left_is_in_no_file_and_is_not_let_in_again(images, tmp_
     assert RunDirectory(folder / "run").metrics()[-1]["cohort"] == [0, 2]
     assert "has left" in status_of(folder).sites[1].news
     assert check_record(folder / "run" / "erasures" / "0001.json")
+
+
+@pytest.mark.parametrize(
+    "figures", [{"accuracy": 1e300}, {"accuracy": -5.0}, {"ece": 2.0}, {"test_images": 1e300}]
+)
+def test_figures_that_cannot_be_do_not_end_the_run_and_do_not_count(figures):
+    good = {"accuracy": 0.5, "macro_f1": 0.5, "ece": 0.1, "train_images": 3.0, "test_images": 4.0}
+    scores = client_scores({ClientId(0): good, ClientId(1): good | figures})
+    assert list(scores) == [0]
+    assert record(tuple(scores.values()))["evaluation"]["mean"] == 0.5
