@@ -4,7 +4,7 @@ Methods need none of it: `predictions` asks a method without `CanPredictTogether
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol, runtime_checkable
 
@@ -249,11 +249,18 @@ def _windows(tasks: Iterable[PredictionTask]) -> Iterator[list[PredictionTask]]:
         yield window
 
 
+@dataclass(frozen=True)
+class _InPlace:
+    """Where tensors lie. It keeps them alive: memory that is free again is soon another's."""
+
+    places: Hashable
+    arrays: Arrays = field(compare=False, repr=False)
+
+
 def same_arrays(arrays: Arrays) -> Hashable:
     """A key that is equal for the same tensors in the same memory, as a broadcast sends them."""
-    return tuple(
-        (name, value.data_ptr(), value.shape, value.stride()) for name, value in arrays.items()
-    )
+    places = ((n, value.data_ptr(), value.shape, value.stride()) for n, value in arrays.items())
+    return _InPlace(tuple(places), arrays)
 
 
 def sent_arrays(task: PredictionTask) -> Hashable:

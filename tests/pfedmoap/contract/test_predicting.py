@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from eval.contract.federation import SIZES, SmallFederation, noise_images, small_setting
+from eval.contract.suite import CHECKS
 from pfedmoap.contract.predicting import (
     IMAGES,
     ManyModels,
@@ -16,6 +17,7 @@ from pfedmoap.contract.predicting import (
     with_one_model,
 )
 from pfedmoap.contract.tasks import Prediction
+from pfedmoap.methods.promptfl import PromptFL
 from pfedmoap.methods.registry import method_class
 from pfedmoap.wire.messages import ClientId, Download
 
@@ -190,3 +192,22 @@ def test_only_newcomers_are_planned_for_where_the_others_hold_what_they_need(wor
     other = PlansOtherwise(small.method.setting, experts=2)
     plan_to_predict(other, state, small.clients, 3, newcomers)
     assert asked[1:] == [small.clients]
+
+
+@dataclass(frozen=True)
+class HalfWay(PromptFL):
+    """Classifies half way between the global prompt and the client's own last one."""
+
+    def divide(self, client):
+        return replace(super().divide(client), local=dict(client.params))
+
+    def prompt_of(self, download, local):
+        own = download.arrays if local is None else local
+        return {"context": (own["context"] + download.arrays["context"]) / 2}
+
+
+def test_models_that_are_computed_for_each_task_are_not_taken_for_each_other(world):
+    """Each one's memory is free again once its key is made, unless the key holds it."""
+    small = world("promptfl")
+    own = replace(small, method=HalfWay(small.method.setting))
+    CHECKS["many clients are answered as each alone"](own)
