@@ -68,7 +68,6 @@ def run_experiment(
         if out is not None:
             stack.enter_context(held(out))
             if resume:
-                extend(out, experiment.config.sections)
                 gone = erased_clients(out)
                 experiment = replace(experiment, unseen=experiment.unseen | gone)
         return _run(experiment, out, resume, progress, watch, announce)
@@ -88,6 +87,8 @@ def _run(
     if out is not None:
         task = federation.describe() | {"backbone": method.setting.backbone.fingerprint}
         task |= remembered(config.sections, federation, out)
+        if resume:
+            extend(out, dict(config.sections), task)
         run = RunDirectory.create(
             out, dict(config.sections), task, resume=resume, divided=is_private(config.sections)
         )

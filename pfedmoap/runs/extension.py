@@ -10,11 +10,12 @@ from pfedmoap.runs.amend import amend
 from pfedmoap.runs.commit import commit, current_manifest, layout_of
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.folder import claimed
+from pfedmoap.runs.same_run import refuse_other_run
 
 TABLE = "per_client.csv"  # ends a finished run
 
 
-def extend(run: Path, config: Mapping[str, Any]) -> bool:
+def extend(run: Path, config: Mapping[str, Any], task: Mapping[str, Any] | None = None) -> bool:
     """Give a run more rounds, where a configuration differs from its own in that alone.
 
     Any other difference is left to the check of `RunDirectory.create`.
@@ -22,13 +23,14 @@ def extend(run: Path, config: Mapping[str, Any]) -> bool:
     Args:
         run: The run's folder; it may be absent.
         config: The new configuration.
+        task: What it says of the data, which must be the run's; ``None`` where nothing does.
 
     Returns:
         Whether it was extended.
 
     Raises:
         RunError: The run's noise, or its step sizes, were made for so many rounds; or it would get
-            fewer.
+            fewer; or it was started on other data. Nothing was changed.
     """
     manifest = claimed(run) if run.exists() else None
     if manifest is None or manifest.round == 0:
@@ -59,6 +61,9 @@ def extend(run: Path, config: Mapping[str, Any]) -> bool:
             "number of rounds would have been others from the start. Start another run"
         )
     layout = layout_of(run)
+    if task is not None:
+        known = RunDirectory(run).task
+        refuse_other_run(run, (old, known), (old, dict(task)), (layout.divided, layout.divided))
     found = current_manifest(run)
     layout.where(TABLE).unlink(missing_ok=True)  # without it the run counts as unfinished
     sums = {name: checksum for name, checksum in found.sha256.items() if name != TABLE}

@@ -10,6 +10,7 @@ from eval.commands import forget, train
 from eval.erasure import check_record, erase, erased_clients
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
+from pfedmoap.runs.extension import extend
 from pfedmoap.storage.signing import Signer, is_signed
 from pfedmoap.wire.messages import ClientId
 from tests.helpers.traces import traces_of
@@ -108,6 +109,14 @@ def test_a_run_that_was_extended_is_the_run_of_so_many_rounds(run, cache, tmp_pa
     assert names
     assert all((run / name).read_bytes() == (whole / name).read_bytes() for name in names)
     assert (run / "per_client.csv").read_bytes() == (whole / "per_client.csv").read_bytes()
+
+
+def test_a_run_on_other_data_is_not_extended_and_stays_as_it_is(run):
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    task, config = RunDirectory(run).task | {"class_names": ["x"]}, RunDirectory(run).config
+    with pytest.raises(RunError, match="other data"):
+        extend(run, config | {"rounds": config["rounds"] | {"rounds": 4}}, task)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
 def test_a_kill_in_the_middle_leaves_a_run_that_is_whole(run, tmp_path, monkeypatch):
