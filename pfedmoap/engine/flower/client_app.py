@@ -76,20 +76,20 @@ def make_client_app(host_of: Callable[[dict[str, Any]], Host]) -> ClientApp:
     @app.query("hello")
     def hello(message: Message, context: Context) -> Message:
         host = host_of(dict(context.node_config))
-        welcome, _ = unseal(message.content, host.server_key)
+        welcome, _ = unseal(message.content, host.server_key, "query.hello")
         return Message(seal(host.hello(welcome)), reply_to=message)
 
     @app.query("forget")
     def forget(message: Message, context: Context) -> Message:
         host = host_of(dict(context.node_config))
-        asked, _ = unseal(message.content, host.server_key)
+        asked, _ = unseal(message.content, host.server_key, "query.forget")
         changed = host.forget(str(asked["federation"]), list(asked["clients"]))
         return Message(seal({"changed": changed}), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         host = host_of(dict(context.node_config))
-        about, arrays = unseal(message.content, host.server_key)
+        about, arrays = unseal(message.content, host.server_key, "train")
         order = read_order(about)
         try:
             site = host.site(order.federation, order.client)
@@ -103,7 +103,7 @@ def make_client_app(host_of: Callable[[dict[str, Any]], Host]) -> ClientApp:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         host = host_of(dict(context.node_config))
-        about, arrays = unseal(message.content, host.server_key)
+        about, arrays = unseal(message.content, host.server_key, "evaluate")
         order = read_order(about)
         try:
             site = host.site(order.federation, order.client)

@@ -68,7 +68,10 @@ class Answer:
 
 
 def seal(
-    about: Mapping[str, Any], arrays: ArrayRecord | None = None, signer: Signer | None = None
+    about: Mapping[str, Any],
+    arrays: ArrayRecord | None = None,
+    signer: Signer | None = None,
+    kind: str = "",
 ) -> RecordDict:
     """Put JSON and arrays into the content of a message, and sign both.
 
@@ -76,11 +79,12 @@ def seal(
         about: What is said.
         arrays: What is sent along.
         signer: The server's key; sites do not sign.
+        kind: The action that is asked for, which is signed with the rest.
     """
     said = json.dumps(about, allow_nan=False)
     sealed = {_TEXT: said}
     if signer is not None:
-        sealed[_SIGNATURE] = signer.sign(digest(said, arrays or ArrayRecord()))
+        sealed[_SIGNATURE] = signer.sign(digest(kind, said, arrays or ArrayRecord()))
     content = RecordDict({_ABOUT: ConfigRecord({**sealed})})
     if arrays is not None:
         content[_ARRAYS] = arrays
@@ -88,13 +92,14 @@ def seal(
 
 
 def unseal(
-    content: RecordDict, key: Callable[[Any], str] | None = None
+    content: RecordDict, key: Callable[[Any], str] | None = None, kind: str = ""
 ) -> tuple[Any, ArrayRecord]:  # JSON of any shape
     """Take JSON and arrays out of the content of a message.
 
     Args:
         content: The content.
         key: Finds the key that has to have signed it, given its JSON; ``None`` where nobody has.
+        kind: The action as which it arrived.
 
     Raises:
         UpdateRejectedError: It is none of ours, or is not signed as it must be.
@@ -114,7 +119,7 @@ def unseal(
         raise UpdateRejectedError(f"a message is damaged: {error}") from error
     if key is not None:
         signature = about.get(_SIGNATURE) if isinstance(about, ConfigRecord) else None
-        verify(digest(said, arrays), str(signature), key(record))
+        verify(digest(kind, said, arrays), str(signature), key(record))
     return record, arrays
 
 

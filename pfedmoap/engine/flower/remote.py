@@ -134,6 +134,7 @@ class RemoteFederation(Generic[S]):
                 order_json(orders[client]),
                 to_record(download.arrays, self.rounds.wire),
                 self.roll.signer,
+                kind,
             )
             for client, download in downloads.items()
         }

@@ -76,7 +76,7 @@ class RollCall:
         }
         known = {*self.nodes.values(), *self._refused}
         new = {
-            node: seal(welcome_json(self.welcome), signer=self.signer)
+            node: seal(welcome_json(self.welcome), signer=self.signer, kind="query.hello")
             for node in present
             if node not in known
         }
@@ -105,8 +105,9 @@ class RollCall:
         if not gone or not nodes:
             return
         order = {"federation": self.welcome.federation, "clients": gone}
-        content = {node: seal(order, signer=self.signer) for node in nodes}
-        for node, answer in self.fleet.ask("query.forget", content).items():
+        content = {node: seal(order, signer=self.signer, kind="query.forget") for node in nodes}
+        answers = self.fleet.ask("query.forget", content, most_seconds=_GREETING_SECONDS)
+        for node, answer in answers.items():
             if isinstance(answer, Silence):
                 self._refuse(node, UpdateRejectedError(f"it is to erase {gone}: {answer.reason}"))
                 self.nodes = {c: other for c, other in self.nodes.items() if other != node}

@@ -27,9 +27,16 @@ def verify(content: bytes, signature: str, key: str) -> None:
         )
 
 
-def digest(about: str, arrays: ArrayRecord) -> bytes:
-    """What is signed of a message: its JSON, and every array's name, form, shape and bytes."""
-    whole = hashlib.sha256(about.encode())
+def digest(kind: str, about: str, arrays: ArrayRecord) -> bytes:
+    """What is signed of a message: what it asks for, its JSON, and all of every array.
+
+    Args:
+        kind: The action, as in Flower's message type: an order to evaluate, once seen, must not
+            serve as one to train.
+        about: The JSON.
+        arrays: Each one's name, form, shape and bytes are signed.
+    """
+    whole = hashlib.sha256(hashlib.sha256(kind.encode()).digest() + about.encode())
     for name in sorted(arrays):
         array = arrays[name]
         form = repr((name, array.dtype, tuple(array.shape), array.stype))

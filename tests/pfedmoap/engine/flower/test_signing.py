@@ -45,6 +45,16 @@ def test_a_changed_message_is_refused(tmp_path, change):
         unseal(content, lambda record: signer.public)
 
 
+@pytest.mark.parametrize("kind", ["train", "query.forget", ""])
+def test_an_order_to_evaluate_does_not_serve_as_another(tmp_path, kind):
+    """Whoever saw it could have a site train, and spend its budget, by sending it once more."""
+    signer = Signer.kept_in(tmp_path / "server.key")
+    content = seal({"round": 1}, to_record(ARRAYS), signer, "evaluate")
+    assert unseal(content, lambda record: signer.public, "evaluate")[0] == {"round": 1}
+    with pytest.raises(UpdateRejectedError, match="not signed"):
+        unseal(content, lambda record: signer.public, kind)
+
+
 @pytest.mark.parametrize("key", ["", "zz", "00" * 31])
 def test_what_is_no_key_has_signed_nothing(tmp_path, key):
     content = seal({}, signer=Signer.kept_in(tmp_path / "server.key"))
