@@ -10,16 +10,17 @@ from eval.accuracy import ClientScore, record
 from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
-from eval.data_of_run import located, refuse_trained, remembered, report_changes
+from eval.data_of_run import located, refuse_changes, refuse_trained, remembered, report_changes
 from eval.erasure import erased_clients
 from eval.experiment import Experiment, ExperimentLoader
 from eval.promise import is_private
 from eval.refused import refuse_if_all_refused
-from pfedmoap.engine.simulation import FederationState, Progress, run_federation
+from pfedmoap.config.schema import Config
+from pfedmoap.engine.simulation import FederationState, Listener, Progress, run_federation
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
-from pfedmoap.runs.folder import held
+from pfedmoap.runs.folder import claimed, held
 from pfedmoap.runs.log import Record
 from pfedmoap.storage.atomic_files import write_json
 
@@ -37,6 +38,47 @@ class Outcome:
     scores: tuple[ClientScore, ...]
 
 
+def train_into(
+    out: Path,
+    config: Config,
+    loader: ExperimentLoader,
+    *,
+    resume: bool = False,
+    announce: Callable[[Record], None] = lambda _: None,
+    listen: Listener = lambda *_: None,
+) -> tuple[Experiment, Outcome]:
+    """Train a configuration into a folder: what `train` does, in a terminal and from Python.
+
+    Args:
+        out: The run directory.
+        config: The resolved configuration.
+        loader: Loads what it names; shows progress bars or not.
+        resume: See `run_experiment`, as for the rest.
+        announce: Called with the statement of privacy.
+        listen: Called with each round's record.
+
+    Returns:
+        The experiment and its outcome.
+
+    Raises:
+        PFedMoAPError: The folder cannot be used, the data of a run that is continued changed, or
+            any part of the configuration cannot be satisfied.
+    """
+    there = claimed(out)  # a folder that cannot be used is refused before any image is encoded
+    if resume and there is not None and there.round > 0:
+        refuse_changes(RunDirectory(out), loader.dataset(config))
+    experiment = loader.prepare(config)
+    outcome = run_experiment(
+        experiment,
+        out,
+        resume=resume,
+        progress=loader.progress,
+        announce=announce,
+        listen=listen,
+    )
+    return experiment, outcome
+
+
 def run_experiment(
     experiment: Experiment,
     out: Path | None,
@@ -45,6 +87,7 @@ def run_experiment(
     progress: bool = True,
     watch: Progress | None = None,
     announce: Callable[[Record], None] = lambda _: None,
+    listen: Listener = lambda *_: None,
 ) -> Outcome:
     """Train to the last round and test every client.
 
@@ -55,6 +98,7 @@ def run_experiment(
         progress: Show a progress bar.
         watch: Called after each round in place of the bar.
         announce: Called with the statement of privacy before the first round.
+        listen: Called with each round's record; see `run_federation`.
 
     Returns:
         The final state and every client's score.
@@ -70,7 +114,7 @@ def run_experiment(
             if resume:
                 gone = erased_clients(out)
                 experiment = replace(experiment, unseen=experiment.unseen | gone)
-        return _run(experiment, out, resume, progress, watch, announce)
+        return _run(experiment, out, resume, progress, watch, announce, listen)
 
 
 def _run(
@@ -80,6 +124,7 @@ def _run(
     progress: bool,
     watch: Progress | None,
     announce: Callable[[Record], None],
+    listen: Listener,
 ) -> Outcome:
     config, method, federation = experiment.config, experiment.method, experiment.federation
     privatizer = experiment.privatizer(None if out is None else out / "ledgers")
@@ -112,6 +157,7 @@ def _run(
             run=run,
             observe=observe,
             progress=watch or advance,
+            listen=listen,
         )
     scores = tested.get(final.round) or experiment.test(final)
     if run is not None:

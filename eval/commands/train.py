@@ -7,12 +7,10 @@ from eval.accuracy import summarise
 from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
-from eval.data_of_run import refuse_changes
 from eval.experiment import ExperimentLoader
 from eval.promise import promised, spent, spent_epsilon
-from eval.running import run_experiment
+from eval.running import train_into
 from pfedmoap.runs.directory import RunDirectory
-from pfedmoap.runs.folder import claimed
 from pfedmoap.runs.log import Record
 
 
@@ -29,23 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         },
     )
     out = Path(options["out"])
-    there = claimed(out)  # a folder that cannot be used is refused before any image is encoded
-    loader = ExperimentLoader(progress=not options["quiet"])
-    if options["resume"] and there is not None and there.round > 0:
-        refuse_changes(RunDirectory(out), loader.dataset(config))
-    experiment = loader.prepare(config)
     statement: Record = {}
 
     def announce(promise: Record) -> None:
         statement.update(promise)
         _say(promised(promise, out / "privacy.json"))
 
-    outcome = run_experiment(
-        experiment,
-        out,
-        resume=options["resume"],
-        progress=not options["quiet"],
-        announce=announce,
+    loader = ExperimentLoader(progress=not options["quiet"])
+    experiment, outcome = train_into(
+        out, config, loader, resume=options["resume"], announce=announce
     )
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.final.round}"))

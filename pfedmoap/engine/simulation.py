@@ -85,6 +85,7 @@ _OF_PARTICIPANTS = ("cohort", "sat_out", "train_loss", "costs", "rejected", "ser
 
 Observer = Callable[[FederationState[S]], Record]
 Progress = Callable[[int, int], None]
+Listener = Callable[[Record, int], None]
 Step = Callable[[FederationState[S], int], RoundResult[S]]
 """Runs one round, given the federation after the last one and the round's number."""
 
@@ -99,6 +100,7 @@ def run_federation(
     run: RunDirectory | None = None,
     observe: Observer[S] = lambda _: {},
     progress: Progress = lambda *_: None,
+    listen: Listener = lambda *_: None,
 ) -> FederationState[S]:
     """Run a federation to its last round, starting from the run directory's last checkpoint.
 
@@ -114,6 +116,8 @@ def run_federation(
         run: Where to keep checkpoints and metrics; ``None`` keeps nothing.
         observe: Evaluates the federation without changing it. Its record is logged.
         progress: Called with the round done and the number of rounds.
+        listen: Called with each round's whole record, private fields included, once it is kept,
+            and with the number of rounds.
 
     Returns:
         The federation after its last round.
@@ -136,7 +140,16 @@ def run_federation(
             method, now.state, cohort, round, data, now.local_states, transport, privatizer, known
         )
 
-    return run_rounds(method, rounds, privatizer, step, run=run, observe=observe, progress=progress)
+    return run_rounds(
+        method,
+        rounds,
+        privatizer,
+        step,
+        run=run,
+        observe=observe,
+        progress=progress,
+        listen=listen,
+    )
 
 
 def run_rounds(
@@ -148,6 +161,7 @@ def run_rounds(
     run: RunDirectory | None = None,
     observe: Observer[S] = lambda _: {},
     progress: Progress = lambda *_: None,
+    listen: Listener = lambda *_: None,
 ) -> FederationState[S]:
     """Take rounds from the run directory's last checkpoint to the last one, wherever clients are.
 
@@ -159,6 +173,7 @@ def run_rounds(
         run: See `run_federation`, as for the rest.
         observe: Evaluates the federation.
         progress: Called after each round.
+        listen: Called with each round's record.
 
     Returns:
         The federation after its last round.
@@ -190,6 +205,7 @@ def run_rounds(
             run.save(checkpoint, tuple(result.local_states), record, private)
             now = replace(now, local_states=run.local_states)  # no longer in memory
         progress(round, last)
+        listen(record | private, last)
         began = perf_counter()
     return now
 
