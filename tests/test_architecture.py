@@ -19,6 +19,8 @@ OWNERS = {
     "starlette": ("pfedmoap/serving/",),
     "uvicorn": ("pfedmoap/serving/",),
 }
+DOOR = ("pfedmoap/__init__.py", "eval.api.")
+"""The file that offers names from above, and where those are; imported at first use."""
 FILES_OF = {layer: sorted((ROOT / layer).rglob("*.py")) for layer in LAYERS}
 FILES = [file for files in FILES_OF.values() for file in files]
 
@@ -40,7 +42,8 @@ def test_imports_point_from_scripts_to_core(file):
     for name in imported(file):
         top = name.split(".")[0]
         if top in LAYERS:
-            assert LAYERS.index(top) <= layer, f"{path} imports {name}"
+            door = path == DOOR[0] and name.startswith(DOOR[1])
+            assert door or LAYERS.index(top) <= layer, f"{path} imports {name}"
         for library, owners in OWNERS.items():
             if top == library:
                 assert path.startswith(owners) or path.startswith("scripts/bench"), path
