@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.choices import schema
 from pfedmoap.config.schema import Config
 from pfedmoap.errors import ConfigError
@@ -68,9 +70,11 @@ def _layer(name: str, value: Any) -> Sections:
 
 
 def _plain(value: Any) -> Any:
-    """Turn paths into text and tuples into lists, as in a YAML file."""
+    """Turn paths into text, tuples into lists and NumPy's numbers into Python's, as in a file."""
     if isinstance(value, Mapping):
         return {key: _plain(own) for key, own in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(own) for own in value]
+    if isinstance(value, np.generic):
+        return value.item()
     return str(value) if isinstance(value, Path) else value

@@ -74,7 +74,8 @@ def row_of(record: Record) -> Row:
         ``round``; ``train_seconds``; ``train_loss``, mean over the clients that reported one;
         ``down_bytes`` and ``up_bytes`` of all clients; ``rejected``, how many uploads; ``epsilon``,
         the largest of the round's clients after it; and the fields of `eval.accuracy.Summary`.
-        ``None`` where there is none, as in a round that was not evaluated.
+        ``None`` where there is none: in a round that was not evaluated, or whose participants are
+        kept secret (a private run without its private part), or that had none.
 
     Example:
         >>> row = row_of({"round": 3, "train_loss": {"0": 1.0, "4": 2.0}, "traffic": []})
@@ -87,9 +88,9 @@ def row_of(record: Record) -> Row:
         "round": record["round"],
         "train_seconds": record.get("train_seconds"),
         "train_loss": sum(losses) / len(losses) if losses else None,
-        "down_bytes": sum(_total(one["down_bytes"]) for one in traffic),
-        "up_bytes": sum(_total(one["up_bytes"]) for one in traffic),
-        "rejected": len(record.get("rejected", {})),
+        "down_bytes": sum(_total(one["down_bytes"]) for one in traffic) if traffic else None,
+        "up_bytes": sum(_total(one["up_bytes"]) for one in traffic) if traffic else None,
+        "rejected": len(record.get("rejected", {})) if record.get("cohort") else None,
         "epsilon": max(record.get("epsilon", {}).values(), default=None),
         **dict.fromkeys(_FIGURES),
         **record.get("evaluation", {}),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pfedmoap
@@ -36,9 +37,10 @@ def test_the_order_of_keywords_does_not_matter(flip):
     assert found.sections["method"]["context_length"] == 3
 
 
-def test_paths_and_tuples_are_taken():
-    found = resolved(None, {"data": {"name": "folder", "root": Path("a/b")}})
+def test_paths_and_numbers_of_numpy_are_taken():
+    found = resolved(None, {"data": {"name": "folder", "root": Path("a/b")}, "seed": np.int64(3)})
     assert found.sections["data"]["root"] == "a/b"
+    assert found.sections["seeds"]["training"] == 3
 
 
 def test_what_was_given_is_not_changed():

@@ -37,6 +37,7 @@ def test_with_pandas_the_rows_are_handed_to_it(monkeypatch):
 def test_a_row_adds_up_the_clients_of_a_round():
     record = {
         "round": 2,
+        "cohort": [0, 2],
         "train_seconds": 0.5,
         "train_loss": {"0": 1.0, "2": 3.0},
         "traffic": [
@@ -51,3 +52,9 @@ def test_a_row_adds_up_the_clients_of_a_round():
     assert (row["train_loss"], row["epsilon"], row["rejected"]) == (2.0, 2.5, 1)
     assert (row["down_bytes"], row["up_bytes"], row["mean"]) == (4, 8, 0.75)
     assert row.keys() == row_of({"round": 1}).keys()
+
+
+def test_what_a_record_does_not_tell_is_none_and_not_nothing():
+    """Participants that are kept secret have empty entries in the public part."""
+    record = {"round": 1, "cohort": [], "traffic": [], "rejected": {}, "train_loss": {}}
+    assert {name for name, value in row_of(record).items() if value is not None} == {"round"}

@@ -144,6 +144,17 @@ def test_a_private_run_states_and_counts_what_it_spends(cache, tmp_path):
     assert run.metrics[-1]["mean"] is None
 
 
+def test_a_run_with_noise_at_the_server_keeps_who_took_part_to_itself(cache, tmp_path):
+    private = {"name": "central", "epsilon": 8.0, "delta": 1e-5}
+    options = {"method": "promptfl", "rounds__rounds": 1, "rounds__participation": 0.5}
+    run = pfedmoap.train(small(cache), out=tmp_path / "run", privacy=private, **options)
+    assert set(run.epsilon) == set(run.clients)
+    assert run.metrics[0]["mean"] == run.evaluate().summary.mean
+    shutil.rmtree(run.path / "private")
+    kept = ("mean", "train_loss", "down_bytes", "up_bytes", "rejected")
+    assert [run.metrics[0][name] for name in kept] == [None] * 5
+
+
 def test_a_method_without_a_guarantee_is_refused(cache, tmp_path):
     private = {"name": "dpsgd", "epsilon": 8.0, "delta": 1e-3, "max_grad_norm": 1.0}
     with pytest.raises(PrivacyError):
