@@ -39,26 +39,29 @@ class Callback(Protocol):
     and ``train(..., resume=True)`` goes on after them.
     """
 
-    def on_train_begin(self, privacy: Mapping[str, Any]) -> None:
+    def on_train_begin(self, privacy: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Before the first round.
 
         Args:
             privacy: The statement of the guarantee, as in ``privacy.json``; empty without one.
         """
+        return  # type checkers take a method without a body to be abstract
 
-    def on_round_end(self, report: RoundReport) -> None:
+    def on_round_end(self, report: RoundReport) -> None:  # noqa: ARG002
         """After a round of this call; rounds of the run that is continued are not reported again.
 
         Args:
             report: The round.
         """
+        return
 
-    def on_train_end(self, report: RoundReport | None) -> None:
+    def on_train_end(self, report: RoundReport | None) -> None:  # noqa: ARG002
         """After the last round, when the run is finished.
 
         Args:
             report: The last round; ``None`` where there was none left to run.
         """
+        return
 
 
 class Callbacks:

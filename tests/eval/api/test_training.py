@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 import pfedmoap
 from eval.api import options, rows
 from eval.commands import train as command
+from eval.console import progress_bar
 from pfedmoap.errors import ConfigError, PrivacyError, RunError
 from tests.helpers.places import ROOT
 from tests.helpers.runs import small
@@ -84,6 +85,19 @@ def test_nothing_is_printed_and_nothing_of_the_process_is_changed(cache, tmp_pat
     pfedmoap.train(small(cache), out=tmp_path / "run").evaluate()
     assert state_of_the_process() == before
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_is_shown_where_it_is_asked_for(cache, tmp_path, monkeypatch, progress):
+    bars: list = []
+
+    def noted(label, unit="round", *, shown=True):
+        bars.append((label, shown))
+        return progress_bar(label, unit, shown=False)
+
+    monkeypatch.setattr("eval.running.progress_bar", noted)
+    pfedmoap.train(small(cache), out=tmp_path / "run", rounds__rounds=1, progress=progress)
+    assert bars == [("pfedmoap", progress)]
 
 
 def test_callbacks_are_told_of_each_round_once_it_is_kept(cache, tmp_path):
