@@ -36,7 +36,8 @@ class Erasure:
         round: The run's last round.
         at: When, in UTC.
         rounds: Rounds in which the client took part.
-        states_changed: Other clients that held something of it.
+        states_changed: Other clients whose states in this folder held something of it; the sites
+            of a federation keep their own, and erase it when they are greeted next.
         server_changed: Whether the server held something of it alone.
         share_of_last_average: Its weight in the average of the last round; 0 if it took no part.
         cosine_with_average: Largest cosine of its last prompt with a part of the server's state of

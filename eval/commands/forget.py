@@ -35,9 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from pfedmoap.engine.flower.members import Members
 
         Members.read(federation).without(client).write(federation)
+    others = (
+        "sites that hold its expert erase it when they are greeted next"
+        if deployed
+        else f"{done.states_changed} other clients held its expert"
+    )
     console.print(
-        f"client {client} is erased from {run} after round {done.round}; {done.states_changed} "
-        f"other clients held its expert. What stays: {done.stays}.",
+        f"client {client} is erased from {run} after round {done.round}; {others}. "
+        f"What stays: {done.stays}.",
         markup=False,
         highlight=False,
         soft_wrap=True,

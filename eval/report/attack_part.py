@@ -79,11 +79,12 @@ def _tiles(table: AttackTable, method: str, usual: float) -> list[tuple[str, str
     best, bare = table.recommended, table.defences[0]
     calm = table.row(method, NONE, 0.0, best)
     tiles = [("Without attackers", f"{points(calm.lost)}", f"points lost with {best}")]
-    for name, defence in ((f"Worst at {usual:.0%}", best), ("Without defence", bare)):
+    usually = (f"Worst at {usual:.0%}", best, f" with {best}")
+    for name, defence, using in (usually, (f"Without defence, {usual:.0%}", bare, "")):
         worst = table.most_lost(method, usual, defence)
-        tiles.append((name, points(worst.lost), f"points lost to {worst.attack}, {defence}"))
+        tiles.append((name, points(worst.lost), f"points lost to {worst.attack}{using}"))
     broken = table.most_lost(method, max(table.shares), best)
-    why = f"points lost to {broken.attack}, {best}"
+    why = f"points lost to {broken.attack} with {best}"
     return [*tiles, (f"Worst at {max(table.shares):.0%}", points(broken.lost), why)]
 
 
@@ -106,7 +107,7 @@ def _lost_picture(table: AttackTable, method: str, usual: float) -> Picture:
         )
     axes.set_yticks(heights, [_short(name) for name in table.attacks])
     axes.set(xlabel="points of honest accuracy lost")
-    axes.legend(loc="best")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(series), handletextpad=0.1)
     grid(axes, "x")
     return picture(figure, _READING)
 

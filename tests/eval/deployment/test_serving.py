@@ -156,7 +156,7 @@ def test_a_run_is_extended_only_by_more_rounds(images, tmp_path):
     assert not extend(tmp_path / "absent", other)
 
 
-def test_a_site_that_has_left_is_in_no_file_and_is_not_let_in_again(images, tmp_path):
+def test_a_site_that_has_left_is_in_no_file_and_is_not_let_in_again(images, tmp_path, capsys):
     folder = tmp_path / "federation"
     method = {**SECTIONS["method"], "experts": 2}
     apart = {**SECTIONS["training"], "learning_rate": 2.0}  # the average is near nobody's prompt
@@ -172,6 +172,8 @@ def test_a_site_that_has_left_is_in_no_file_and_is_not_let_in_again(images, tmp_
     assert traces_of(last, folder)
     assert all(traces_of(held, place) for place in others)
     forget.main([str(folder), "--client", "1"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "sites that hold its expert erase it when they are greeted next" in said  # not "0 held"
     assert traces_of(last, folder) == traces_of(held, folder) == []
     longer = file_of(3, federation, method=method, training=apart)
     assert extend(folder / "run", longer.sections)
