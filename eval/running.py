@@ -16,6 +16,7 @@ from eval.experiment import Experiment, ExperimentLoader
 from eval.promise import is_private
 from eval.refused import refuse_if_all_refused
 from pfedmoap.config.schema import Config
+from pfedmoap.contract.predicting import KeepsFeatures
 from pfedmoap.engine.simulation import FederationState, Listener, Progress, run_federation
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
@@ -128,7 +129,7 @@ def _run(
 ) -> Outcome:
     config, method, federation = experiment.config, experiment.method, experiment.federation
     privatizer = experiment.privatizer(None if out is None else out / "ledgers")
-    run = None
+    rounds, run = config.build("rounds"), None
     if out is not None:
         task = federation.describe() | {"backbone": method.setting.backbone.fingerprint}
         task |= remembered(config.sections, federation, out)
@@ -142,16 +143,23 @@ def _run(
     shown = progress and watch is None
     tested: dict[int, tuple[ClientScore, ...]] = {}
 
+    def test(now: FederationState[Any], last: bool) -> tuple[ClientScore, ...]:
+        # What a run ends with is what `evaluate` finds, and what a run finds that was killed
+        # behind its last round and goes on.
+        if last and isinstance(method, KeepsFeatures):
+            method.release_features()
+        return experiment.test(now)
+
     def observe(now: FederationState[Any]) -> dict[str, Any]:
         tested.clear()
-        tested[now.round] = experiment.test(now)
+        tested[now.round] = test(now, now.round == rounds.rounds)
         return record(tested[now.round])
 
     with progress_bar(config.name("method"), shown=shown) as advance:
         final = run_federation(
             method,
             experiment.trainers,
-            config.build("rounds"),
+            rounds,
             config.build("seeds").training,
             privatizer,
             run=run,
@@ -159,7 +167,7 @@ def _run(
             progress=watch or advance,
             listen=listen,
         )
-    scores = tested.get(final.round) or experiment.test(final)
+    scores = tested.get(final.round) or test(final, True)
     if run is not None:
         refuse_if_all_refused(run.metrics())
         write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)

@@ -55,6 +55,19 @@ class CanPredictTogether(Protocol):
 
 
 @runtime_checkable
+class KeepsFeatures(Protocol):
+    """A method whose evaluation reads features that the training of the same round has made.
+
+    They were encoded beside others, so that they agree only up to rounding with those that are
+    encoded anew from a stored state.
+    """
+
+    def release_features(self) -> None:
+        """Keep none: the next evaluation gives the figures of a stored state, to the last bit."""
+        ...
+
+
+@runtime_checkable
 class CanPlanForNewcomers(Protocol):
     """A method whose clients classify with what they hold, so that only newcomers need a plan.
 

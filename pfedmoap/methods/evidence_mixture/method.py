@@ -218,6 +218,10 @@ class EvidenceMixture(AveragedPrompt):
         """Classify with the averaged prompt alone."""
         return self.classify(state, features)
 
+    def release_features(self) -> None:
+        """See `KeepsFeatures`."""
+        self._of_round.clear()
+
     def plan_to_predict(
         self, state: Arrays, clients: Sequence[ClientId], round: int, new: frozenset[ClientId]
     ) -> list[Download]:

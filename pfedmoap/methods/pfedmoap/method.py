@@ -158,7 +158,7 @@ class PFedMoAP:
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train prompt and gate together (Algorithm 1); the prompt alone the first time.
 
-        Experts are frozen within a round: each is encoded once, however many clients it serves.
+        Experts are frozen within a round: each is encoded once, however many it serves.
         A privatizer can ask for the two to be decoupled: the prompt is then trained on its own
         logits, and the gate on the finished prompt.
         """
@@ -201,6 +201,10 @@ class PFedMoAP:
         """See `CanPredictTogether`: each prompt is encoded once, and gates run side by side."""
         return self._clients.predict(tasks)
 
+    def release_features(self) -> None:
+        """See `KeepsFeatures`."""
+        self._of_round.clear()
+
     def plan_to_predict(
         self, state: ServerState, clients: Sequence[ClientId], round: int, new: frozenset[ClientId]
     ) -> list[Download]:
@@ -242,10 +246,7 @@ class PFedMoAP:
 
     @cached_property
     def _of_round(self) -> dict[bytes, Tensor]:
-        """Class features of the experts served last; the evaluation of their round reads them.
-
-        No state: what is not here is encoded, to the same numbers up to rounding.
-        """
+        """Class features of the experts served last; the evaluation of their round reads them."""
         return {}
 
     @property

@@ -100,6 +100,8 @@ def test_experts_of_the_round_are_not_encoded_again(small, setting):
     known, count, answers = encoded(world.method)
     assert count == len(known)  # each once
     assert known == own - experts
+    world.method.release_features()
+    assert encoded(world.method)[0] >= own | experts
     everything, count, anew = encoded(replace(world.method))
     assert count == len(everything)
     assert everything >= own | experts
