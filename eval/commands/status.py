@@ -6,9 +6,11 @@ from pathlib import Path
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
+from eval.comparison.tables import in_bytes
 from eval.console import console
 from eval.deployment.federation_file import RUN, FederationFile
 from eval.deployment.status import SiteStatus, status_of
+from eval.escaping import for_terminal
 from pfedmoap.config.exact_options import command_parser, parse
 
 
@@ -27,12 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(
         f"round {status.round} of {file.sections['rounds']['rounds']}; federation {file.federation}"
     )
-    table = Table(
-        "site", "client", "joined", "rounds", "last", "down", "up", "epsilon", "last news"
-    )
+    headings = ("site", "client", "joined", "rounds", "last", "down", "up", "epsilon")
+    table = Table(*headings, padding=0)  # fits 80 columns with names of 25 letters
     for site in status.sites:
         table.add_row(*_row(site))
     console.print(table)
+    for site in status.sites:  # in lines of their own: for a column more there is no room
+        if site.news:
+            # Why a site sat out is its own text: it may not begin another site's line.
+            said = for_terminal(site.news[:80], lines=False)
+            console.print(f"{site.name}: {said}", highlight=False, soft_wrap=True)
 
 
 def _row(site: SiteStatus) -> list[str]:
@@ -44,8 +50,7 @@ def _row(site: SiteStatus) -> list[str]:
         str(site.joined),
         str(site.rounds),
         last,
-        f"{site.down_bytes} B",
-        f"{site.up_bytes} B",
+        in_bytes(site.down_bytes),
+        in_bytes(site.up_bytes),
         epsilon,
-        site.news[:80],
     ]

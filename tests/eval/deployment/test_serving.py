@@ -12,7 +12,7 @@ from eval.deployment.federation_file import FederationFile, new_id
 from eval.deployment.host import SiteHost
 from eval.deployment.serving import check_continues, client_scores, prepare, serve_rounds
 from eval.deployment.site_options import SiteOptions
-from eval.deployment.status import status_of
+from eval.deployment.status import SiteStatus, Status, status_of
 from eval.erasure import check_record
 from eval.results import read_result
 from pfedmoap.engine.flower.client_app import make_client_app
@@ -118,6 +118,22 @@ def test_a_newcomer_is_in_the_task_of_the_run_and_in_its_status(images, tmp_path
         ("site-2", 1, 2),
     ]
     assert all(one.up_bytes and one.down_bytes for one in found.sites)
+
+
+def test_a_status_fits_80_columns_and_what_a_site_says_is_one_line(tmp_path, capsys, monkeypatch):
+    file_of(1).write(tmp_path)
+    said = "no budget [/b] \x1b[31m is left\nhospital-02: has left"
+    site = SiteStatus("hospital-01", ClientId(0), 1, 30, 30, 98_304_000, 98_304_000, 3.125, said)
+    monkeypatch.setattr(status, "status_of", lambda folder: Status(30, (site,)))
+    monkeypatch.setattr(status.console, "width", 80)
+    status.main([str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert "hospital-01: no budget [/b] \\x1b[31m is left" in shown
+    assert "\nhospital-02" not in shown
+    row = next(line for line in shown.splitlines() if "93.8 MiB" in line)
+    assert row.count("93.8 MiB") == 2
+    assert "hospital-01" in row
+    assert "3.125" in row
 
 
 def test_a_private_federation_learns_no_accuracy_and_no_count(images, tmp_path):
