@@ -26,6 +26,7 @@ from typing import Any
 from eval.attacks.catalogue import ATTACKS, NONE
 from eval.choices import schema
 from eval.promise import is_private
+from pfedmoap.config.exact_options import refuse_unknown_keys
 from pfedmoap.config.schema import Config, Section
 from pfedmoap.contract.capabilities import ServesExperts
 from pfedmoap.errors import ConfigError
@@ -142,11 +143,7 @@ def plan_of(source: Mapping[str, Any]) -> Plan:
     Raises:
         ConfigError: A key is unknown or missing, or a value is wrong; the message says which.
     """
-    if unknown := sorted(set(source) - KEYS, key=str):
-        raise ConfigError(
-            f"a table of attacks has no {', '.join(map(repr, unknown))}; there are: "
-            f"{', '.join(sorted(KEYS))}"
-        )
+    refuse_unknown_keys(source, KEYS, "a table of attacks")
     base = source.get("base") or {}
     methods, defences = (_labelled(source, key) for key in ("methods", "defences"))
     attacks = _listed(source, "attacks", list(ATTACKS))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from eval.choices import schema
+from pfedmoap.config.exact_options import refuse_unknown_keys
 from pfedmoap.config.schema import Config, Section
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
@@ -98,11 +99,7 @@ def comparison(source: Mapping[str, Any]) -> Comparison:
         ConfigError: A key is unknown or missing, two labels would share a folder, or a cell's
             configuration is wrong; the message names the cell.
     """
-    if unknown := sorted(set(source) - KEYS, key=str):
-        raise ConfigError(
-            f"a comparison has no {', '.join(map(repr, unknown))}; there are: "
-            f"{', '.join(sorted(KEYS))}"
-        )
+    refuse_unknown_keys(source, KEYS, "a comparison")
     base = _section(source.get("base") or {}, "base")
     methods = _labelled(source.get("methods"), "methods")
     tasks = _labelled(source.get("tasks") or {"default": {}}, "tasks")

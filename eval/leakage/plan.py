@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.choices import schema
+from pfedmoap.config.exact_options import refuse_unknown_keys
 from pfedmoap.config.schema import Config, Section
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
@@ -72,11 +73,7 @@ def leakage_plan(source: Mapping[str, Any]) -> LeakagePlan:
     Raises:
         ConfigError: A key is unknown or missing, or a value is wrong; the message says which.
     """
-    if unknown := sorted(set(source) - KEYS, key=str):
-        raise ConfigError(
-            f"what is observed has no {', '.join(map(repr, unknown))}; there are: "
-            f"{', '.join(sorted(KEYS))}"
-        )
+    refuse_unknown_keys(source, KEYS, "what is observed")
     settings = source.get("settings")
     if not isinstance(settings, dict) or not settings:
         raise ConfigError(f"settings must hold labelled configurations, got {settings!r}")

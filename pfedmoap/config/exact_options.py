@@ -143,6 +143,24 @@ def refuse_unknown(
     raise ConfigError(f"there is no option {dashes}{name}; {hint}")
 
 
+def refuse_unknown_keys(given: Mapping[str, Any], known: Iterable[str], what: str) -> None:
+    """Raise an error if a file has keys that mean nothing.
+
+    Args:
+        given: The file's content.
+        known: The keys that exist.
+        what: What the file describes, for the message.
+
+    Raises:
+        ConfigError: It has; the message names them, and those that exist.
+    """
+    there = sorted(known)
+    if unknown := sorted(set(given) - {*there}, key=str):
+        raise ConfigError(
+            f"{what} has no {', '.join(map(repr, unknown))}; there are: {', '.join(there)}"
+        )
+
+
 def keys_of(config: Mapping[str, Any], known: Sequence[str]) -> list[str]:
     """List the dotted names of a configuration's keys, as deep as the known options go.
 
