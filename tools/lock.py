@@ -3,7 +3,8 @@
 One resolution serves Python 3.11 to 3.13 on every platform. It is written in two parts, so that a
 machine without CUDA can leave the second one out: ``requirements.lock``, and the libraries of
 CUDA that torch's wheels for Linux ask for in ``requirements-cuda.lock``. Versions that the lock
-holds already are kept where they still fit; ``--upgrade`` takes the newest. Constraints of your
+holds already are kept where they still fit; ``--upgrade`` takes the newest. A pre-release is taken only
+of a package that has no other release (parts of OpenTelemetry, for MLflow). Constraints of your
 own go into the environment variable ``UV_CONSTRAINT``.
 """
 
@@ -52,7 +53,7 @@ def resolve(before: str, upgrade: bool) -> str:
                 "3.11",
                 "--generate-hashes",
                 "--prerelease",
-                "disallow",
+                "if-necessary-or-explicit",
                 "--no-header",
                 "--no-annotate",
                 "--output-file",
