@@ -10,6 +10,7 @@ import torch
 from eval.experiment import Experiment
 from eval.holdout import class_part
 from eval.predictions import ClientPredictions, predict_clients, states_for_prediction
+from pfedmoap.config.schema import Config
 from pfedmoap.contract.capabilities import IsBoundToClasses
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import ClientData
@@ -44,6 +45,12 @@ class BaseToNew:
         return harmonic_mean([self.base, self.new])
 
 
+def has_new_classes(config: Config) -> bool:
+    """Whether a run is tested on new classes: trained on the others, and not one to choose by."""
+    sampling = config.sections["sampling"]
+    return sampling["classes"] == "base" and not sampling["validation"]
+
+
 def harmonic_mean(values: Sequence[float]) -> float:
     """Harmonic mean of non-negative figures; 0 where one of them is 0."""
     array = np.asarray(values, dtype=np.float64)
@@ -64,12 +71,16 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
         The accuracies.
 
     Raises:
-        ConfigError: The experiment was trained on all classes.
+        ConfigError: The experiment was trained on all classes, or is tested on held-out training
+            images (``sampling.validation``), so that no test image may be looked at.
         MethodError: The method's state does not carry over to other classes.
     """
     config = experiment.config
-    if config.sections["sampling"]["classes"] != "base":
-        raise ConfigError("base-to-new needs a run that was trained with sampling.classes=base")
+    if not has_new_classes(config):
+        raise ConfigError(
+            "base-to-new needs a run that was trained with sampling.classes=base, and without "
+            "sampling.validation"
+        )
     method = experiment.method
     if isinstance(method, IsBoundToClasses) and (why := method.class_bond()) is not None:
         raise MethodError(f"base-to-new cannot be had from {config.name('method')}: {why}")

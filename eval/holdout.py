@@ -1,9 +1,9 @@
 """Hold out half of the classes, or some of the clients, from training."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -51,6 +51,21 @@ def class_part(dataset: ImageDataset, part: Part) -> ImageDataset:
         unreadable=dataset.unreadable,
         groups=None if dataset.groups is None else dataset.groups[index],
         inventory=dataset.inventory and dataset.inventory.of(index),
+    )
+
+
+def validation_note(sections: Mapping[str, Any]) -> str | None:
+    """Say what a run was tested on, where that is not test images; ``None`` where it is.
+
+    Args:
+        sections: The run's configuration, also one of a version without ``sampling.validation``.
+    """
+    share = sections["sampling"].get("validation", 0.0)
+    if not share:
+        return None
+    return (
+        f"All figures are of {100 * share:g}% of each client's training images, held out of "
+        "training to choose options by (sampling.validation); no test image was used."
     )
 
 

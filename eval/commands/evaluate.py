@@ -8,7 +8,8 @@ from eval.client_csv import BEGINNING, write_client_csv
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, figures_table, summary_table
 from eval.experiment import ExperimentLoader
-from eval.generalisation import base_to_new
+from eval.generalisation import base_to_new, has_new_classes
+from eval.holdout import validation_note
 from eval.running import load_outcome
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.runs.directory import RunDirectory
@@ -31,9 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = f"{experiment.config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(scores, f"{title}, after round {now.round}"))
     console.print(summary_table(summarise(scores), title))
+    if (note := validation_note(experiment.config.sections)) is not None:
+        console.print(note)
     if means := domain_means(scores):
         console.print(figures_table(means, "personalised accuracy by domain"))
-    if experiment.config.sections["sampling"]["classes"] == "base":
+    if has_new_classes(experiment.config):
         found = base_to_new(experiment, now)
         figures = {
             "own base classes": found.own,

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     folder = Path(options["out"])
     sampling = config.sections["sampling"]
-    for name, usual in (("classes", "all"), ("unseen_clients", 0), ("server_shots", 0)):
+    left = {"classes": "all", "unseen_clients": 0, "server_shots": 0, "validation": 0.0}
+    for name, usual in left.items():
         if sampling[name] != usual:
             raise ConfigError(
                 f"sampling.{name} is {sampling[name]!r}, but sites have their own data: leave it "

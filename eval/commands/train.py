@@ -8,6 +8,7 @@ from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
 from eval.experiment import ExperimentLoader
+from eval.holdout import validation_note
 from eval.promise import promised, spent, spent_epsilon
 from eval.running import train_into
 from pfedmoap.runs.directory import RunDirectory
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.final.round}"))
     console.print(summary_table(summarise(outcome.scores), title))
+    _say(validation_note(config.sections))
     run = RunDirectory(out)
     _say(spent(statement, spent_epsilon(run)))
     console.print(f"run directory: {out}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eval.comparison.spec import KEYS, Cell, Comparison, comparison
 from eval.experiment import ExperimentLoader
-from eval.generalisation import base_to_new
+from eval.generalisation import base_to_new, has_new_classes
 from eval.promise import is_private
 from eval.results import GENERALISATION, RunResult, is_finished, read_result
 from eval.running import run_experiment
@@ -173,7 +173,7 @@ def run_cell(
         RunError: It was run with another configuration.
     """
     folder = out / cell.folder
-    halves = cell.config.sections["sampling"]["classes"] == "base"
+    halves = has_new_classes(cell.config)
     run = RunDirectory(folder)
     if is_finished(folder) and (not halves or run.layout.where(GENERALISATION).exists()):
         sections = dict(cell.config.sections)

@@ -8,6 +8,7 @@ import yaml
 from eval.accuracy import summarise
 from eval.comparison.tables import in_bytes
 from eval.console import percent
+from eval.holdout import validation_note
 from eval.report.budgets import spent_budgets
 from eval.report.clients import accuracy_by_client, accuracy_by_group
 from eval.report.curves import learning_curves, shown_arrays, traffic
@@ -107,7 +108,9 @@ def _accuracy(run: Evidence) -> Section:
     headings += ["macro-F1 %", "ECE %", "global %", "zero-shot %"]
     table = Table(headings, rows, folded=f"All {len(rows)} clients as a table")
     shown = [one for one in pictures if one]
-    return Section("Accuracy by client", _changed(run), shown, [table])
+    note = validation_note(run.config)
+    text = [*([note] if note else []), *_changed(run)]
+    return Section("Accuracy by client", text, shown, [table])
 
 
 def _changed(run: Evidence) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pfedmoap.config.bounds import Count, Whole
+from pfedmoap.config.bounds import Count, Decay, Whole
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Sampling:
             client has; for methods whose server trains.
         groups: If the data name the person of each image: ``together`` gives all training images
             of a person to one client, ``split`` leaves them where the partition puts them.
+        validation: Share of each client's training images that is held out and tested on, in
+            place of its test images, which such a run never uses: to choose options by.
     """
 
     shots: Count | None = None
@@ -41,3 +43,4 @@ class Sampling:
     unseen_clients: Whole = 0
     server_shots: Whole = 0
     groups: Literal["together", "split"] = "together"
+    validation: Decay = 0.0

@@ -19,6 +19,7 @@ from pfedmoap.data.few_shot import draw_images
 from pfedmoap.data.persons import report_shared, together
 from pfedmoap.data.questions.encoding import check_modality, question_features
 from pfedmoap.data.splits import ClientSplit, Partition, refuse_idle
+from pfedmoap.data.validation import hold_out
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.language.model import FrozenLM
 from pfedmoap.wire.messages import ClientId
@@ -48,7 +49,7 @@ class Client:
 
     Attributes:
         train: Its training examples.
-        test: Its test examples, one centre view each.
+        test: Its test examples, one centre view each; with ``sampling.validation`` those held out.
         split: The same as indices into the data set.
         domain: Name of the domain that most of its images come from, if there are domains.
     """
@@ -186,6 +187,10 @@ def build_federation(
         report_shared(shared, splits)
     if not idle_clients:
         refuse_idle(shared, splits)
+    tested = np.flatnonzero(dataset.is_test)
+    if share := sampling.validation:
+        splits = hold_out(shared, splits, share, seeds.partition, named=not idle_clients)
+        tested = np.sort(np.concatenate([split.test for split in splits]))
     check(splits)
     used = np.sort(np.concatenate([kept, *(split.train for split in splits)]))
 
@@ -204,7 +209,7 @@ def build_federation(
         )
         return _Encoded(dataset, indices, {kind: table.train_views(kind) for kind in kinds})
 
-    train, test = encode(used, features.views), encode(np.flatnonzero(dataset.is_test), 0)
+    train, test = encode(used, features.views), encode(tested, 0)
     clients = {
         ClientId(i): Client(
             train=train.of(split.train),

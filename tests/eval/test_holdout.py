@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.holdout import class_part, unseen_clients
+from eval.choices import schema
+from eval.generalisation import has_new_classes
+from eval.holdout import class_part, unseen_clients, validation_note
 from pfedmoap.data.digits import Digits
 from pfedmoap.errors import ConfigError
 from pfedmoap.wire.messages import ClientId
@@ -42,3 +44,16 @@ def test_unseen_clients_depend_on_the_seed_alone_and_grow():
 def test_somebody_must_train(count: int):
     with pytest.raises(ConfigError, match="one at least must train"):
         unseen_clients([ClientId(i) for i in range(4)], count, seed=0)
+
+
+def test_a_run_that_holds_images_out_says_so_and_leaves_new_classes_alone():
+    """Also where a run of an earlier version does not know the option."""
+    assert validation_note({"sampling": {}}) is None
+    assert validation_note({"sampling": {"validation": 0.0}}) is None
+    said = validation_note({"sampling": {"validation": 0.25}})
+    assert said is not None
+    assert "25% of each client's training images" in said
+    base = {"sampling": {"classes": "base"}}
+    assert has_new_classes(schema().resolve(base))
+    held = {"sampling": {"classes": "base", "validation": 0.2}}
+    assert not has_new_classes(schema().resolve(held))

@@ -26,6 +26,7 @@ def refused(command, capsys, *words):
         ([*CLASSES, "--address", "0.0.0.0:8000", "--insecure", "true"], "this machine alone"),
         ([*CLASSES], "pfedmoap make-keys"),
         ([*CLASSES, "--sampling.unseen_clients", "1"], "sites have their own data"),
+        ([*CLASSES, "--sampling.validation", "0.2"], "sites have their own data"),
     ],
 )
 def test_a_server_that_cannot_be_is_refused(tmp_path, capsys, words, why):
