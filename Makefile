@@ -16,7 +16,7 @@ HERE := $(VENV)/installed-$(shell pwd | cksum | tr -d ' ')
 STAMP := $(HERE)-$(shell { cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
 $(shell [ ! -d $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(VENV)/installed*)
 
-.PHONY: help install demo test test-deployment test-locked test-latest test-oldest lint bench faults compare lock clean
+.PHONY: help install demo test test-deployment test-locked test-latest test-oldest lint docs bench faults compare lock clean
 
 install: $(STAMP)  ## set up .venv with the versions of the lock
 
@@ -54,6 +54,9 @@ lint: $(STAMP)  ## formatting, lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(STAMP)  ## the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(STAMP)  ## all benchmarks; writes docs/performance.md. DEVICE=cuda, ARGS='--quick true'
 	$(BIN)/python scripts/bench.py --device $(or $(DEVICE),cpu) $(ARGS)
 
@@ -67,4 +70,4 @@ lock: $(STAMP)  ## write the lock anew after a change of pyproject.toml; UPGRADE
 	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
 
 clean:  ## delete environments, builds and runs
-	rm -rf .venv .venv-* build dist *.egg-info runs
+	rm -rf .venv .venv-* build dist site *.egg-info runs

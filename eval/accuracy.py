@@ -178,7 +178,7 @@ def macro_f1(labels: IntArray, predicted: IntArray) -> float:
     Returns:
         The mean.
 
-    Example:
+    Examples:
         >>> macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1]))
         0.6666666666666666
     """

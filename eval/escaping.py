@@ -26,7 +26,7 @@ _MARKDOWN = "\\`*<>|"
 def for_terminal(text: str, *, lines: bool = True) -> str:
     r"""Write control characters, direction marks and broken characters as escapes.
 
-    Example:
+    Examples:
         >>> print(for_terminal("a" + chr(27) + "b"))
         a\x1bb
 

@@ -30,7 +30,7 @@ def jain_index(values: Sequence[float]) -> float:
     Raises:
         DataError: There are no values, or a negative one.
 
-    Example:
+    Examples:
         >>> jain_index([1.0, 1.0, 0.0, 0.0])
         0.5
     """

@@ -9,7 +9,7 @@ from pfedmoap.storage.atomic_files import write_bytes
 def marks(name: str) -> tuple[str, str]:
     """The comments before and behind a place.
 
-    Example:
+    Examples:
         >>> marks("faults")
         ('<!-- faults -->', '<!-- end of faults -->')
     """

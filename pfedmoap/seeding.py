@@ -25,7 +25,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> torch.Generator:
     """Make a CPU torch generator for one named stream; see `derive_seed`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> a = torch.rand(2, generator=generator(0, "client", 3, "round", 7))
         >>> b = torch.rand(2, generator=generator(0, "client", 3, "round", 7))

@@ -3,9 +3,9 @@
 One resolution serves Python 3.11 to 3.13 on every platform. It is written in two parts, so that a
 machine without CUDA can leave the second one out: ``requirements.lock``, and the libraries of
 CUDA that torch's wheels for Linux ask for in ``requirements-cuda.lock``. Versions that the lock
-holds already are kept where they still fit; ``--upgrade`` takes the newest. A pre-release is taken only
-of a package that has no other release (parts of OpenTelemetry, for MLflow). Constraints of your
-own go into the environment variable ``UV_CONSTRAINT``.
+holds already are kept where they still fit; ``--upgrade`` takes the newest. A pre-release is taken
+only of a package that has no other release (parts of OpenTelemetry, for MLflow). Constraints of
+your own go into the environment variable ``UV_CONSTRAINT``.
 """
 
 import argparse

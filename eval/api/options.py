@@ -29,7 +29,7 @@ def resolved(config: Sections | str | Path | None, options: Sections) -> Config:
     Raises:
         ConfigError: A section, option, choice or value is wrong; the message says which.
 
-    Example:
+    Examples:
         >>> found = resolved({"method": {"experts": 2}}, {"rounds__rounds": 3, "seed": 7})
         >>> found.sections["method"]["experts"], found.sections["rounds"]["rounds"]
         (2, 3)

@@ -19,7 +19,7 @@ class Rows(Sequence[Row]):
     Args:
         rows: The rows.
 
-    Example:
+    Examples:
         >>> table = Rows([{"round": 1, "mean": 0.5}, {"round": 2, "mean": 0.75}])
         >>> table[-1]["mean"], table.column("round")
         (0.75, [1, 2])
@@ -77,7 +77,7 @@ def row_of(record: Record) -> Row:
         ``None`` where there is none: in a round that was not evaluated, or whose participants are
         kept secret (a private run without its private part), or that had none.
 
-    Example:
+    Examples:
         >>> row = row_of({"round": 3, "train_loss": {"0": 1.0, "4": 2.0}, "traffic": []})
         >>> row["round"], row["train_loss"], row["mean"]
         (3, 1.5, None)

@@ -92,7 +92,7 @@ def padded_clients(clients: int, most: int) -> int:
         clients: Clients K in the batch.
         most: Clients of a full batch.
 
-    Example:
+    Examples:
         >>> [padded_clients(n, 50) for n in (1, 3, 8, 9, 13, 33, 49, 50)]
         [1, 4, 8, 10, 14, 40, 50, 50]
     """

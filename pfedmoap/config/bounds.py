@@ -28,7 +28,7 @@ WHOLE_BITS = 63  # and a sign
 class Bounds:
     """The range of a number; at most one of each pair is given.
 
-    Example:
+    Examples:
         >>> Bounds(gt=0, le=1)
         above 0 and at most 1
         >>> Bounds(ge=1).admit(0)

@@ -22,7 +22,7 @@ class Digits:
     The 8 x 8 grey images get a black margin of one pixel, since backbones are used to objects
     that do not touch the border; the backbone's preprocessing enlarges them.
 
-    Example:
+    Examples:
         >>> digits = Digits().read()
         >>> len(digits), digits.class_names[3], digits.load(0).size
         (1797, 'the digit 3', (10, 10))

@@ -85,7 +85,7 @@ class ImageFolder:
 def human_name(folder: str) -> str:
     """Name a class by its folder.
 
-    Example:
+    Examples:
         >>> human_name("001.Black_footed_Albatross"), human_name("t-shirt")
         ('Black footed Albatross', 't-shirt')
     """

@@ -37,7 +37,7 @@ class Pathological:
     with the fixed seed 2023 whatever the experiment's seed; here the partition's seed decides,
     unless ``class_seed`` fixes the order and ``shuffle`` asks for the released one.
 
-    Example:
+    Examples:
         >>> Pathological(shuffle="released", class_seed=2023).class_order(5, seed=0).tolist()
         [0, 2, 1, 4, 3]
 

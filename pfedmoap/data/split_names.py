@@ -57,7 +57,7 @@ def roles_of(names: Iterable[str]) -> dict[str, Role]:
 
     Words that all names have in common are ignored: ``alphabet_train`` beside ``alphabet_test``.
 
-    Example:
+    Examples:
         >>> roles_of(["Training", "alphabet_test", "photo"])
         {'Training': 'train'}
         >>> roles_of(["alphabet_train", "alphabet_test"])

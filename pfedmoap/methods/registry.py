@@ -19,7 +19,7 @@ class Methods(Mapping[str, type[AnyMethod]]):
     A method is imported when it is looked up. Listing names and asking whether there is one
     imports nothing.
 
-    Example:
+    Examples:
         >>> Methods()["promptfl"].__name__
         'PromptFL'
 

@@ -38,7 +38,7 @@ class Transfer:
     Args:
         device: The device.
 
-    Example:
+    Examples:
         >>> transfer = Transfer(torch.device("cpu"))
         >>> on_its_way = transfer.back({"image": transfer.there(torch.ones(2, 3))})
         >>> on_its_way.wait()["image"].sum().item()

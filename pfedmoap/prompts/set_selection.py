@@ -24,7 +24,7 @@ class Selection:
             prediction every image takes its own); ``all`` uses the whole set always.
         count: How many are chosen, k.
 
-    Example:
+    Examples:
         >>> similarity = torch.tensor([[0.1, 0.9, 0.5], [0.2, 0.8, 0.8]])
         >>> Selection("sample", 2).nearest(similarity)
         tensor([[1, 2],

@@ -44,7 +44,7 @@ class ExpertPool:
         contexts: Prompts by client, all of one shape (L, W).
         options: How the pool is searched; ``None`` for the usual way.
 
-    Example:
+    Examples:
         >>> pool = ExpertPool({ClientId(i): torch.full((2, 3), float(i)) for i in range(5)})
         >>> [expert.client for expert in pool.nearest(ClientId(1), k=2)]
         [0, 2]

@@ -64,7 +64,7 @@ class PromptRows:
     Args:
         prompts: Prompts by client, all of one shape and dtype; rows are in their order.
 
-    Example:
+    Examples:
         >>> old = PromptRows({ClientId(4): torch.zeros(2)})
         >>> new = old.put({ClientId(4): torch.ones(2), ClientId(1): torch.ones(2)})
         >>> old.take([0]).tolist(), len(old), new.take([0, 1]).tolist(), new.ids

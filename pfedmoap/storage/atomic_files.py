@@ -58,7 +58,7 @@ def target_of_temporary(name: str) -> str | None:
 
     A process that is killed leaves such files behind.
 
-    Example:
+    Examples:
         >>> target_of_temporary(".config.json.k3_x9a0b.pfedmoap")
         'config.json'
         >>> target_of_temporary(".config.json.swp") is None

@@ -51,7 +51,7 @@ class Gaussian:
     Attributes:
         mu: Distance of the two data sets in units of the noise.
 
-    Example:
+    Examples:
         >>> round(Gaussian(1.0).least(0.5), 4)
         0.1587
     """

@@ -50,7 +50,7 @@ class Groups:
         most: Most examples of one person that train: the first ones in the order of the data set,
             so that which ones depends on this person's examples alone; ``None`` takes all.
 
-    Example:
+    Examples:
         >>> owners = {ClientId(0): torch.tensor([7, 3, 7, 7])}
         >>> Groups(owners, most=2).of(ClientId(0), 4).tolist()
         [1, 0, 1, -1]

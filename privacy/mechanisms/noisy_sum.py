@@ -42,7 +42,7 @@ class NoisySum:
         normaliser: Public number that the noisy sum is divided by.
         stream: Where the noise comes from.
 
-    Example:
+    Examples:
         >>> zero = {"prompt": torch.zeros(2)}
         >>> total = NoisySum(
         ...     zero,

@@ -32,7 +32,7 @@ class SecureStream:
     Raises:
         PrivacyError: The key is not of that length.
 
-    Example:
+    Examples:
         >>> first, again = SecureStream(bytes(32)), SecureStream(bytes(32))
         >>> bool((first.uniform(2, 3) == again.uniform(2, 3)).all())
         True

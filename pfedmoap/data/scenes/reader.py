@@ -27,7 +27,7 @@ class Scenes:
     The embedded backbone was pretrained on scenes of this kind, but on none of the combinations
     of ``combos24``, and in none of the styles thermal, solar, neon, wavy, lines and rotated.
 
-    Example:
+    Examples:
         >>> scenes = Scenes(styles=("photo", "thermal"), train_per_cell=2, test_per_cell=1).read()
         >>> len(scenes), scenes.class_names[0], scenes.domain_names
         (144, 'dotted red circle', ('photo', 'thermal'))

@@ -29,7 +29,7 @@ def transport_plan(cost: Tensor, mass: float, entropy: float, iterations: int) -
     Raises:
         ConfigError: An option is out of range.
 
-    Example:
+    Examples:
         >>> plan = transport_plan(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), 1.0, 0.1, 100)
         >>> plan.round(decimals=2)
         tensor([[0.5000, 0.0000],

@@ -29,7 +29,7 @@ def gate_width(dim: int, heads: int) -> int:
     Returns:
         The largest multiple of ``heads`` within that, at least ``heads``.
 
-    Example:
+    Examples:
         >>> [gate_width(dim, heads=8) for dim in (1024, 768, 512, 128)]
         [128, 128, 128, 64]
     """
@@ -93,7 +93,7 @@ class AttentionGate(nn.Module):
             paper's example of a ``sim``.
         renormalise: Whether pooled features get unit norm again.
 
-    Example:
+    Examples:
         >>> gate = AttentionGate(width=32, heads=4)
         >>> image, experts = torch.randn(5, 64), torch.randn(3, 10, 64)
         >>> [tuple(t.shape) for t in gate(image, experts)]

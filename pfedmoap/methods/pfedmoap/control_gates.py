@@ -20,7 +20,7 @@ class LinearGate(nn.Module):
             softmax is taken over their outputs alone, and the others wait.
         seed: Seed of the initial weights: uniform within 1 / sqrt(width), biases too.
 
-    Example:
+    Examples:
         >>> gate = LinearGate(width=64, experts=4)
         >>> image, experts = torch.randn(5, 64), torch.randn(3, 10, 64)
         >>> [tuple(t.shape) for t in gate(image, experts)]

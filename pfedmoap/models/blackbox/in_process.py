@@ -16,7 +16,7 @@ class InProcessModel:
     Args:
         backbone: The model.
 
-    Example:
+    Examples:
         >>> from pfedmoap.models.blackbox.interface import TextPrompt
         >>> model = InProcessModel(FrozenCLIP.embedded())
         >>> text = TextPrompt(("a cat", "a dog", "a car"), ("a photo of {}.",))

@@ -51,7 +51,7 @@ class FrozenCLIP:
         model: The model, frozen.
         tokenizer: As given.
 
-    Example:
+    Examples:
         >>> clip = FrozenCLIP.embedded()
         >>> encode = clip.prompt_encoder(["cat", "dog"], context_length=4)
         >>> encode(torch.zeros(3, 4, clip.text_width)).shape

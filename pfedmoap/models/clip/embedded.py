@@ -25,7 +25,7 @@ Tokenizer = Callable[[list[str]], Tensor]
 def load_embedded(folder: Path | None = None) -> tuple[CLIP, Tokenizer, Preprocessing]:
     """Load the embedded model; needs no network and leaves open_clip's registries alone.
 
-    Example:
+    Examples:
         >>> model, tokenizer, preprocessing = load_embedded()
         >>> model.encode_text(tokenizer(["a photo of a red circle."])).shape
         torch.Size([1, 128])

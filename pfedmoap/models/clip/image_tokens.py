@@ -104,7 +104,7 @@ class PromptedVision:
     Args:
         tower: The part of the tower above the prompts.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from pfedmoap.models.clip.clip import FrozenCLIP
         >>> see = FrozenCLIP.embedded().prompted_vision()
