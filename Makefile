@@ -16,7 +16,7 @@ HERE := $(VENV)/installed-$(shell pwd | cksum | tr -d ' ')
 STAMP := $(HERE)-$(shell { cat pyproject.toml requirements.lock requirements-cuda.lock; echo $(CPU); } | cksum | tr -d ' ')
 $(shell [ ! -d $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(VENV)/installed*)
 
-.PHONY: help install demo test test-deployment test-locked test-latest test-oldest lint docs bench faults compare lock clean
+.PHONY: help install demo test test-deployment test-locked test-latest test-oldest lint docs release bench faults compare lock clean
 
 install: $(STAMP)  ## set up .venv with the versions of the lock
 
@@ -56,6 +56,9 @@ lint: $(STAMP)  ## formatting, lint, types, import directions
 
 docs: $(STAMP)  ## the documentation as a site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+release: $(STAMP)  ## source archive and wheel, in dist/, as REPOSITORY=ADDRESS would publish them
+	$(BIN)/python tools/release.py --repository $(or $(REPOSITORY),https://example.org/pfedmoap)
 
 bench: $(STAMP)  ## all benchmarks; writes docs/performance.md. DEVICE=cuda, ARGS='--quick true'
 	$(BIN)/python scripts/bench.py --device $(or $(DEVICE),cpu) $(ARGS)

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import version
+
+from pfedmoap import __version__
 
 COMMANDS = {
     "demo": "the main job in one go, offline, in a minute",
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.write(usage() + "\n")
         return
     if words[0] == "--version":
-        sys.stdout.write(f"pfedmoap {version('pfedmoap')}\n")
+        sys.stdout.write(f"pfedmoap {__version__}\n")
         return
     name = words[0].replace("_", "-")
     if name not in COMMANDS:

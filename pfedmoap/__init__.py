@@ -35,7 +35,7 @@ __all__ = [
     "load",
     "train",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 PLACES = {
     "AttentionGate": "pfedmoap.methods.pfedmoap.attention_gate",

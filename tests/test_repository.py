@@ -85,11 +85,13 @@ def test_a_tag_publishes_the_wheel_and_the_documentation():
         for step in steps(release)
         if "uses" in step
     }
-    built = by_action["actions/jekyll-build-pages"]
-    assert (ROOT / built["source"] / "README.md").is_file(), "the first page"
-    assert by_action["actions/upload-pages-artifact"]["path"] == built["destination"]
-    assert by_action["actions/upload-artifact"]["path"] == "dist/*.whl"
-    assert "--outdir dist" in (ROOT / ".ci" / "run").read_text()
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["site_dir"]
+    assert by_action["actions/upload-pages-artifact"]["path"] == site
+    assert by_action["actions/upload-artifact"]["path"] == "dist/*"
+    checks = (ROOT / ".ci" / "run").read_text()
+    assert "tools/release.py --repository" in checks
+    assert "--out dist" in checks
+    assert "make docs" in checks
     artifact = by_action["actions/upload-artifact"]["name"]
     assert by_action["actions/download-artifact"]["name"] == artifact
 
