@@ -37,7 +37,7 @@ $(STAMP):
 	touch $@
 
 demo: $(STAMP)  ## train pFedMoAP on digits: zero-shot, gate alone, full method
-	$(BIN)/python scripts/demo.py --resume true
+	$(BIN)/python scripts/demo.py --resume
 
 test: $(STAMP)  ## the whole suite, offline, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 
 from pfedmoap import __version__
@@ -31,6 +30,7 @@ COMMANDS = {
     "forget": "erase a client that has left from a run or a federation",
     "serve-clip": "serve a model over HTTP to clients that may only ask it",
     "serve-model": "serve one client's personal model over HTTP",
+    "completion": "print the script that completes commands and options in a shell",
     "survey-backbones": "try open_clip's architectures and tabulate what works",
     "evaluate-backbone": "tabulate what the embedded model can do",
     "pretrain-backbone": "make the embedded model anew",
@@ -50,7 +50,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`pfedmoap COMMAND --help` explains every option of a command.",
+            "`pfedmoap COMMAND --help` explains the options of a command. Flags need no value.",
+            "`pfedmoap completion bash` (zsh, tcsh) prints what completes options in your shell.",
         ]
     )
 
@@ -73,8 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     name = words[0].replace("_", "-")
     if name not in COMMANDS:
-        near = ", ".join(get_close_matches(name, COMMANDS)) or ", ".join(COMMANDS)
-        sys.stderr.write(f"error: there is no command {words[0]}; nearest: {near}\n")
+        from pfedmoap.config.suggestions import nearest  # not needed for --help
+
+        near = nearest(name, COMMANDS)
+        hint = f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(COMMANDS)}"
+        sys.stderr.write(f"error: there is no command {words[0]}; {hint}\n")
         sys.exit(2)
     if arguments is None:
         sys.argv = [f"pfedmoap {name}", *words[1:]]  # what a command's own --help calls it

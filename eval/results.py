@@ -92,7 +92,7 @@ def read_result(folder: Path) -> RunResult:
             "figures; `pfedmoap evaluate` makes them again from the state"
         )
     if not curve or not is_finished(folder) or curve[-1].round != records[-1]["round"]:
-        raise RunError(f"{folder} is not finished; continue it with --resume true")
+        raise RunError(f"{folder} is not finished; continue it with --resume")
     extra = run.whole(GENERALISATION)
     unseen = _unseen(run.whole("per_client.csv"))
     return RunResult(

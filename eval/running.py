@@ -201,6 +201,6 @@ def load_outcome(
         raise RunError(f"{run.path} was trained with other backbone weights than those loaded now")
     saved = run.load()
     if saved is None:
-        raise RunError(f"{run.path} has no complete round yet; continue it with --resume true")
+        raise RunError(f"{run.path} has no complete round yet; continue it with --resume")
     state = experiment.method.from_arrays(saved.server)
     return experiment, FederationState(saved.round, state, saved.local_states)

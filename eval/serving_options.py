@@ -33,7 +33,7 @@ def add_place(parser: ArgumentParser, port: int) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="interface; any other than loopback needs --token_file or --without_token true",
+        help="interface; any other than loopback needs --token_file or --without_token",
     )
     parser.add_argument(
         "--token_file",
@@ -60,7 +60,7 @@ def place_of(options: Namespace) -> Place:
     if token is None and not (options.without_token or is_loopback(options.host)):
         raise ConfigError(
             f"everybody who reaches {options.host} could use the model: give --token_file, or "
-            "--without_token true where a proxy in front lets in whom it should"
+            "--without_token where a proxy in front lets in whom it should"
         )
     return Place(options.host, options.port, token, options.ssl_certfile, options.ssl_keyfile)
 

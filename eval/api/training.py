@@ -28,7 +28,7 @@ def train(
     Args:
         config: Options by section, or a YAML file that holds them; ``None`` for the defaults.
         out: Folder of the run: absent, empty, or a run where ``resume`` is true.
-        resume: Continue the run that is in the folder already (``--resume true``).
+        resume: Continue the run that is in the folder already (``--resume``).
         progress: Show progress bars on standard error.
         callbacks: Are told of each round.
         **options: Options on top of ``config``: ``method="promptfl"``, ``method__experts=5``,

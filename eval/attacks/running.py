@@ -39,7 +39,7 @@ def run_plan(
     """
     file = out / CASES
     if file.exists() and not resume:
-        raise RunError(f"{file} holds finished cases: give --resume true, or another --out")
+        raise RunError(f"{file} holds finished cases: give --resume, or another --out")
     known = _finished(file) if file.exists() else {}
     lab = AttackLab(plan.target, loader)
     found: dict[Case, Outcome] = {}

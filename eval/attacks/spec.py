@@ -28,6 +28,7 @@ from eval.choices import schema
 from eval.promise import is_private
 from pfedmoap.config.exact_options import refuse_unknown_keys
 from pfedmoap.config.schema import Config, Section
+from pfedmoap.config.suggestions import none_such
 from pfedmoap.contract.capabilities import ServesExperts
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
@@ -148,7 +149,7 @@ def plan_of(source: Mapping[str, Any]) -> Plan:
     methods, defences = (_labelled(source, key) for key in ("methods", "defences"))
     attacks = _listed(source, "attacks", list(ATTACKS))
     if wrong := [attack for attack in attacks if attack not in ATTACKS]:
-        raise ConfigError(f"no attack {wrong[0]!r}; there are: {', '.join(ATTACKS)}")
+        raise ConfigError(none_such("attack", wrong[0], ATTACKS))
     shares = _listed(source, "shares", [0.2])
     if wrong := [s for s in shares if type(s) is not float or not 0 < s < 1]:
         raise ConfigError(f"shares must be numbers between 0 and 1, such as 0.2, got {wrong[0]!r}")

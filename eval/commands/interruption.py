@@ -12,8 +12,8 @@ from typing import Any
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-RESUMED = ("train", "demo", "compare", "reproduce")
-"""Commands that go on with ``--resume true``."""
+RESUMED = ("train", "demo", "compare", "attack")
+"""Commands that go on with ``--resume``; `reproduce` goes on by itself."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,7 +65,7 @@ def farewell(number: int, command: str, arguments: Sequence[str]) -> str:
     words = ["pfedmoap", command.replace("_", "-"), *_without_resume(arguments)]
     name = signal.Signals(number).name
     if command in RESUMED:
-        line = shlex.join([*words, "--resume", "true"])
+        line = shlex.join([*words, "--resume"])
         return f"interrupted ({name}): complete rounds are kept. Continue with: {line}"
     return f"interrupted ({name}). Run it again with: {shlex.join(words)}"
 
@@ -78,9 +78,11 @@ def options_of(arguments: object) -> list[str]:
 
 
 def _without_resume(arguments: Sequence[str]) -> list[str]:
-    kept, skip = [], False
+    kept: list[str] = []
+    before = ""
     for word in arguments:
-        if not skip and word != "--resume" and not word.startswith("--resume="):
+        value = before == "--resume" and word.lower() in ("true", "false")
+        if not value and word != "--resume" and not word.startswith("--resume="):
             kept.append(word)
-        skip = word == "--resume"
+        before = word
     return kept

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--server", required=True, help="HOST:PORT of the server")
     parser.add_argument("--name", help="name of this site, as the server knows it")
     parser.add_argument("--data", help="folder of images, as FOLDER/class/*, or a CSV file")
-    parser.add_argument("--folder", help="the site's own folder; none takes sites/NAME")
+    parser.add_argument("--folder", help="the site's own folder; sites/NAME if left out")
     parser.add_argument("--credentials", help="folder with ca.pem, server.pub and NAME.key")
     parser.add_argument("--max_epsilon", type=float, help="most epsilon that may ever be spent")
     parser.add_argument("--groups", type=bool, help="class folders hold a folder for each person")

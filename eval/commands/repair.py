@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(line)
     _say(
         f"{options.run} is whole after round {done.round}; continue it with the command that "
-        "started it and --resume true"
+        "started it and --resume"
     )
 
 

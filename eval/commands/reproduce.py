@@ -34,21 +34,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "table", nargs="?", default="all", choices=["all", *TABLES], help="which table"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only print the plan")
+    parser.add_argument("--dry-run", type=bool, default=False, help="only print the plan")
     parser.add_argument(
         "--gflops", type=float, default=100.0, help="sustained speed that the plan reckons with"
     )
     parser.add_argument("--data-root", type=str, default="data", help="folder with the data sets")
     parser.add_argument("--out", type=str, default="runs/paper", help="folder of the runs")
-    parser.add_argument("--download", action="store_true", help="fetch what torchvision can")
+    parser.add_argument("--download", type=bool, default=False, help="fetch what torchvision can")
     parser.add_argument(
-        "--official-divisions", action="store_true", help="without CoOp's split files"
+        "--official-divisions", type=bool, default=False, help="without CoOp's split files"
     )
-    parser.add_argument("--seeds", type=int, default=None, help="run only the first so many seeds")
     parser.add_argument(
-        "--override", type=str, default=None, help="YAML file of options laid over every cell's"
+        "--seeds", type=int | None, default=None, help="run only the first so many seeds"
     )
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument(
+        "--override",
+        type=str | None,
+        default=None,
+        help="YAML file of options laid over every cell's",
+    )
+    parser.add_argument("--quiet", type=bool, default=False, help="show no progress")
     options = parse(parser, arguments)
     changes = Adjustments(
         data_root=Path(options.data_root),

@@ -76,7 +76,7 @@ def run_comparison(
     """
     if claimed(out) and not resume:
         raise RunError(
-            f"{out} holds a comparison already; continue it with --resume true, or choose another "
+            f"{out} holds a comparison already; continue it with --resume, or choose another "
             "folder with --out"
         )
     refuse_another_comparison(plan, out)
@@ -210,5 +210,5 @@ def read_results(out: Path) -> Results:
         if is_finished(out / cell.folder)
     }
     if not found:
-        raise RunError(f"{out} has no finished cell yet; continue it with --resume true")
+        raise RunError(f"{out} has no finished cell yet; continue it with --resume")
     return Results(plan, found)

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 from eval.choices import schema
 from pfedmoap.config.exact_options import refuse_unknown_keys
 from pfedmoap.config.schema import Config, Section
+from pfedmoap.config.suggestions import none_such
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
 
@@ -109,7 +110,7 @@ def comparison(source: Mapping[str, Any]) -> Comparison:
         raise ConfigError(f"seeds must be a list of different whole numbers, got {seeds!r}")
     reference = source.get("reference", next(iter(methods)))
     if reference not in methods:
-        raise ConfigError(f"reference {reference!r} is no method; there are: {', '.join(methods)}")
+        raise ConfigError(f"reference: {none_such('method', reference, methods)}")
     differences = source.get("differences", "clients")
     if differences not in get_args(Models):
         raise ConfigError(f"differences must be clients or global, got {differences!r}")

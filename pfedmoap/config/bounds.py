@@ -178,14 +178,6 @@ def described(hint: Any) -> str:
     return (named or "a finite value") + ("" if bounds is None else f", {bounds}")
 
 
-def plain(hint: Any) -> Any:
-    """A type without its ranges."""
-    hint, _ = _parts(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return Union[tuple(plain(arm) for arm in get_args(hint))]  # noqa: UP007  # made at run time
-    return hint
-
-
 def range_of(hint: Any) -> Bounds | None:
     """The range in a type, also one that may be absent; ``None`` where it declares none."""
     hint, bounds = _parts(hint)

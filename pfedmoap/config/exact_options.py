@@ -2,14 +2,27 @@
 
 import re
 import sys
+from argparse import HelpFormatter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pfedmoap.config.bounds import described, plain, range_of
+from pfedmoap.config.bounds import described
+from pfedmoap.config.help_page import option_list
+from pfedmoap.config.introspection import show_parser
+from pfedmoap.config.spelling import spelt_out
+from pfedmoap.config.suggestions import nearest
 from pfedmoap.errors import ConfigError
+
+
+class CommandParser(ArgumentParser):
+    """A parser whose help says what options take, their ranges and defaults."""
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """Make the text of ``--help``."""
+        del formatter
+        return option_list(self)
 
 
 def command_parser(description: str) -> ArgumentParser:
@@ -21,7 +34,7 @@ def command_parser(description: str) -> ArgumentParser:
     Returns:
         The parser, without options.
     """
-    return ArgumentParser(description=description, allow_abbrev=False)
+    return CommandParser(description=description, allow_abbrev=False)
 
 
 def parse(
@@ -45,15 +58,20 @@ def parse(
         ConfigError: An option is unknown, or the parser refuses something.
         SystemExit: Help was asked for.
     """
+    show_parser(parser)
     argv = list(sys.argv[1:] if arguments is None else arguments)
     names = option_names(parser)
-    for word in argv[: argv.index("--")] if "--" in argv else argv:
+    options = argv[: argv.index("--")] if "--" in argv else argv
+    if {"-h", "--help"} & {*options}:  # while parsing, jsonargparse hides what is required
+        sys.stdout.write(parser.format_help())
+        sys.exit(0)
+    for word in options:
         if word.startswith("--"):
             name = word.removeprefix("--").partition("=")[0]
             refuse_unknown(name.removesuffix("+"), names, "--", short)
     parser.exit_on_error = False
     try:
-        parsed: Namespace = parser.parse_args(argv, namespace=namespace)
+        parsed: Namespace = parser.parse_args(spelt_out(parser, argv), namespace=namespace)
     except Exception as error:  # jsonargparse raises errors of several kinds
         raise ConfigError(reason(error, parser)) from error
     finally:
@@ -97,16 +115,6 @@ def reason(error: Exception, parser: ArgumentParser) -> str:
     return f"{key[1]} must be {described(types[key[1]])}; {value}"
 
 
-def show_ranges(parser: ArgumentParser) -> None:
-    """Let ``--help`` say the ranges of options in words, behind what they are for."""
-    for action in parser._actions:
-        hint = getattr(action, "_typehint", None)
-        bounds = range_of(hint)
-        if bounds is not None:
-            vars(action)["_typehint"] = plain(hint)  # what help names the type by
-            action.help = f"{(action.help or '').rstrip('.')}; {bounds}."
-
-
 def option_names(parser: ArgumentParser) -> list[str]:
     """List every long option of a parser, without its dashes."""
     names = parser._option_string_actions  # argparse has no public way to list them
@@ -135,11 +143,8 @@ def refuse_unknown(
     groups = {other.rpartition(".")[0] for other in known}
     if name in known or above & (set(known) - groups):
         return
-    candidates = [*dict.fromkeys([*known, *short])]
-    longer = [other for other in candidates if other.startswith(name)] if name else []
-    near = [*longer[:3], *get_close_matches(name, candidates, n=3, cutoff=0.6)]
-    shown = ", ".join(dashes + other for other in [*dict.fromkeys(near)][:3])
-    hint = f"nearest: {shown}" if near else "`--help` lists all of them"
+    near = ", ".join(dashes + other for other in nearest(name, [*known, *short]))
+    hint = f"nearest: {near}" if near else "`--help all` lists all of them"
     raise ConfigError(f"there is no option {dashes}{name}; {hint}")
 
 
@@ -156,8 +161,13 @@ def refuse_unknown_keys(given: Mapping[str, Any], known: Iterable[str], what: st
     """
     there = sorted(known)
     if unknown := sorted(set(given) - {*there}, key=str):
+        near = {str(key): nearest(str(key), there)[:1] for key in unknown}
+        meant = ", ".join(
+            f"{key!r} is perhaps {found[0]!r}" for key, found in near.items() if found
+        )
         raise ConfigError(
-            f"{what} has no {', '.join(map(repr, unknown))}; there are: {', '.join(there)}"
+            f"{what} has no {', '.join(map(repr, unknown))}{f' ({meant})' if meant else ''}; "
+            f"there are: {', '.join(there)}"
         )
 
 

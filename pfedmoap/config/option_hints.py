@@ -84,8 +84,3 @@ def options_on(argv: Sequence[str]) -> list[tuple[str, str]]:
         if word.startswith("--") and len(parts) > 1:
             found.append((parts[0], parts[1]))
     return found
-
-
-def short_options(aliases: Mapping[str, tuple[str, ...]]) -> str:
-    """Say in one line which options others are short for."""
-    return "; ".join(f"--{short} for --{', --'.join(long)}" for short, long in aliases.items())

@@ -17,24 +17,25 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from pfedmoap.config.bounds import check_section, shown
+from pfedmoap.config.bounds import check_section
 from pfedmoap.config.exact_options import (
     command_parser,
     expand_shorthand,
     parse,
     parse_sections,
-    show_ranges,
     take_option,
 )
+from pfedmoap.config.introspection import is_asked, show_parser
 from pfedmoap.config.option_hints import (
     OpenChoices,
     check_form,
     options_of,
     options_on,
     refuse_misplaced,
-    short_options,
 )
 from pfedmoap.config.recommended import with_recommended
+from pfedmoap.config.schema_help import help_page, take_help, words_of_choices
+from pfedmoap.config.suggestions import none_such
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
 
@@ -116,7 +117,8 @@ class Schema:
                 option, choice or value.
             SystemExit: Help or the configuration was asked for, and is printed.
         """
-        argv = expand_shorthand(sys.argv[1:] if arguments is None else arguments, self.choices)
+        asks, topic, argv = take_help(sys.argv[1:] if arguments is None else arguments)
+        argv = expand_shorthand(argv, self.choices)
         for short, long in self.aliases.items():
             values, argv = take_option(argv, short)
             argv = [f"--{option}={value}" for value in values[-1:] for option in long] + argv
@@ -125,25 +127,29 @@ class Schema:
         for file in files:
             merged = self._merge(merged, read_sections(Path(file)))
         for section in self.choices:
-            chosen, argv = take_option(argv, f"{section}.name")
-            if chosen:
-                merged = self._merge(merged, {section: {"name": chosen[-1]}})
+            taken, argv = take_option(argv, f"{section}.name")
+            if taken:
+                merged = self._merge(merged, {section: {"name": taken[-1]}})
         names = self._names(merged)
         given = [*options_of(merged), *options_on(argv)]
         refuse_misplaced(self.choices, names, given)
         self._check_values(merged, names, read=False)
         merged = with_recommended(merged, self.choices, names, given)
         parser = self.parser_for(names, description)
-        asks = any(word in ("-h", "--help") for word in argv)
-        base = None if asks else parse_sections(parser, self._with_required(merged, argv))
-        if asks:
-            show_ranges(parser)
+        only_shown = asks or is_asked()
+        base = None if only_shown else parse_sections(parser, self._with_required(merged, argv))
         parser.add_argument("--config", help="a YAML file of options; may be given several times")
         for name, (default, text) in (extra or {}).items():
             parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
         parser.add_argument(
             "--print_config", action="store_true", help="print the resolved configuration and stop"
         )
+        if is_asked():
+            show_parser(parser, words_of_choices(self))
+        if asks:
+            own = ["config", *(extra or {}), "print_config"]
+            sys.stdout.write(help_page(self, names, parser, own, topic))
+            sys.exit(0)
         rest = [
             word for word in argv if word != "--print_config"
         ]  # jsonargparse has one of its own
@@ -163,9 +169,7 @@ class Schema:
         merged = dict(base)
         for section, given in over.items():
             if section not in known:
-                raise ConfigError(
-                    f"no section {shown(section)}; there are: {', '.join(sorted(known))}"
-                )
+                raise ConfigError(none_such("section", section, sorted(known)))
             shorthand = section in self.choices and isinstance(given, str)
             options = {"name": given} if shorthand else given
             check_form(section, options)
@@ -182,8 +186,10 @@ class Schema:
         """Add options without a default that the command line gives, so that none is missing."""
         for section, name in self._names(config).items():
             for option in signature(self.choices[section][name]).parameters.values():
+                if option.default is not option.empty:
+                    continue
                 values, _ = take_option(argv, f"{section}.{option.name}")
-                if values and option.default is option.empty:
+                if values:
                     config = self._merge(config, {section: {option.name: values[-1]}})
         return config
 
@@ -204,18 +210,12 @@ class Schema:
             ConfigError: There is no such name.
         """
         parser = command_parser(description)
-        parser.epilog = (
-            f"Short options: {short_options(self.aliases)}. Options of `data`, `partition`, "
-            "`method` and `privacy` depend on the choice: give it together with --help to see "
-            "them, e.g. `--method pfedmoap --help`."
-        )
         for section, kind in self.fixed.items():
             parser.add_class_arguments(kind, section)
         for section, options in self.choices.items():
             name = names[section]
             if name not in options:
-                known = ", ".join(sorted(options))
-                raise ConfigError(f"no {section} {shown(name)}; there are: {known}")
+                raise ConfigError(none_such(section, name, sorted(options)))
             parser.add_class_arguments(options[name], section, skip={"setting"})
             parser.add_argument(
                 f"--{section}.name",

@@ -5,6 +5,7 @@ from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 
+from pfedmoap.config.suggestions import none_such
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import MethodError
 from pfedmoap.methods.external import file_of, from_file, from_package, installed
@@ -75,8 +76,7 @@ def method_class(name: str) -> type[AnyMethod]:
     methods = Methods()
     if name not in methods:
         raise MethodError(
-            f"no method {name!r}; there are: {', '.join(methods.names)}; or give the path of a "
-            "file, ending in .py"
+            f"{none_such('method', name, methods.names)}; or give the path of a file, ending in .py"
         )
     return methods[name]
 

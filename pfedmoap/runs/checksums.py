@@ -63,6 +63,6 @@ def warn_without_checksums(run: Path) -> None:
         warned.add(run.absolute())
         logger.warning(
             "%s was written by a version without checksums: damage to its files is not noticed. "
-            "Continuing it with --resume true adds them",
+            "Continuing it with --resume adds them",
             run,
         )

@@ -103,7 +103,7 @@ class RunDirectory:
         if manifest is not None and manifest.round > 0:
             if not resume:
                 raise RunError(
-                    f"{run.path} holds a run already; continue it with --resume true, or choose "
+                    f"{run.path} holds a run already; continue it with --resume, or choose "
                     "another folder with --out"
                 )
             old = run.config, run.task

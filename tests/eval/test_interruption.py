@@ -32,7 +32,7 @@ def test_a_signal_ends_a_command_with_its_status_and_says_how_to_continue(name, 
     assert ended.value.code == NUMBERS[name]
     assert capsys.readouterr().err.splitlines() == [
         f"interrupted ({name}): complete rounds are kept. Continue with: pfedmoap train "
-        "--out 'my run' --rounds.rounds 9 --resume true"
+        "--out 'my run' --rounds.rounds 9 --resume"
     ]
     assert after == signal.SIG_DFL
 

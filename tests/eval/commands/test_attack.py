@@ -70,7 +70,7 @@ def test_finished_cases_are_taken_up_again_and_never_silently(table, folder, com
     lines = cases.read_text().splitlines()
     with pytest.raises(SystemExit):
         attack.main(command)
-    assert "--resume true" in " ".join(capsys.readouterr().err.split())
+    assert "--resume" in " ".join(capsys.readouterr().err.split())
     cases.write_text("\n".join(lines[:-1]) + "\n")
     attack.main([*command, "--resume", "true"])
     assert cases.read_text().splitlines() == lines

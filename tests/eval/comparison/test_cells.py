@@ -86,7 +86,7 @@ def test_finished_cells_are_not_touched_again(whole: Results, cache: Path, tmp_p
 
 def test_a_comparison_may_grow_but_not_change(cache: Path, tmp_path: Path):
     run_comparison(plan(cache, seeds=[0]), tmp_path)
-    with pytest.raises(RunError, match="--resume true"):
+    with pytest.raises(RunError, match="--resume"):
         run_comparison(plan(cache, seeds=[0]), tmp_path)
     assert len(run_comparison(plan(cache), tmp_path, resume=True).by_cell) == 4
     other = {"zero-shot": {"method": {"name": "zero_shot", "template": "{}"}}}

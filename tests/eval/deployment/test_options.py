@@ -76,7 +76,7 @@ def test_containers_run_commands_and_options_that_are_there(capsys):
         assert (ROOT / service["build"]["dockerfile"]).exists()
         word, *options = service["command"]
         with pytest.raises(SystemExit):
-            {"serve": serve, "join": join}[word].main(["--help"])
+            {"serve": serve, "join": join}[word].main(["--help", "all"])
         known = capsys.readouterr().out
         assert all(option.split("=")[0] in known for option in options), name
         keys = [volume for volume in service["volumes"] if ".key" in volume]

@@ -86,5 +86,5 @@ def test_a_value_that_holds_names_is_the_parsers_matter():
         "e",
     ]
     refuse_unknown("a.b.c", ["a.b"])
-    with pytest.raises(ConfigError, match="`--help` lists"):
+    with pytest.raises(ConfigError, match="`--help all` lists"):
         refuse_unknown("zzz", ["a.b"])

@@ -135,7 +135,7 @@ def test_the_configuration_is_printed_as_one_that_can_be_read(tmp_path, capsys):
 
 def test_help_explains_every_option(capsys):
     with pytest.raises(SystemExit):
-        parse("--help")
+        parse("--help", "all")
     text = capsys.readouterr().out
     for words in ("How wide it is.", "A switch.", "Which client gets which images."):
         assert words in text

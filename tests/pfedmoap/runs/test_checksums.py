@@ -156,7 +156,7 @@ def test_runs_of_earlier_versions_are_read_with_one_warning_and_then_sealed(path
     read_all(path)
     assert [r.message for r in caplog.records if "without checksums" in r.message] == [
         f"{path} was written by a version without checksums: damage to its files is not noticed. "
-        "Continuing it with --resume true adds them"
+        "Continuing it with --resume adds them"
     ]
     (path / f"clients/0001/{ROUND_2}").write_bytes(save_tensors(WRONG["nan"]))
     with pytest.raises(RunError, match="context holds values that are not finite"):
