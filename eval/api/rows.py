@@ -58,8 +58,9 @@ class Rows(Sequence[Row]):
             pandas = import_module("pandas")
         except ImportError as error:
             raise ConfigError(
-                "`.frame` needs pandas, which cannot be imported: `pip install pandas`, or do "
-                "without: the table is a sequence of dicts, and `.column(name)` a list"
+                "`.frame` needs pandas, which cannot be imported: "
+                "`pip install 'pfedmoap[frames]'`, or do without: the table is a sequence of "
+                "dicts, and `.column(name)` a list"
             ) from error
         return pandas.DataFrame(self._rows)
 

@@ -181,32 +181,16 @@ def gap_of_averaging(mode: Mode) -> str | None:
     return None if mode == "central" else gap_of_one_phase(mode)
 
 
-class NoPrivacy:
-    """No privacy: all drawn clients train, on shuffled epochs, with plain gradients."""
+class PlainTraining:
+    """The part of a privatizer that trains: shuffled epochs, plain gradients, all arrays at once.
 
-    def privatizer(
-        self, method: object, planned: PlannedTraining, ledgers: Path | None
-    ) -> "NoPrivacy":
-        """Return itself; implements `PrivacyOptions.privatizer`."""
-        del method, planned, ledgers
-        return self
+    For privatizers that protect what leaves the client, and not each step.
+    """
 
     @property
     def decoupled(self) -> bool:
         """All parameters are trained together."""
         return False
-
-    @property
-    def server(self) -> ServerSide:
-        """The method aggregates uploads unchanged."""
-        return PlainServer()
-
-    def authorise(
-        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
-    ) -> Authorisation:
-        """Authorise all drawn clients."""
-        del round, known
-        return Authorisation(tuple(cohort))
 
     def batches(
         self,
@@ -226,9 +210,32 @@ class NoPrivacy:
 
     @property
     def device_step(self) -> DeviceStep | None:
-        """Plain gradients may be captured; those of a class derived from this one may not."""
-        own = type(self).gradients is NoPrivacy.gradients
+        """Plain gradients may be captured; those of a class with gradients of its own may not."""
+        own = type(self).gradients is PlainTraining.gradients
         return PlainStep() if own else None
+
+
+class NoPrivacy(PlainTraining):
+    """No privacy: all drawn clients train, on shuffled epochs, with plain gradients."""
+
+    def privatizer(
+        self, method: object, planned: PlannedTraining, ledgers: Path | None
+    ) -> "NoPrivacy":
+        """Return itself; implements `PrivacyOptions.privatizer`."""
+        del method, planned, ledgers
+        return self
+
+    @property
+    def server(self) -> ServerSide:
+        """The method aggregates uploads unchanged."""
+        return PlainServer()
+
+    def authorise(
+        self, cohort: Sequence[ClientId], round: int, known: Mapping[ClientId, int]
+    ) -> Authorisation:
+        """Authorise all drawn clients."""
+        del round, known
+        return Authorisation(tuple(cohort))
 
     def release(self, update: Update, download: Download) -> Update:
         """Upload the update unchanged."""

@@ -7,11 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pfedmoap.client.batches import Batch, BatchPlan, Stream
-from pfedmoap.client.device_step import DeviceStep
-from pfedmoap.client.privatizer import Authorisation, NoPrivacy
+from pfedmoap.client.privatizer import Authorisation, PlainTraining
 from pfedmoap.client.privatizer_at_server import ServerSide
-from pfedmoap.client.problem import Problem
 from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 from privacy.ledgers.ledger import Ledgers
@@ -56,7 +53,7 @@ class ServerAccount:
 
 
 @dataclass
-class CentralPrivacy:
+class CentralPrivacy(PlainTraining):
     """DP-FedAvg (McMahan et al., ICLR 2018, arXiv 1710.06963) for servers that only average.
 
     **Unit**: a client with all its data. **Neighbours**: add or remove it. Each upload's move from
@@ -90,14 +87,8 @@ class CentralPrivacy:
     adaptive: AdaptiveClipping | None
     randomness: Randomness
     statement: dict[str, Any]  # JSON of any shape
-    _training: NoPrivacy = field(default_factory=NoPrivacy)
     _tally: Tally = field(default_factory=Tally)
     _charged: int | None = None
-
-    @property
-    def decoupled(self) -> bool:
-        """All parameters are trained together, without noise."""
-        return False
 
     @property
     def server(self) -> ServerSide:
@@ -153,27 +144,6 @@ class CentralPrivacy:
             return Authorisation((), dict.fromkeys(sorted(cohort), why))
         self._charged = round
         return Authorisation(tuple(sorted(cohort)), {}, dict.fromkeys(self.clients, spent))
-
-    def batches(
-        self,
-        sizes: Sequence[int],
-        views: int,
-        streams: Sequence[Stream],
-        epochs: int,
-        batch_size: int,
-        steps: int | None = None,
-    ) -> BatchPlan:
-        """Plan ordinary epochs."""
-        return self._training.batches(sizes, views, streams, epochs, batch_size, steps)
-
-    def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
-        """Form plain gradients."""
-        return self._training.gradients(problem, params, batch)
-
-    @property
-    def device_step(self) -> DeviceStep | None:
-        """Plain gradients may be captured."""
-        return self._training.device_step
 
     def release(self, update: Update, download: Download) -> Update:
         """Send the update to the trusted server, without the count, which no average may use."""

@@ -5,15 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from pfedmoap.client.batches import Batch, BatchPlan, Stream
-from pfedmoap.client.device_step import DeviceStep
-from pfedmoap.client.privatizer import Authorisation, NoPrivacy
+from pfedmoap.client.privatizer import Authorisation, PlainTraining
 from pfedmoap.client.privatizer_at_server import PlainServer, ServerSide
-from pfedmoap.client.problem import Problem
 from pfedmoap.errors import PrivacyError
-from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
+from pfedmoap.wire.messages import ClientId, Download, Update
 from privacy.ledgers.authorisation import charge_cohort
 from privacy.ledgers.ledger import Ledgers
 from privacy.mechanisms.clipping import lengths
@@ -24,7 +20,7 @@ from privacy.mechanisms.tally import Tally
 
 
 @dataclass
-class UploadPrivacy:
+class UploadPrivacy(PlainTraining):
     """Trains without noise, then clips the update and adds noise.
 
     **Unit**: all data of one client. **Neighbours**: replace them by any others. Whatever the
@@ -49,14 +45,8 @@ class UploadPrivacy:
     counts: Counts
     randomness: Randomness
     statement: dict[str, Any]  # JSON of any shape
-    _training: NoPrivacy = field(default_factory=NoPrivacy)
     _charged: set[tuple[ClientId, int]] = field(default_factory=set)
     _tally: Tally = field(default_factory=Tally)
-
-    @property
-    def decoupled(self) -> bool:
-        """Return false: all parameters are trained together, and noise is added to the upload."""
-        return False
 
     @property
     def server(self) -> ServerSide:
@@ -70,27 +60,6 @@ class UploadPrivacy:
         authorisation = charge_cohort(self.ledgers, cohort, round, known)
         self._charged = {(client, round) for client in authorisation.allowed}
         return authorisation
-
-    def batches(
-        self,
-        sizes: Sequence[int],
-        views: int,
-        streams: Sequence[Stream],
-        epochs: int,
-        batch_size: int,
-        steps: int | None = None,
-    ) -> BatchPlan:
-        """Plan ordinary epochs."""
-        return self._training.batches(sizes, views, streams, epochs, batch_size, steps)
-
-    def gradients(self, problem: Problem, params: Arrays, batch: Batch) -> tuple[Arrays, Tensor]:
-        """Form plain gradients."""
-        return self._training.gradients(problem, params, batch)
-
-    @property
-    def device_step(self) -> DeviceStep | None:
-        """Plain gradients may be captured."""
-        return self._training.device_step
 
     def release(self, update: Update, download: Download) -> Update:
         """Clip the move from what the server sent, over all arrays together, and add noise.
