@@ -61,7 +61,7 @@ def schema() -> Schema:
         },
         defaults={
             "data": "digits",
-            "partition": "pathological",
+            "partition": "dirichlet",
             "method": "pfedmoap",
             "privacy": "none",
         },

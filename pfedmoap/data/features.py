@@ -9,6 +9,7 @@ import numpy as np
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.feature_job import FeatureExtractor, FeatureJob
 from pfedmoap.data.feature_store import FloatArray
+from pfedmoap.data.suitability import warn_of_photographs
 from pfedmoap.errors import DataError
 
 __all__ = ["FeatureExtractor", "FeatureTable", "cached_features"]
@@ -78,6 +79,7 @@ def cached_features(
             f"views is {views}, batch_size {batch_size} and kinds {kinds}; expected views of at "
             f"least 0, batch_size of at least 1 and at least one kind"
         )
+    warn_of_photographs(dataset, backbone)
     everything = np.arange(len(dataset))
     job = FeatureJob(dataset, backbone, cache_dir, everything, 1, None, batch_size, progress)
     centres = job.load_or_compute(kinds)

@@ -55,7 +55,7 @@ def test_layers_lie_on_each_other_and_a_seed_sets_all_three():
         ({"seeds": []}, "seeds must be"),
         ({"seeds": [1, 1]}, "seeds must be"),
         ({"seeds": [True]}, "seeds must be"),
-        ({"reference": "nobody"}, "is no method"),
+        ({"reference": "nobody"}, "reference: no method"),
         ({"differences": "personal"}, "differences must be clients or global"),
         ({"tasks": {"t": {"nonsense": {}}}}, "no section 'nonsense'"),
     ],

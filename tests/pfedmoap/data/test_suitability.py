@@ -1,0 +1,52 @@
+"""Photographs that the embedded model is given are pointed out, and nothing else is."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pfedmoap.data.dataset import ImageDataset
+from pfedmoap.data.digits import Digits
+from pfedmoap.data.features import cached_features
+from pfedmoap.data.suitability import warn_of_photographs
+from pfedmoap.models.clip.clip import FrozenCLIP
+from pfedmoap.models.clip.tiny import tiny_clip
+
+
+def pictures(side: int) -> ImageDataset:
+    return ImageDataset(
+        "album",
+        ("cat", "dog"),
+        np.array([0, 1, 0, 1]),
+        np.array([False, False, True, True]),
+        lambda index: Image.new("RGB", (side, side + 9), (index, 0, 0)),
+        f"pictures of {side}",
+    )
+
+
+@pytest.mark.parametrize(("side", "warned"), [(32, False), (64, False), (65, True), (500, True)])
+def test_large_images_are_taken_for_photographs(side: int, warned: bool, caplog):
+    warn_of_photographs(pictures(side), FrozenCLIP.embedded())
+    assert ("is no model of photographs" in caplog.text) == warned
+    if warned:
+        assert f"album holds photographs (the shorter side has {side} pixels)" in caplog.text
+        assert "--backbone.model" in caplog.text
+
+
+def test_other_models_and_drawn_images_get_no_warning(caplog):
+    warn_of_photographs(pictures(500), tiny_clip())
+    warn_of_photographs(Digits().read(), FrozenCLIP.embedded())
+    assert caplog.text == ""
+
+
+def test_whoever_encodes_is_warned_and_what_cannot_be_read_is_left_to_it(tmp_path, caplog):
+    cached_features(pictures(100), FrozenCLIP.embedded(), tmp_path, progress=False)
+    assert "is no model of photographs" in caplog.text
+    caplog.clear()
+
+    def gone(index: int) -> Image.Image:
+        raise FileNotFoundError(index)
+
+    warn_of_photographs(replace(pictures(100), load=gone), FrozenCLIP.embedded())
+    assert caplog.text == ""
