@@ -20,6 +20,7 @@ COMMANDS = {
     "check-method": "hold a method of your own to the contract of all methods",
     "faults": "put random faults on a tiny run, and tabulate how they end",
     "repair": "save what can be saved of a damaged run",
+    "privacy": "plan the privacy of a run, state what it spent, and verify a statement",
     "ledger": "show what clients have spent of their privacy budgets",
     "disclosure": "say how much of a protected model FedSP's auxiliary shows",
     "serve": "be the server of a federation of sites on machines of their own",

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +21,8 @@ from eval.accuracy import ClientScore, Summary
 from eval.escaping import for_terminal
 from pfedmoap.engine.simulation import Progress as Callback
 
+_WIDEST = 10_000
+
 
 class PlainConsole(Console):
     """Prints text as it is: no markup, no emoji codes, and no character that acts on a terminal.
@@ -33,6 +36,16 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:  # rich's own, passed on
         """Turn a string, also of a table's cell or title, into what is printed."""
         return super().render_str(for_terminal(text), **options)
+
+    def print_whole(self, table: Table) -> None:
+        """Print a table as wide as it is: no cell is cut; a narrow terminal wraps its lines."""
+        before = self.width
+        wide = self.options.update(max_width=_WIDEST)
+        self.width = max(before, Measurement.get(self, wide, table).maximum)
+        try:
+            self.print(table)
+        finally:
+            self.width = before
 
 
 console = PlainConsole()

@@ -111,23 +111,9 @@ class ExperimentLoader:
         Raises:
             PFedMoAPError: Any part of the configuration cannot be satisfied.
         """
-        backbone, dataset = self.backbone(config), self.dataset(config)
+        backbone, dataset, method = self.backbone(config), self.dataset(config), self.method(config)
         sampling: Sampling = config.build("sampling")
         seeds: Seeds = config.build("seeds")
-        setting = Setting(
-            backbone=backbone,
-            class_names=dataset.class_names,
-            training=config.build("training"),
-            templates=dataset.templates,
-            seed=seeds.training,
-            server=config.build("server"),
-            pool=config.build("pool"),
-            rounds=config.build("rounds").rounds,
-        )
-        method: AnyMethod = config.build("method", setting=setting)
-        refuse_unread_options(method)
-        if isinstance(method, NeedsServerData) and not sampling.server_shots:
-            refuse_what_it_lacks(method)
         kinds = tuple(method.features)
         private = is_private(config.sections)
 
@@ -157,6 +143,29 @@ class ExperimentLoader:
             refuse_what_it_lacks(method)
         unseen = unseen_clients(federation.clients, sampling.unseen_clients, seeds.partition)
         return Experiment(config, federation, method, config.build("privacy"), unseen)
+
+    def method(self, config: Config) -> AnyMethod:
+        """Make the method, without the examples that its server will hold.
+
+        Raises:
+            ConfigError: It reads an option that is not given, or its server lacks data.
+        """
+        dataset = self.dataset(config)
+        setting = Setting(
+            backbone=self.backbone(config),
+            class_names=dataset.class_names,
+            training=config.build("training"),
+            templates=dataset.templates,
+            seed=config.build("seeds").training,
+            server=config.build("server"),
+            pool=config.build("pool"),
+            rounds=config.build("rounds").rounds,
+        )
+        method: AnyMethod = config.build("method", setting=setting)
+        refuse_unread_options(method)
+        if isinstance(method, NeedsServerData) and not config.build("sampling").server_shots:
+            refuse_what_it_lacks(method)
+        return method
 
     def backbone(self, config: Config) -> FrozenCLIP | FrozenLM:
         """Load the backbone, or return the one that is loaded."""

@@ -43,6 +43,22 @@ def planned_training(
     )
 
 
+def training_of_splits(
+    config: Config, dataset: ImageDataset, splits: Sequence[ClientSplit]
+) -> PlannedTraining:
+    """The same, once it is known which images are whose, and before one is encoded.
+
+    Args:
+        config: The resolved configuration.
+        dataset: The data.
+        splits: The clients' images.
+    """
+    sampling, seeds = config.build("sampling"), config.build("seeds")
+    everybody = [ClientId(i) for i in range(len(splits))]
+    unseen = unseen_clients(everybody, sampling.unseen_clients, seeds.partition)
+    return planned_training(config, {*everybody} - unseen, owners_of(dataset, splits))
+
+
 def refuse_what_it_lacks(method: NeedsServerData) -> None:
     """Refuse a method whose server lacks data.
 
@@ -69,10 +85,6 @@ def check_privacy(
     """
     if not is_private(config.sections):
         return
-    sampling, seeds = config.build("sampling"), config.build("seeds")
-    everybody = [ClientId(i) for i in range(len(splits))]
-    unseen = unseen_clients(everybody, sampling.unseen_clients, seeds.partition)
     options = replace(config.build("privacy"), ledgers=None)
-    planned = planned_training(config, {*everybody} - unseen, owners_of(dataset, splits))
     with muted("privacy"):  # it warns when it is made for the run
-        options.privatizer(method, planned, None)
+        options.privatizer(method, training_of_splits(config, dataset, splits), None)

@@ -1,5 +1,7 @@
 """Statements of the guarantee, as written into a run and its report."""
 
+import platform
+from importlib.metadata import version
 from typing import Any
 
 from pfedmoap.contract.capabilities import CanPersonalise
@@ -17,6 +19,20 @@ _NOT_COVERED = [
     "further runs on the same data that do not share their ledgers: their budgets add up",
 ]
 
+
+_NOISE = (
+    "AES-256 in counter mode, with a fresh key of 256 bits from the operating system for every "
+    "draw, which is kept nowhere; Gaussian by Box and Muller in float64, four draws to a value; "
+    "added to the clipped sum on a grid, without rounding errors that depend on data"
+)
+_KNOWN_SEED = "a seed that is written in the configuration: whoever has it can subtract the noise"
+_LIBRARIES = (
+    "pfedmoap",
+    "torch",
+    "opacus",
+    "dp-accounting",
+    "cryptography",
+)  # that make or account for noise
 
 _UNITS = {
     "example": {
@@ -131,6 +147,11 @@ def _common(budget: Budget, rounds: ClientRounds, counts: str, seed: int | None)
             *([_SPREAD] if budget.mechanism.get("unit") == "group" else []),
             *([size] if counts == "public" else []),
         ],
+        "noise_made": _NOISE if seed is None else _KNOWN_SEED,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _LIBRARIES},
+        },
         "is_private": seed is None,
         "caveats": _caveats(seed),
     }

@@ -171,11 +171,15 @@ COVERED = {
     "tests/eval/comparison/test_cells.py": """
         eval.comparison.summary eval.comparison.tables eval.experiment eval.running eval.planning
         eval.results""",
+    "tests/eval/officer/test_seal.py": """
+        eval.commands.privacy eval.officer.document eval.officer.facts eval.officer.wording""",
+    "tests/eval/officer/test_plan.py": "eval.officer.noised",
     "tests/eval/report/test_build.py": """
         eval.commands.report eval.report.budgets eval.report.clients
         eval.report.comparison_section eval.report.curves eval.report.distribution
         eval.report.expert_plots eval.report.method_plots eval.report.page
-        eval.report.prompt_map eval.report.reliability eval.report.run_data
+        eval.report.privacy_section eval.report.prompt_map eval.report.reliability
+        eval.report.run_data
         eval.report.run_section eval.report.style""",
 }
 STARTED = {

@@ -76,4 +76,4 @@ def _show(table: AttackTable) -> None:
             shown.add_column(heading, justify="right" if number else "left")
         for row in rows:
             shown.add_row(*row)
-        console.print(shown)
+        console.print_whole(shown)

@@ -51,5 +51,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table.add_column(heading, justify="right" if number else "left")
     for row in rows(found):
         table.add_row(*row)
-    console.print(table)
+    console.print_whole(table)
     console.print(f"record: {out}", soft_wrap=True)

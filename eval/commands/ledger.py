@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     place = find_ledgers(Path(options.path))
     statements = read_statements(place.folder, options.epsilon, options.delta)
-    console.print(_table(statements, place.run, f"ledgers in {place.folder}"))
+    console.print_whole(_table(statements, place.run, f"ledgers in {place.folder}"))
     totals = [statement.total for statement in statements]
     shown = ", ".join(sorted({f"{statement.delta:g}" for statement in statements}))
     everybody = all(statement.client < 0 for statement in statements)
@@ -66,9 +66,14 @@ def _table(statements: Sequence[Statement], run: str | None, title: str) -> Tabl
                 str(len(account.charges)),
                 f"{statement.spent[number]:.4g}",
                 *(
-                    (f"{statement.total:.4g}", f"{statement.epsilon:g}", f"{statement.left:.4g}")
+                    (f"{statement.total:.4g}", f"{statement.epsilon:g}", _left(statement))
                     if last
                     else ("", "", "")
                 ),
             )
     return table
+
+
+def _left(statement: Statement) -> str:
+    """What is left, in four digits; what calibration left over is nothing."""
+    return "0" if statement.left < 1e-4 * statement.epsilon else f"{statement.left:.4g}"

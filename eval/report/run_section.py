@@ -9,7 +9,6 @@ from eval.accuracy import summarise
 from eval.comparison.tables import in_bytes
 from eval.console import percent
 from eval.holdout import validation_note
-from eval.report.budgets import spent_budgets
 from eval.report.clients import accuracy_by_client, accuracy_by_group
 from eval.report.curves import learning_curves, shown_arrays, traffic
 from eval.report.distribution import label_distribution
@@ -20,6 +19,7 @@ from eval.report.expert_plots import (
     served_experts,
 )
 from eval.report.page import Part, Section, Table
+from eval.report.privacy_section import privacy_section
 from eval.report.prompt_map import prompt_map
 from eval.report.reliability import reliability_diagrams
 from eval.report.run_data import Evidence
@@ -37,7 +37,7 @@ def run_part(run: Evidence) -> Part:
         _section("Map of prompts", prompt_map(run)),
         _section("Calibration", reliability_diagrams(run)),
         _traffic(run),
-        _privacy(run),
+        privacy_section(run),
     ]
     method, partition = run.config["method"]["name"], run.config["partition"]["name"]
     count = len(run.task["clients"])
@@ -202,29 +202,3 @@ def _formula(run: Evidence, name: str, size: int) -> str:
     if name == OWNERS:
         return f"{size // 8} ids x 8 B"
     return f"{size} B"
-
-
-def _privacy(run: Evidence) -> Section | None:
-    if run.config["privacy"]["name"] == "none":
-        return None
-    stated = dict(run.guarantee)
-    text = [f"Caution: {caveat}." for caveat in stated.pop("caveats", [])]
-    if run.epsilon:
-        delta = run.config["privacy"].get("delta", "?")
-        largest = max(run.epsilon.values())
-        text.append(
-            f"The largest epsilon that a client has spent is {largest:.3g}, at delta {delta}."
-        )
-    if not_covered := stated.pop("not_covered", []):
-        text.append(f"Not covered: {'; '.join(not_covered)}.")
-    if sat_out := sum(len(record.get("sat_out", {})) for record in run.records):
-        text.append(f"{sat_out} times a client sat out because its budget was spent.")
-    stated |= stated.pop("mechanism", {})
-    rows = [(name.replace("_", " "), _plain(value)) for name, value in stated.items()]
-    shown = spent_budgets(run)
-    tables = [Table(("guarantee", "as stated by the run"), rows)] if rows else []
-    return Section("Privacy", text, [shown] if shown else [], tables)
-
-
-def _plain(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -180,16 +180,14 @@ def build_federation(
     """
     check_modality(dataset, backbone)
     shared = dataset.shared_out
-    shots, kept = draw_images(shared, sampling.shots, sampling.server_shots, seeds.few_shot)
-    splits = partition.split(shared, shots, seeds.partition)
-    if dataset.groups is not None:
-        splits = together(shared, splits) if sampling.groups == "together" else splits
-        report_shared(shared, splits)
+    splits, kept = share_out(dataset, partition, sampling, seeds)
     if not idle_clients:
         refuse_idle(shared, splits)
     tested = np.flatnonzero(dataset.is_test)
     if share := sampling.validation:
-        splits = hold_out(shared, splits, share, seeds.partition, named=not idle_clients)
+        splits = hold_out(
+            dataset.shared_out, splits, share, seeds.partition, named=not idle_clients
+        )
         tested = np.sort(np.concatenate([split.test for split in splits]))
     check(splits)
     used = np.sort(np.concatenate([kept, *(split.train for split in splits)]))
@@ -220,6 +218,32 @@ def build_federation(
         for i, split in enumerate(splits)
     }
     return Federation(dataset, clients, train.of(kept) if len(kept) else None, kept)
+
+
+def share_out(
+    dataset: ImageDataset, partition: Partition, sampling: Sampling, seeds: Seeds
+) -> tuple[Sequence[ClientSplit], IntArray]:
+    """Draw the images that are used and share them out; no image is read for it.
+
+    Args:
+        dataset: The data set.
+        partition: How images are shared out.
+        sampling: Which training images are used.
+        seeds: Seeds of the partition and of the few shots.
+
+    Returns:
+        Each client's images, and those that the server keeps.
+
+    Raises:
+        PartitionError: The data cannot be split in this way.
+    """
+    shared = dataset.shared_out
+    shots, kept = draw_images(shared, sampling.shots, sampling.server_shots, seeds.few_shot)
+    splits = partition.split(shared, shots, seeds.partition)
+    if dataset.groups is not None:
+        splits = together(shared, splits) if sampling.groups == "together" else splits
+        report_shared(shared, splits)
+    return splits, kept
 
 
 def owners_of(

@@ -57,3 +57,24 @@ def without_checksums(run: Path) -> None:
         if (found := read_manifest(folder)) is not None:
             states = {file: found.sha256[file] for file in found.shards}
             write_manifest(folder, replace(found, sha256=states, lines={}))
+
+
+@pytest.fixture(scope="session")
+def private_run(
+    cache: Path, loader: ExperimentLoader, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished run with private steps, whose clients take part in 1 to 3 rounds."""
+    out = tmp_path_factory.mktemp("private runs") / "small"
+    run_experiment(loader.prepare(schema().resolve(private(cache))), out, progress=False)
+    return out
+
+
+def private(cache: Path) -> dict[str, Any]:  # options of any type
+    """A configuration with private steps, of which clients take unlike numbers."""
+    return small(
+        cache,
+        method={"name": "promptfl", "context_length": 2},
+        training={"epochs": 1, "learning_rate": 0.05, "batch_size": 4},
+        rounds={"rounds": 3, "participation": 0.5},
+        privacy={"name": "dpsgd", "epsilon": 8.0, "delta": 1e-3},
+    )

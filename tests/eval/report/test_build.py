@@ -10,12 +10,14 @@ from eval.commands.report import main
 from eval.comparison.cells import run_comparison
 from eval.comparison.spec import comparison
 from eval.experiment import ExperimentLoader
-from eval.promise import logged_epsilon
+from eval.officer.facts import read_facts
+from eval.officer.wording import statement
 from eval.report.budgets import spent_budgets
 from eval.report.build import build_report
 from eval.report.expert_plots import own_weights, related_share, served_matrix
 from eval.report.method_plots import Contender, accuracy_by_epsilon, curves, standings
 from eval.report.page import Part, Section, render
+from eval.report.privacy_section import privacy_section
 from eval.report.prompt_map import inliers, principal_components
 from eval.report.run_data import Evidence, read_evidence
 from eval.report.run_section import run_part
@@ -147,15 +149,23 @@ def test_a_runaway_prompt_is_left_off_the_map():
     assert inliers(rows).tolist() == [True] * 9 + [False]
 
 
-def test_privacy_section_appears_with_what_was_spent(run: Evidence):
-    records = [r | {"epsilon": {"0": 1.0 + r["round"], "1": 0.5}} for r in run.records]
-    spent = logged_epsilon(records)
-    assert spent == {ClientId(0): 3.0, ClientId(1): 0.5}
-    config = dict(run.config) | {"privacy": {"name": "dpsgd", "epsilon": 8.0, "delta": 1e-5}}
-    private = replace(run, config=config, epsilon=spent, guarantee={"unit": "one example"})
-    titles = [section.title for section in run_part(private).sections]
-    assert "Privacy" in titles
-    assert spent_budgets(private) is not None
+def test_the_privacy_section_reads_as_the_statement_does(
+    private_run: Path, loader: ExperimentLoader
+):
+    evidence = read_evidence(private_run, loader)
+    section = privacy_section(evidence)
+    assert section is not None
+    assert "Privacy" in [each.title for each in run_part(evidence).sections]
+    text = "\n".join(section.text)
+    for chapter in statement(read_facts(private_run)):
+        assert all(words in text for words in (*chapter.paragraphs, *chapter.points))
+    by_client = section.tables[0]
+    assert [int(row[0]) for row in by_client.rows] == sorted(evidence.epsilon)
+    assert spent_budgets(evidence) is not None
+
+
+def test_a_run_without_a_promise_has_no_privacy_section(run: Evidence):
+    assert privacy_section(run) is None
     assert spent_budgets(run) is None
 
 

@@ -1,0 +1,185 @@
+"""``privacy``: plan a run's privacy, state what a run has spent of it, and verify a statement."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from eval.choices import schema
+from eval.commands.errors import readable_errors
+from eval.console import console
+from eval.deployment.federation_file import FILE, RUN
+from eval.experiment import ExperimentLoader
+from eval.officer.document import BEGINNING
+from eval.officer.plan import Plan, make_plan, shown_rounds
+from eval.officer.seal import sealed_statement, verify
+from pfedmoap.config.exact_options import command_parser, parse
+from pfedmoap.config.introspection import Words, show_parser
+from pfedmoap.errors import RunError
+from pfedmoap.storage.atomic_files import write_bytes
+from pfedmoap.storage.own_files import refuse_foreign_file
+from pfedmoap.storage.signing import Signer
+
+_ABOUT = (
+    "For privacy officers. `plan [CONFIG.yaml]`, with options of `train`: noise, steps and epsilon "
+    "before anything runs. `statement RUN`: what a private run promises and what was spent of it, "
+    "in Markdown, sealed with hashes of the run and signed with the operator's key where there is "
+    "one. `verify FILE.md RUN`: hold a statement against its run; it ends with 2 where it does not "
+    "hold. `pfedmoap privacy plan --help` and so on explain each one's options."
+)
+_MORE = {  # of the three together, for the shell's completion
+    "--out": Words("statement: Markdown file; else it is printed"),
+    "--key": Words("statement: operator's signing key"),
+    "--public_key": Words("verify: whose signature it must bear"),
+    "--config": Words("plan: a file of options"),
+}
+
+
+@readable_errors
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Plan, state or verify; see ``--help``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = command_parser(_ABOUT)
+    parser.add_argument("what", choices=tuple(_VERBS), help="what to do")
+    show_parser(parser, _MORE)
+    if not words or words[0] not in _VERBS:
+        words[:1] = [parse(parser, words[:1]).what]
+    _VERBS[words[0]](words[1:])
+
+
+def _plan(arguments: Sequence[str]) -> None:
+    given = list(arguments)
+    file = ["--config", given.pop(0)] if given and not given[0].startswith("-") else []
+    config, _ = schema().parse(
+        [*file, *given],
+        "Say what a configuration will spend of privacy and how much noise it adds: a file, and "
+        "options of `train`. Nothing is encoded, trained or charged.",
+    )
+    plan = make_plan(config, ExperimentLoader())
+    for line in _lines(plan):
+        console.print(line, highlight=False, soft_wrap=True)
+    table = Table(title="Epsilon over a client's rounds", title_justify="left")
+    for heading in ("rounds", plan.noise.unit, "epsilon"):
+        table.add_column(heading, justify="right")
+    for round in shown_rounds(plan.rounds):
+        over = " (over budget: it sits out)" if plan.rounds[round - 1] > plan.budget else ""
+        units = round * plan.units_a_round
+        table.add_row(str(round), str(units), f"{plan.rounds[round - 1]:.4g}{over}")
+    console.print_whole(table)
+    console.print_whole(_clients(plan))
+
+
+def _lines(plan: Plan) -> list[str]:
+    told, noise = plan.statement, plan.noise
+    norm = (
+        ""
+        if noise.norm is None
+        else (
+            f"; its expected norm over {noise.numbers} numbers is {noise.norm:.4g}, "
+            f"{noise.norm / noise.clip:.4g} times the clipping norm"
+        )
+    )
+    divided = (
+        ""
+        if noise.divisor == 1
+        else (
+            f"Divided by {noise.divisor:g}, the noise has a norm of "
+            + ("unknown size" if noise.norm is None else f"{noise.norm / noise.divisor:.4g}")
+            + f", beside a mean of vectors that are each at most {noise.clip:g} long."
+        )
+    )
+    return [
+        line
+        for line in (
+            f"Protected: {told['unit']} ({told['neighbours']}). Private: {told['private']}.",
+            f"Budget: epsilon {plan.budget:g} at delta {plan.delta:g}; {noise.unit} "
+            f"a round: {plan.units_a_round}. Rounds of a client: at most {told['rounds_planned']}, "
+            f"because {told['rounds_planned_because']}.",
+            f"Noise: multiplier {noise.multiplier:.5g}; on {noise.what}, clipped to "
+            f"{noise.clip:g}, a standard deviation of {noise.std:.4g} in each number{norm}.",
+            divided,
+            *(f"CAUTION: {caveat}" for caveat in told["caveats"]),  # type: ignore[attr-defined]
+        )
+        if line
+    ]
+
+
+def _clients(plan: Plan) -> Table:
+    table = Table(title="By client", title_justify="left")
+    for heading in ("clients", "drawn", "take part", plan.noise.unit, "epsilon"):
+        table.add_column(heading, justify="left" if heading == "clients" else "right")
+    for each in plan.clients:
+        secret = each.clients == (-1,)
+        who = "all, in secret cohorts" if secret else ", ".join(map(str, each.clients))
+        table.add_row(
+            who, str(each.drawn), str(each.rounds), str(each.units), f"{each.epsilon:.4g}"
+        )
+    return table
+
+
+def _statement(arguments: Sequence[str]) -> None:
+    parser = command_parser(
+        "Write a private run's statement: what is protected, what each client and all have spent, "
+        "how the noise was made, what is not covered, versions, and the audit's result."
+    )
+    parser.prog += " statement"
+    parser.add_argument("run", help="folder of the run, or of the federation")
+    parser.add_argument("--out", type=str | None, help="Markdown file; else it is printed")
+    parser.add_argument(
+        "--key", type=str | None, help="operator's signing key, made if missing; else the usual one"
+    )
+    options = parse(parser, arguments)
+    run, out = _run_of(options.run), None if options.out is None else Path(options.out)
+    if out is not None:
+        refuse_foreign_file(out, BEGINNING, "a statement of privacy")
+    document = sealed_statement(run, _signer(run, options.key))
+    if out is None:
+        sys.stdout.write(document)
+    else:
+        write_bytes(out, document.encode())
+        console.print(f"statement: {out}", highlight=False, soft_wrap=True)
+
+
+def _run_of(folder: str) -> Path:
+    """The run in the folder of a federation, or the folder itself."""
+    given = Path(folder)
+    return given / RUN if (given / FILE).exists() else given
+
+
+def _signer(run: Path, key: str | None) -> Signer | None:
+    """The given key's; else that of the federation's server or the operator, if there is one."""
+    if key is not None:
+        return Signer.kept_in(Path(key))
+    deployed = (run.parent / FILE).exists()
+    usual = run.parent / ("server.key" if deployed else "operator.key")
+    return Signer.kept_in(usual) if usual.exists() else None
+
+
+def _verify(arguments: Sequence[str]) -> None:
+    parser = command_parser("Hold a statement of privacy against the run that it speaks of.")
+    parser.prog += " verify"
+    parser.add_argument("statement", help="the Markdown file")
+    parser.add_argument("run", help="folder of the run, or of the federation")
+    parser.add_argument("--public_key", type=str | None, help="whose signature it must bear")
+    options = parse(parser, arguments)
+    try:
+        content = Path(options.statement).read_bytes()
+    except OSError as error:
+        raise RunError(f"{options.statement} cannot be read: {error.strerror}") from error
+    found = verify(content, _run_of(options.run), options.public_key)
+    for remark in found.remarks:
+        console.print(f"note: {remark}", highlight=False, soft_wrap=True)
+    if not found.faults:
+        console.print(f"{options.statement} holds for {options.run}", soft_wrap=True)
+        return
+    for fault in found.faults:
+        console.print(f"does not hold: {fault}", highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+_VERBS: Mapping[str, Callable[[Sequence[str]], None]] = {
+    "plan": _plan,
+    "statement": _statement,
+    "verify": _verify,
+}
