@@ -132,7 +132,8 @@ def summarise(scores: Sequence[ClientScore]) -> Summary:
     unseen = [score.accuracy for score in scores if score.unseen]
     accuracy = [score.accuracy for score in seen]
     sizes = np.array([score.test_images for score in seen], dtype=np.float64)
-    shared = [score.global_accuracy for score in seen if score.global_accuracy is not None]
+    tested = [score for score in seen if score.global_accuracy is not None]
+    shared = [score.global_accuracy for score in tested if score.global_accuracy is not None]
     return Summary(
         clients=len(seen),
         mean=float(np.mean(accuracy)),
@@ -143,7 +144,9 @@ def summarise(scores: Sequence[ClientScore]) -> Summary:
         macro_f1=float(np.mean([score.macro_f1 for score in seen])),
         ece=float(np.mean([score.ece for score in seen])),
         global_mean=float(np.mean(shared)) if shared else None,
-        global_union=float(np.average(shared, weights=sizes)) if shared else None,
+        global_union=float(np.average(shared, weights=[one.test_images for one in tested]))
+        if shared
+        else None,
         unseen_mean=float(np.mean(unseen)) if unseen else None,
     )
 

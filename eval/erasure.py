@@ -1,7 +1,6 @@
 """Erasing a client that has left: its prompt goes, and a signed record says what stays."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,65 +10,40 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from eval.choices import schema
+from eval.erasure_record import Erasure, read_record, write_record
 from pfedmoap.contract.capabilities import CanForget
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.folder import held
-from pfedmoap.runs.layout import PRIVATE, Layout
 from pfedmoap.runs.rewrite import rewrite_states
-from pfedmoap.storage.atomic_files import json_bytes, write_bytes
-from pfedmoap.storage.signing import Signer, is_signed
-from pfedmoap.storage.strict_json import read_strict
+from pfedmoap.storage.signing import Signer
 from pfedmoap.wire.messages import Arrays, ClientId
 
-FOLDER = "erasures"
 
-
-@dataclass(frozen=True)
-class Erasure:
-    """What an erasure did, and what it could not do.
-
-    Attributes:
-        client: Who has left.
-        round: The run's last round.
-        at: When, in UTC.
-        rounds: Rounds in which the client took part.
-        states_changed: Other clients whose states in this folder held something of it; the sites
-            of a federation keep their own, and erase it when they are greeted next.
-        server_changed: Whether the server held something of it alone.
-        share_of_last_average: Its weight in the average of the last round; 0 if it took no part.
-        cosine_with_average: Largest cosine of its last prompt with a part of the server's state of
-            the same size that stays; ``None`` where there is none.
-        stays: What stays of it, in words.
-    """
-
-    client: ClientId
-    round: int
-    at: str
-    rounds: int
-    states_changed: int
-    server_changed: bool
-    share_of_last_average: float
-    cosine_with_average: float | None
-    stays: str
-
-
-def erase(run_folder: Path, client: ClientId, key: Path) -> Erasure:
+def erase(
+    run_folder: Path,
+    client: ClientId,
+    key: Path,
+    leave: Callable[[], None] | None = None,
+) -> Erasure:
     """Erase a client from a run.
 
     Its own state, its prompt in the server's state, and what other clients hold of it are gone from
     every file, also from damaged ones that a repair has kept. Nothing is trained anew. The privacy
-    ledger stays: what was spent stays spent.
+    ledger stays: what was spent stays spent. One that was interrupted is repeated, and its record
+    says what was found before anything was taken out.
 
     Args:
         run_folder: The run.
         client: Who has left.
         key: The operator's signing key; made where it is missing.
+        leave: Takes it off the list of a federation's sites, whose states are their own: called
+            once nobody else can write to the run, and before anything is taken out of it.
 
     Returns:
-        What was done.
+        What was done; where it had been done before, what was done then.
 
     Raises:
         RunError: The run has no complete round, or the client never took part in it.
@@ -81,7 +55,7 @@ def erase(run_folder: Path, client: ClientId, key: Path) -> Erasure:
             raise RunError(f"{run_folder} has no complete round yet: there is nothing to erase")
         records = run.metrics()
         rounds = [r["round"] for r in records if client in r["cohort"]]
-        if not rounds and client not in saved.local_states:
+        if not rounds and client not in saved.local_states and leave is None:
             raise RunError(f"client {client} never took part in {run_folder}")
         method = _method_of(run)
         before = method.from_arrays(saved.server)
@@ -90,47 +64,32 @@ def erase(run_folder: Path, client: ClientId, key: Path) -> Erasure:
         server = method.to_arrays(after)
         states = _Erased(saved.local_states, method, client)
         changed = sum(states.changes(other) for other in states)
-        rewrite_states(run, replace(saved, server=server), states)
         share = _share(records[-1], _sizes(run), client) if records else 0.0
-        done = Erasure(
+        found = Erasure(
             client,
             saved.round,
             datetime.now(UTC).isoformat(timespec="seconds"),
             len(rounds),
-            changed,
+            changed if leave is None else None,
             isinstance(method, CanForget) and _differ(saved.server, server),
             share,
             _largest_cosine(prompts, server),
             _stays(len(rounds), share),
+            complete=False,
         )
-        _write(run.layout, done, Signer.kept_in(key))
+        done, signer = read_record(run.layout, client) or found, Signer.kept_in(key)
+        nothing = not (changed or found.server_changed or client in saved.local_states)
+        if done.complete and nothing:
+            return done
+        if done.complete:  # it came back, with a copy of the run that was restored
+            done = found
+        write_record(run.layout, done, signer)
+        if leave is not None:
+            leave()
+        rewrite_states(run, replace(saved, server=server), states)
+        done = replace(done, complete=True)
+        write_record(run.layout, done, signer)
         return done
-
-
-def erased_clients(run_folder: Path) -> frozenset[ClientId]:
-    """Clients that were erased from a run; they train no more."""
-    folders = (run_folder / FOLDER, run_folder / PRIVATE / FOLDER)
-    files = (file for folder in folders for file in folder.glob("[0-9]*.json"))
-    return frozenset(ClientId(int(file.stem)) for file in files)
-
-
-def record_of(layout: Layout, client: ClientId) -> Path:
-    """Where the record of an erasure is: who took part and how far is private in a private run."""
-    return layout.where(f"{FOLDER}/{client:04d}.json")
-
-
-def check_record(file: Path) -> bool:
-    """Whether an erasure's record is as it was signed."""
-    record = read_strict(file)
-    signature = record.pop("signature")
-    return is_signed(json_bytes(record), str(signature), str(record["key"]))
-
-
-def _write(layout: Layout, done: Erasure, signer: Signer) -> None:
-    record = {**vars(done), "run": layout.run.name, "key": signer.public}
-    signed = record | {"signature": signer.sign(json_bytes(record))}
-    content = json.dumps(signed, indent=2).encode()
-    write_bytes(record_of(layout, done.client), content, private=layout.divided)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Predictions of every client's models on its test images, from which metrics are computed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -9,8 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from eval.pieces import chunks, groups
 from pfedmoap.client.privatizer import NoPrivacy, Privatizer
-from pfedmoap.contract.capabilities import CanPersonalise, HasOnlyGlobalModel, personal_states
+from pfedmoap.contract.capabilities import (
+    CanPersonalise,
+    HasOnlyGlobalModel,
+    SendsGlobalModel,
+    personal_states,
+)
 from pfedmoap.contract.method import AnyMethod, Method
 from pfedmoap.contract.predicting import PredictionTask, plan_to_predict, predictions
 from pfedmoap.contract.tasks import ClientData, ClientTask, Prediction
@@ -20,7 +26,6 @@ from pfedmoap.errors import MethodError
 from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 S = TypeVar("S")
-CHUNK = 1024  # test images classified at once
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -145,7 +150,7 @@ def predict_clients(
     """
     clients = sorted(federation.clients)
     tests = [federation.clients[client].test for client in clients]
-    shared = _shared(method, now.state, tests)
+    shared = _shared(lambda features: method.predict_global(now.state, features), tests)
     for_both = shared if isinstance(method, HasOnlyGlobalModel) and method.impersonal() else None
     if for_both is None:
         newcomers = frozenset(client for client in clients if _is_new(local_states, client))
@@ -176,7 +181,9 @@ def predict_clients(
 def predict_client(
     method: AnyMethod, download: Download, local: Arrays | None, own: Client, *, private: bool
 ) -> ClientPredictions:
-    """Classify one client's test images with its own model alone, where nobody has the others'.
+    """Classify one client's test images with its models, where nobody has the others'.
+
+    The global model is tested where the client is sent all of it (`SendsGlobalModel`).
 
     Args:
         method: The method.
@@ -187,6 +194,12 @@ def predict_client(
     """
     one = {download.client: local}
     ((personal, gate),) = _personal(method, [download], one, [own.test], private)
+    if isinstance(method, HasOnlyGlobalModel) and method.impersonal():
+        shared: Answers | None = personal
+    else:
+        sent = method.predict_sent if isinstance(method, SendsGlobalModel) else _nothing
+        tested = _shared(lambda features: sent(download, features), [own.test])
+        shared = None if tested is None else tested[0]
     return ClientPredictions(
         client=download.client,
         domain=own.domain,
@@ -194,7 +207,7 @@ def predict_client(
         unseen=False,
         labels=own.test.labels.numpy(),
         personal=personal,
-        shared=None,
+        shared=shared,
         gate=gate,
     )
 
@@ -222,11 +235,11 @@ def _personal(
     def tasks() -> Iterator[PredictionTask]:  # some at a time: states may be on disk
         for download, test in zip(downloads, tests, strict=True):
             local = local_states.get(download.client)
-            yield from (PredictionTask(download, local, piece) for piece in _chunks(test))
+            yield from (PredictionTask(download, local, piece) for piece in chunks(test))
 
     answered = predictions(method, tasks())
     for download, test in zip(downloads, tests, strict=True):
-        parts = list(islice(answered, len(_chunks(test))))
+        parts = list(islice(answered, len(chunks(test))))
         logits = torch.cat([part.logits for part in parts])
         try:
             answers = _answers(logits, f"the model of client {download.client}")
@@ -238,38 +251,24 @@ def _personal(
         yield answers, _gate_use(parts, test.labels)
 
 
-def _shared(method: Method[S], state: S, tests: Sequence[ClientData]) -> list[Answers] | None:
+def _nothing(download: Download, features: Arrays) -> None:
+    """What a client is sent of the global model by a method that does not say so."""
+
+
+def _shared(
+    predict: Callable[[Arrays], Prediction | None], tests: Sequence[ClientData]
+) -> list[Answers] | None:
     """Predict with the global model for several clients at once: its prompt is encoded once."""
     logits: list[list[torch.Tensor]] = [[] for _ in tests]
-    for group in _groups([(row, part) for row, test in enumerate(tests) for part in _chunks(test)]):
+    for group in groups([(row, part) for row, test in enumerate(tests) for part in chunks(test)]):
         features = {kind: torch.cat([part[kind] for _, part in group]) for kind in group[0][1]}
-        prediction = method.predict_global(state, features)
+        prediction = predict(features)
         if prediction is None:
             return None
         sizes = [len(next(iter(part.values()))) for _, part in group]
         for (row, _), piece in zip(group, prediction.logits.split(sizes), strict=True):
             logits[row].append(piece)
     return [_answers(torch.cat(pieces), "the global model") for pieces in logits]
-
-
-def _groups(pieces: Sequence[tuple[int, Arrays]]) -> Iterator[list[tuple[int, Arrays]]]:
-    """Group pieces of test sets into batches of about `CHUNK` images."""
-    group: list[tuple[int, Arrays]] = []
-    size = 0
-    for piece in pieces:
-        group.append(piece)
-        size += len(next(iter(piece[1].values())))
-        if size >= CHUNK:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _chunks(data: ClientData) -> list[Arrays]:
-    features: Mapping[str, torch.Tensor] = data.view(0)
-    starts = range(0, len(data), CHUNK)
-    return [{kind: f[start : start + CHUNK] for kind, f in features.items()} for start in starts]
 
 
 def _answers(logits: torch.Tensor, whose: str) -> Answers:

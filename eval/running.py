@@ -11,7 +11,7 @@ from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
 from eval.data_of_run import located, refuse_changes, refuse_trained, remembered, report_changes
-from eval.erasure import erased_clients
+from eval.erasure_record import erased_clients
 from eval.experiment import Experiment, ExperimentLoader
 from eval.promise import is_private
 from eval.refused import refuse_if_all_refused

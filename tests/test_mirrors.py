@@ -30,8 +30,9 @@ COVERED = {
         pfedmoap.engine.flower.control pfedmoap.engine.flower.links
         pfedmoap.engine.flower.places pfedmoap.engine.flower.workers eval.deployment.app
         eval.deployment.apps""",
+    "tests/eval/test_accuracy.py": "eval.pieces",
     "tests/eval/test_erasure.py": """
-        eval.commands.forget pfedmoap.runs.rewrite pfedmoap.storage.signing""",
+        eval.commands.forget eval.erasure_record pfedmoap.runs.rewrite pfedmoap.storage.signing""",
     "tests/eval/deployment/test_options.py": """
         eval.commands.serve eval.commands.join eval.commands.make_keys
         eval.commands.example_sites""",
@@ -40,7 +41,8 @@ COVERED = {
     "tests/eval/deployment/test_serving.py": """
         eval.deployment.federation_file eval.deployment.status eval.commands.status
         pfedmoap.runs.amend pfedmoap.runs.extension""",
-    "tests/pfedmoap/engine/flower/test_letters.py": "pfedmoap.engine.flower.greeting",
+    "tests/pfedmoap/engine/flower/test_letters.py": """
+        pfedmoap.engine.flower.greeting pfedmoap.wire.said""",
     "tests/pfedmoap/engine/test_round.py": """
         pfedmoap.contract.method pfedmoap.contract.tasks pfedmoap.server.cohort
         pfedmoap.wire.messages pfedmoap.wire.transport""",

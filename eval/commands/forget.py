@@ -1,12 +1,13 @@
 """``forget``: erase a client that has left from a run or a federation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.deployment.federation_file import FILE, RUN
-from eval.erasure import erase, record_of
+from eval.erasure import erase
+from eval.erasure_record import record_of
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import ClientId
@@ -30,21 +31,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = federation / RUN if deployed else folder
     usual = federation / "server.key" if deployed else run.parent / "operator.key"
     client = ClientId(options.client)
-    done = erase(run, client, Path(options.key) if options.key else usual)
-    if deployed:
-        from pfedmoap.engine.flower.members import Members
-
-        Members.read(federation).without(client).write(federation)
+    leave = _leave(federation, client) if deployed else None
+    done = erase(run, client, Path(options.key) if options.key else usual, leave)
     others = (
         "sites that hold its expert erase it when they are greeted next"
         if deployed
         else f"{done.states_changed} other clients held its expert"
     )
     console.print(
-        f"client {client} is erased from {run} after round {done.round}; {others}. "
+        f"client {client} is erased from {run} after round {done.round}, at {done.at}; {others}. "
         f"What stays: {done.stays}.",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     console.print(f"signed record: {record_of(RunDirectory(run).layout, client)}", soft_wrap=True)
+
+
+def _leave(federation: Path, client: ClientId) -> Callable[[], None]:
+    """Check that a federation knows a client; returns what takes it off the list of its sites."""
+    from pfedmoap.engine.flower.members import Members
+
+    Members.read(federation).named(client)
+    return lambda: Members.read(federation).without(client).write(federation)

@@ -6,6 +6,7 @@ from pathlib import Path
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.deployment.certificates import make_keys
+from eval.deployment.federation_file import names_in
 from pfedmoap.config.exact_options import command_parser, parse
 
 
@@ -22,10 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default="localhost,127.0.0.1",
         help="names and numbers under which sites reach the server, with commas",
     )
-    parser.add_argument("--sites", required=True, help="names of the sites, with commas")
+    parser.add_argument(
+        "--sites", required=True, help="names of the sites, with commas, or a file with one a line"
+    )
     options = parse(parser, arguments)
     folder = Path(options.out)
-    make_keys(folder, options.hosts.split(","), options.sites.split(","))
+    make_keys(folder, options.hosts.split(","), names_in(options.sites))
     console.print(
         f"each site gets {folder / 'ca.pem'}, {folder / 'server.pub'} and its own key of "
         f"{folder / 'private'}",

@@ -9,7 +9,7 @@ from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.deployment.certificates import certificates_in
-from eval.deployment.federation_file import FILE, RUN, FederationFile, new_id
+from eval.deployment.federation_file import FILE, RUN, FederationFile, names_in, new_id
 from pfedmoap.engine.flower.places import Address, Certificates, require_extra
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import make_folder
@@ -91,9 +91,7 @@ def _resolved(file: FederationFile) -> FederationFile:
 
 
 def _classes(given: str) -> tuple[str, ...]:
-    place = Path(given).expanduser()
-    text = place.read_text() if given and place.is_file() else given.replace(",", "\n")
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    names = names_in(given)
     if len(names) < 2 or len(set(names)) < len(names):
         raise ConfigError(
             f"--classes has {len(names)} names; give at least two different ones, with commas, or "

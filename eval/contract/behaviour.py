@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from eval.contract.federation import SmallFederation
 from eval.contract.requirements import require, require_same, snapshot
 from pfedmoap.client.privatizer import NoPrivacy
-from pfedmoap.contract.capabilities import personal_states
+from pfedmoap.contract.capabilities import SendsGlobalModel, personal_states
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.predicting import PredictionTask, plan_to_predict, predictions
 from pfedmoap.contract.tasks import Prediction
@@ -104,6 +104,20 @@ def predictions_have_a_logit_for_every_class(world: SmallFederation) -> None:
     everybody = world.method.predict_global(state, first.view())
     if everybody is not None:
         _require_answers(everybody, len(first), classes)
+
+
+def the_global_model_is_all_in_what_clients_are_sent(world: SmallFederation) -> None:
+    """A method that says so lets a site test the global model by its download alone."""
+    method = world.method
+    if not isinstance(method, SendsGlobalModel):
+        return
+    state, _, _ = world.rounds(2)
+    for download in method.plan(state, world.clients, 3):
+        features = world.data[download.client].view()
+        own, whole = method.predict_sent(download, features), method.predict_global(state, features)
+        require((own is None) == (whole is None), "predict_sent and predict_global differ")
+        if own is not None and whole is not None:
+            require(torch.equal(own.logits, whole.logits), "predict_sent is another model")
 
 
 def _require_answers(prediction: Prediction, images: int, classes: int) -> None:

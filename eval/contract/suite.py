@@ -20,6 +20,7 @@ _ALL: tuple[Check, ...] = (
     behaviour.metrics_are_a_finite_training_loss,
     behaviour.predicting_reads_and_never_writes,
     behaviour.predictions_have_a_logit_for_every_class,
+    behaviour.the_global_model_is_all_in_what_clients_are_sent,
     behaviour.examples_are_classified_independently,
     behaviour.many_clients_are_answered_as_each_alone,
     behaviour.a_client_that_never_took_part_can_predict_and_join,

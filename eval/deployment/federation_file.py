@@ -69,3 +69,14 @@ class FederationFile:
 def new_id() -> str:
     """Make a federation's id."""
     return secrets.token_hex(8)
+
+
+def names_in(given: str) -> tuple[str, ...]:
+    """Read names that are given on a command line.
+
+    Args:
+        given: The names with commas between, or a file that has one a line.
+    """
+    place = Path(given).expanduser()
+    text = place.read_text() if given and place.is_file() else given.replace(",", "\n")
+    return tuple(line.strip() for line in text.splitlines() if line.strip())

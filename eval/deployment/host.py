@@ -103,23 +103,23 @@ class SiteHost:
             )
         return made
 
-    def forget(self, federation: str, clients: list[int]) -> int:
+    def forget(self, federation: str, clients: list[int]) -> dict[int, int]:
         """Erase what is held of clients that have left, in all kept states."""
+        nothing = dict.fromkeys(clients, 0)
         welcome = self._welcome(federation)
         if welcome is None:
-            return 0
+            return nothing
         method = self._take_up(welcome).method
         folder = self._folder(federation)
         number = _number(folder)
         if number is None or not isinstance(method, CanForget):
-            return 0
+            return nothing
+        state, forget = SiteState(folder, number), method.forget_local
 
-        def left(local: Arrays) -> Arrays:
-            for client in clients:
-                local = method.forget_local(local, ClientId(client))
-            return local
+        def erased(client: int) -> int:
+            return state.rewrite(lambda local: forget(local, ClientId(client)))
 
-        return SiteState(folder, number).rewrite(left)
+        return {client: erased(client) for client in clients}
 
     def _take_up(self, welcome: Welcome) -> _TakenUp:
         known = self._taken.get(welcome.federation)
@@ -208,6 +208,8 @@ class SiteHost:
                 "train_images": float(found.train_images),
                 "test_images": float(found.test_images),
             }
+            if found.global_accuracy is not None:
+                figures["global_accuracy"] = found.global_accuracy
             line = json.dumps({"round": download.round - 1, **figures})
             append_line(folder / "scores.jsonl", line, private=True)
             return figures

@@ -10,6 +10,7 @@ from eval.accuracy import ClientScore, record
 from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.deployment.federation_file import RUN, FederationFile
+from eval.erasure_record import confirm, erased_clients
 from eval.planning import refuse_what_it_lacks
 from eval.promise import is_private
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
@@ -30,6 +31,7 @@ from pfedmoap.runs.amend import amend
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
 from pfedmoap.runs.folder import claimed, held
+from pfedmoap.runs.layout import Layout
 from pfedmoap.runs.same_run import refuse_other_run
 from pfedmoap.server.admission import LARGEST_COUNT
 from pfedmoap.storage.atomic_files import write_json
@@ -181,7 +183,7 @@ def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[
     file, config, method = served.file, served.config, served.method
     rounds, seed = config.build("rounds"), config.build("seeds").training
     signer = Signer.kept_in(served.folder / SERVER_KEY)
-    members = Members.read(served.folder)
+    members, layout = Members.read(served.folder), Layout(served.run, served.private)
     roll = RollCall(
         fleet,
         served.welcome(signer),
@@ -189,8 +191,10 @@ def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[
         Quorum(file.min_clients, wait_seconds=file.wait_seconds),
         members,
         changed=lambda now: now.write(served.folder),
+        erased=lambda site, states: confirm(layout, site, states, signer),
     )
     remote = RemoteFederation(method, rounds, seed, served.privatizer, roll)
+    erased_clients(served.run)  # refuses one that was interrupted
     there = claimed(served.run)
     roll.wait(1 if there is None else there.round + 1)
     described = served.task(roll.members)
@@ -240,19 +244,19 @@ def client_score(client: ClientId, figures: Mapping[str, float]) -> ClientScore:
         UpdateRejectedError: One is no share, or no number of images.
     """
 
-    def at_most(most: float, name: str) -> float:
-        value = float(figures.get(name, 0.0))
-        if not 0 <= value <= most:
-            raise UpdateRejectedError(f"{name} is {value:g}, expected 0 to {most:g}")
+    def at_most(most: float, name: str, least: float = 0.0) -> float:
+        value = float(figures.get(name, least))
+        if not least <= value <= most:
+            raise UpdateRejectedError(f"{name} is {value:g}, expected {least:g} to {most:g}")
         return value
 
     return ClientScore(
         client=client,
         domain=None,
         train_images=int(at_most(LARGEST_COUNT, "train_images")),
-        test_images=int(at_most(LARGEST_COUNT, "test_images")),
+        test_images=int(at_most(LARGEST_COUNT, "test_images", 1.0)),
         accuracy=at_most(1.0, "accuracy"),
         macro_f1=at_most(1.0, "macro_f1"),
         ece=at_most(1.0, "ece"),
-        global_accuracy=None,
+        global_accuracy=at_most(1.0, "global_accuracy") if "global_accuracy" in figures else None,
     )

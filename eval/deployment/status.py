@@ -1,10 +1,13 @@
 """How far a federation is, read from its folder alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eval.deployment.federation_file import RUN
+from eval.erasure_record import confirmed
 from pfedmoap.engine.flower.members import Members
+from pfedmoap.runs.commit import layout_of
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.folder import claimed
 from pfedmoap.wire.messages import ClientId
@@ -59,8 +62,9 @@ def status_of(folder: Path) -> Status:
     run = folder / RUN
     started = claimed(run) is not None if run.exists() else False
     records = RunDirectory(run).metrics() if started else []
-    sites = []
-    for one in sorted(Members.read(folder).by_name.values(), key=lambda one: one.client):
+    members = Members.read(folder)
+    sites, staying = [], [one.name for one in members.present.values()]
+    for one in sorted(members.by_name.values(), key=lambda one: one.client):
         key = str(one.client)
         admitted = [
             int(record["round"])
@@ -83,7 +87,14 @@ def status_of(folder: Path) -> Status:
                 sum(sum(each["down_bytes"].values()) for each in traffic),
                 sum(sum(each["up_bytes"].values()) for each in traffic),
                 spent[-1] if spent else None,
-                "has left" if one.left else news,
+                _left(run, one.client, staying) if one.left else news,
             )
         )
     return Status(RunDirectory(run).round if started else 0, tuple(sites))
+
+
+def _left(run: Path, client: ClientId, staying: Sequence[str]) -> str:
+    """Say that a site has left, and who has yet to erase what it holds of it."""
+    known = confirmed(layout_of(run), client)
+    missing = [name for name in staying if name not in known]
+    return f"has left; still to erase its expert: {', '.join(missing)}" if missing else "has left"

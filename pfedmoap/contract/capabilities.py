@@ -5,8 +5,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.contract.method import AnyMethod
-from pfedmoap.contract.tasks import ClientTask
-from pfedmoap.wire.messages import Arrays, ClientId
+from pfedmoap.contract.tasks import ClientTask, Prediction
+from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 State = TypeVar("State", contravariant=True)
 
@@ -58,6 +58,20 @@ class HasOnlyGlobalModel(Protocol):
 
     def impersonal(self) -> bool:
         """Whether `Method.predict` answers as `Method.predict_global` does, for every client."""
+        ...
+
+
+@runtime_checkable
+class SendsGlobalModel(Protocol):
+    """A method whose downloads hold all of the global model, so that sites can test it at home."""
+
+    def predict_sent(self, download: Download, features: Arrays) -> Prediction | None:
+        """Classify as `Method.predict_global` does, by what a client is sent alone.
+
+        Args:
+            download: What the server would send some client now.
+            features: By kind, (B, ...).
+        """
         ...
 
 

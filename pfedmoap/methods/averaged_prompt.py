@@ -162,6 +162,10 @@ class AveragedPrompt:
         """Classify with the server's prompt; ``None`` if prompts have local parts."""
         return None if self.own else self.classify(state, features)
 
+    def predict_sent(self, download: Download, features: Arrays) -> Prediction | None:
+        """See `SendsGlobalModel`: downloads have the state's names."""
+        return self.predict_global(download.arrays, features)
+
     def to_arrays(self, state: Arrays) -> Arrays:
         """The server's state."""
         return dict(state)

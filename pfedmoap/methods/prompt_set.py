@@ -128,6 +128,10 @@ class PromptSet:
         """Classify with the global set."""
         return self.sets.classify(state, features)
 
+    def predict_sent(self, download: Download, features: Arrays) -> Prediction | None:
+        """See `SendsGlobalModel`: downloads have the state's names."""
+        return self.predict_global(download.arrays, features)
+
     def to_arrays(self, state: Arrays) -> Arrays:
         """The server's state."""
         return dict(state)

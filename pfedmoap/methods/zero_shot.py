@@ -87,6 +87,10 @@ class ZeroShot:
         image = features["image"].to(backbone.device)
         return Prediction(cosine_logits(image, self._text, backbone.logit_scale))
 
+    def predict_sent(self, download: Download, features: Arrays) -> Prediction:
+        """See `SendsGlobalModel`."""
+        return self.predict_global(None, features)
+
     def to_arrays(self, state: None) -> Arrays:
         """Return an empty state."""
         return {}

@@ -9,7 +9,8 @@ import torch
 from sklearn.metrics import f1_score
 
 from eval.accuracy import domain_means, evaluate, macro_f1, record, score, summarise
-from eval.predictions import CHUNK, predict_clients
+from eval.pieces import CHUNK
+from eval.predictions import predict_clients
 from pfedmoap.contract.tasks import ClientData, Prediction
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Client, Federation

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from eval.commands import forget, train
-from eval.erasure import check_record, erase, erased_clients
+from eval.erasure import erase
+from eval.erasure_record import check_record, erased_clients, read_record
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
@@ -79,6 +81,8 @@ def test_the_record_says_what_stays_and_is_signed(run, tmp_path):
     record = json.loads(file.read_text())
     file.write_text(json.dumps(record | {"rounds": 0}))
     assert not check_record(file)
+    with pytest.raises(RunError, match="signature is another"):
+        read_record(RunDirectory(run).layout, ClientId(1))
     assert record["key"] == Signer.kept_in(tmp_path / "key").public
     assert not is_signed(b"", "00", "zz")
 
@@ -95,8 +99,9 @@ def test_who_was_erased_trains_no_more(run, cache, tmp_path):
 
 
 def test_erasing_again_or_somebody_unknown(run, tmp_path):
-    erase(run, ClientId(1), tmp_path / "key")
-    assert erase(run, ClientId(1), tmp_path / "key").states_changed == 0
+    done = erase(run, ClientId(1), tmp_path / "key")
+    assert done.states_changed == 3
+    assert erase(run, ClientId(1), tmp_path / "key") == done
     with pytest.raises(RunError, match="never took part"):
         erase(run, ClientId(9), tmp_path / "key")
 
@@ -119,7 +124,9 @@ def test_a_run_on_other_data_is_not_extended_and_stays_as_it_is(run):
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
-def test_a_kill_in_the_middle_leaves_a_run_that_is_whole(run, tmp_path, monkeypatch):
+def test_a_kill_in_the_middle_is_known_and_the_erasure_ends_when_repeated(
+    run, cache, tmp_path, monkeypatch
+):
     prompt = prompt_of(run, 1)
 
     def killed(*_):
@@ -130,8 +137,19 @@ def test_a_kill_in_the_middle_leaves_a_run_that_is_whole(run, tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             erase(run, ClientId(1), tmp_path / "key")
     assert RunDirectory(run).load() is not None
-    erase(run, ClientId(1), tmp_path / "key")
+    layout = RunDirectory(run).layout
+    begun = read_record(layout, ClientId(1))
+    assert not begun.complete
+    with pytest.raises(RunError, match=r"interrupted: end it with `pfedmoap forget .* --client 1`"):
+        erased_clients(run)
+    with pytest.raises(SystemExit):
+        train_to(run, cache, 4, "--resume", "true")
+    done = erase(run, ClientId(1), tmp_path / "key")
     assert traces_of(prompt, run) == []
+    assert done == replace(begun, complete=True), "of before anything was taken out"
+    assert (done.states_changed, done.server_changed) == (3, True)
+    assert read_record(layout, ClientId(1)) == done
+    assert erased_clients(run) == {1}
 
 
 def test_what_a_repair_has_kept_of_a_damaged_run_goes_too(run, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from eval.accuracy import evaluate
 from eval.choices import schema
-from eval.predictions import predict_clients
+from eval.predictions import predict_client, predict_clients
 from eval.running import run_experiment
 from pfedmoap.contract.tasks import ClientData, Prediction
 from pfedmoap.data.federation import Client, Federation
@@ -55,6 +55,23 @@ def test_answers_that_are_not_finite_name_the_model_and_the_remedy(value, model,
     method: Any = Scripted()
     with pytest.raises(MethodError, match=rf"{whose}.* not finite.*diverged.*learning_rate"):
         predict_clients(method, NOW, {}, federation(torch.zeros(5, 2, 3), broken))
+
+
+def test_a_client_alone_answers_as_among_the_others_with_both_models():
+    class Sends(Scripted):
+        def predict_sent(self, download: Download, features: Arrays) -> Prediction:
+            return self.predict_global(None, features)
+
+    everybody = federation(torch.rand(5, 2, 3), torch.rand(3, 2, 3))
+    method: Any = Sends()
+    together = predict_clients(method, NOW, {}, everybody)
+    for one, download in zip(together, method.plan(None, [0, 1], 4), strict=True):
+        own = everybody.clients[one.client]
+        alone = predict_client(method, download, None, own, private=False)
+        for found, expected in ((alone.personal, one.personal), (alone.shared, one.shared)):
+            assert found.predicted.tolist() == expected.predicted.tolist()
+    silent: Any = Scripted()
+    assert predict_client(silent, download, None, own, private=False).shared is None
 
 
 def test_a_class_that_is_ruled_out_is_an_answer():

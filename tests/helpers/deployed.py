@@ -40,12 +40,14 @@ def digits_of(site: int, folder: Path, each: int = 6, classes: int = 10) -> Path
 
 
 @contextmanager
-def command(log: Path, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a command of ours, and end it as an operator would."""
+def command(
+    log: Path, *words: str, module: str = "eval.cli"
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command of ours, or another module, and end it as an operator would."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "eval.cli", *words],
+            [sys.executable, "-m", module, *words],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=log.parent,

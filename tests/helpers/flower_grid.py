@@ -124,9 +124,9 @@ class OneSite:
             raise RunError("another number")
         return self.made.setdefault(client, self.make(client))
 
-    def forget(self, federation: str, clients: list[int]) -> int:
+    def forget(self, federation: str, clients: list[int]) -> dict[int, int]:
         self.forgotten += clients
-        return 0
+        return dict.fromkeys(clients, 0)
 
 
 def app_of(host: OneSite) -> ClientApp:

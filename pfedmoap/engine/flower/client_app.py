@@ -56,8 +56,8 @@ class Host(Protocol):
         """
         ...
 
-    def forget(self, federation: str, clients: list[int]) -> int:
-        """Erase what is held of other clients; returns how many states were changed."""
+    def forget(self, federation: str, clients: list[int]) -> Mapping[int, int]:
+        """Erase what is held of other clients; returns how many states held something of each."""
         ...
 
 
@@ -84,7 +84,8 @@ def make_client_app(host_of: Callable[[dict[str, Any]], Host]) -> ClientApp:
         host = host_of(dict(context.node_config))
         asked, _ = unseal(message.content, host.server_key, "query.forget")
         changed = host.forget(str(asked["federation"]), list(asked["clients"]))
-        return Message(seal({"changed": changed}), reply_to=message)
+        counts = {str(client): count for client, count in changed.items()}
+        return Message(seal({"changed": counts}), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from pfedmoap.wire.said import one_line
+
 logger = logging.getLogger(__name__)
 
 
@@ -92,7 +94,7 @@ class Fleet:
                 if asked is None:
                     continue
                 if reply.has_error():
-                    found[asked] = Silence(f"it failed: {reply.error.reason!s:.300}")
+                    found[asked] = Silence(f"it failed: {one_line(str(reply.error.reason), 300)}")
                 elif reply.metadata.src_node_id != asked:
                     found[asked] = Silence("another node answered in its place")
                 else:

@@ -7,6 +7,7 @@ from typing import Any
 from pfedmoap.engine.flower.members import Profile, check_name, counts
 from pfedmoap.errors import ConfigError, UpdateRejectedError
 from pfedmoap.storage.strict_json import fields, integer, items, text
+from pfedmoap.wire.said import one_line
 
 SECTIONS = (
     "backbone",
@@ -112,7 +113,9 @@ def read_greeting(record: object, classes: int) -> Greeting:
         found = fields(record, ("name", "profile", "refused"))
         refused = found["refused"]
         if refused is not None:
-            return Greeting(check_name(found["name"]), Profile(), text(refused, "the reason"))
+            return Greeting(
+                check_name(found["name"]), Profile(), one_line(text(refused, "the reason"))
+            )
         about = fields(found["profile"], ("train", "test"))
         profile = Profile(counts(about["train"]), counts(about["test"]))
         for part in (profile.train, profile.test):
@@ -121,4 +124,4 @@ def read_greeting(record: object, classes: int) -> Greeting:
                 raise ValueError(f"it counts {len(part)} classes, expected {classes}")
         return Greeting(check_name(found["name"]), profile)
     except (ValueError, TypeError, ConfigError) as error:
-        raise UpdateRejectedError(f"this is no greeting of a site: {error}") from error
+        raise UpdateRejectedError(one_line(f"this is no greeting of a site: {error}")) from error

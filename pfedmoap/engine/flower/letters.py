@@ -11,6 +11,7 @@ from pfedmoap.engine.flower.signing import Signer, digest, verify
 from pfedmoap.errors import UpdateRejectedError
 from pfedmoap.storage.strict_json import fields, integer, number, parse_strict, text
 from pfedmoap.wire.messages import ClientId
+from pfedmoap.wire.said import one_line
 
 Wire = Literal["float32", "float16"]
 MOST_CHARACTERS = 2**20
@@ -116,7 +117,7 @@ def unseal(
     try:
         record = parse_strict(said)
     except ValueError as error:
-        raise UpdateRejectedError(f"a message is damaged: {error}") from error
+        raise UpdateRejectedError(one_line(f"a message is damaged: {error}")) from error
     if key is not None:
         signature = about.get(_SIGNATURE) if isinstance(about, ConfigRecord) else None
         verify(digest(kind, said, arrays), str(signature), key(record))
@@ -173,11 +174,11 @@ def read_answer(record: object) -> Answer:
             None if count is None else integer(count, "the number of examples"),
             _numbers(found["metrics"], "the metrics"),
             None if epsilon is None else number(epsilon, "epsilon"),
-            None if why is None else text(why, "the reason"),
+            None if why is None else one_line(text(why, "the reason")),
             _numbers(found["scores"], "the scores"),
         )
     except ValueError as error:
-        raise UpdateRejectedError(f"this is no answer of a site: {error}") from error
+        raise UpdateRejectedError(one_line(f"this is no answer of a site: {error}")) from error
 
 
 def check_answer(answer: Answer, order: Order) -> Answer:

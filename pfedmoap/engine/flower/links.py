@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import secrets
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from pfedmoap.engine.flower.places import Address, Certificates
 from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import make_folder, write_bytes
+from pfedmoap.wire.said import one_line
 
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -23,6 +25,7 @@ OFFLINE = {
 }
 """Flower reports home, looks for updates and installs packages unless it is told not to."""
 _GRACE_SECONDS = 5.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def set_offline(home: Path) -> None:
@@ -126,6 +129,7 @@ def _running(command: Sequence[str], log: Path) -> Iterator[Callable[[], None]]:
     program = Path(sys.executable).parent / command[0]
     make_folder(log.parent, 0o700)
     with log.open("ab") as output:
+        begun = output.tell()
         process = subprocess.Popen(
             [str(program), *command[1:]],
             stdin=subprocess.DEVNULL,
@@ -137,16 +141,40 @@ def _running(command: Sequence[str], log: Path) -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if process.poll() is not None:
-            tail = log.read_text(errors="replace").strip().splitlines()[-3:]
+            said = log.read_bytes()[begun:].decode(errors="replace")
             raise RunError(
                 f"{command[0]} ended with status {process.returncode} (see {log}): "
-                + " | ".join(line.strip() for line in tail)
+                + why_it_ended(said)
             )
 
     try:
         yield check
     finally:
         _end(process)
+
+
+def why_it_ended(said: str) -> str:
+    r"""Find in what a program of Flower wrote why it ended; else its last lines.
+
+    Example:
+        >>> why_it_ended("INFO: a\nERROR : Exit Code: 305\nno connection\n\nINFO: bye")
+        'Exit Code: 305 | no connection'
+
+    Args:
+        said: All that it wrote.
+    """
+    lines = [_COLOURS.sub("", line).strip() for line in said.splitlines()]
+    failed = [row for row, line in enumerate(lines) if re.match(r"ERROR\b", line)]
+    if failed:
+        until = next((row for row in range(failed[-1], len(lines)) if not lines[row]), len(lines))
+        told = lines[failed[-1] : until]
+        told[0] = told[0].removeprefix("ERROR").lstrip(" :")
+    else:
+        told = [line for line in lines if line][-3:]
+    shown = " | ".join(line.rstrip(".") for line in told[:5])
+    if "Failed to activate SuperNode" in shown:
+        shown += ". The server does not know its key: its operator adds it with make-keys"
+    return one_line(shown)
 
 
 def _end_with_parent() -> None:

@@ -1,7 +1,7 @@
 """Which sites are there, and behind which node each of them is."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
@@ -17,7 +17,9 @@ from pfedmoap.engine.flower.letters import seal, unseal
 from pfedmoap.engine.flower.members import Members
 from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.errors import RunError, UpdateRejectedError
+from pfedmoap.storage.strict_json import fields, integer
 from pfedmoap.wire.messages import ClientId
+from pfedmoap.wire.said import one_line
 
 logger = logging.getLogger(__name__)
 _GREETING_SECONDS = 60.0  # so that one that encodes its images does not keep the others waiting
@@ -50,6 +52,8 @@ class RollCall:
         quorum: How many sites a round needs.
         members: All sites that ever took part.
         changed: Called whenever the members change, e.g. to write them down.
+        erased: Called when a site says that it has erased those that have left, with its name and
+            how many of its states held something of each.
         nodes: Node of each site that is there.
     """
 
@@ -59,6 +63,7 @@ class RollCall:
     quorum: Quorum = field(default_factory=Quorum)
     members: Members = field(default_factory=Members)
     changed: Callable[[Members], None] = lambda _: None
+    erased: Callable[[str, Mapping[ClientId, int]], None] = lambda *_: None
     nodes: dict[ClientId, int] = field(default_factory=dict)
     _refused: dict[int, float] = field(default_factory=dict)  # and when
 
@@ -107,9 +112,12 @@ class RollCall:
         order = {"federation": self.welcome.federation, "clients": gone}
         content = {node: seal(order, signer=self.signer, kind="query.forget") for node in nodes}
         answers = self.fleet.ask("query.forget", content, most_seconds=_GREETING_SECONDS)
+        here = {node: self.members.named(client) for client, node in self.nodes.items()}
         for node, answer in answers.items():
-            if isinstance(answer, Silence):
-                self._refuse(node, UpdateRejectedError(f"it is to erase {gone}: {answer.reason}"))
+            try:
+                self.erased(here[node], _states_changed(answer, gone))
+            except UpdateRejectedError as error:
+                self._refuse(node, UpdateRejectedError(f"it is to erase {gone}: {error}"))
                 self.nodes = {c: other for c, other in self.nodes.items() if other != node}
 
     def _refuse(self, node: int, why: Exception) -> None:
@@ -155,3 +163,15 @@ class RollCall:
                 )
             self.fleet.sleep(1.0)
         return there
+
+
+def _states_changed(answer: RecordDict | Silence, gone: Sequence[ClientId]) -> dict[ClientId, int]:
+    """Read how many of a site's states held something of those that have left."""
+    if isinstance(answer, Silence):
+        raise UpdateRejectedError(answer.reason)
+    record, _ = unseal(answer)
+    try:
+        found = fields(fields(record, ("changed",))["changed"], [str(client) for client in gone])
+        return {client: integer(found[str(client)], "states") for client in gone}
+    except ValueError as error:
+        raise UpdateRejectedError(one_line(f"this is no answer of a site: {error}")) from error

@@ -9,8 +9,7 @@ Notation: our ``experts`` k is their K, ``gate_width`` their d_g, ``own_weight``
 Where we depart from the released code and follow the paper: experts are the true nearest by client
 id; the pool is the one of the end of the last round; each client has its own optimiser and gate;
 attention is scaled by 1/sqrt(d) (an option gives the code's 10.0). Where the paper is silent we
-follow the code: features are pooled by strides. A client is evaluated with the experts that it
-holds, those of its last round.
+follow the code: features are pooled by strides. A client is tested with its last round's experts.
 
 Controls beside the paper's method: ``experts=0`` (gate alone), ``selection="random"``, the other
 gates, and ``gate_sharing="averaged"``. In the last one all clients upload a gate, but one that had
@@ -140,9 +139,8 @@ class PFedMoAP:
 
     def init(self) -> ServerState:
         """Start from one prompt and an empty pool."""
-        context = self._layout.initial(self.setting.seed)
-        pool = ExpertPool(options=self.setting.pool)
-        return ServerState(context.cpu(), pool, self._shared_gate)
+        context = self._layout.initial(self.setting.seed).cpu()
+        return ServerState(context, ExpertPool(options=self.setting.pool), self._shared_gate)
 
     def plan(self, state: ServerState, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the global prompt, and k experts to clients that have a pool entry.
@@ -216,6 +214,10 @@ class PFedMoAP:
     def predict_global(self, state: ServerState, features: Arrays) -> Prediction:
         """Classify with the averaged prompt alone."""
         return classify(self.encoder, state.context, self.setting, features["image"])
+
+    def predict_sent(self, download: Download, features: Arrays) -> Prediction:
+        """See `SendsGlobalModel`."""
+        return classify(self.encoder, download.arrays["context"], self.setting, features["image"])
 
     def to_arrays(self, state: ServerState) -> Arrays:
         """See `ServerState.to_arrays`."""

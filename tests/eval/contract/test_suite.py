@@ -66,6 +66,12 @@ class NeedsLocalState(PromptFL):
 
 
 @dataclass(frozen=True)
+class SendsAnOlderModel(PromptFL):
+    def predict_sent(self, download, features):
+        return self.predict_global(self.init(), features)
+
+
+@dataclass(frozen=True)
 class Unexplained(PromptFL):
     """A method."""
 
@@ -92,6 +98,7 @@ WRONG = {
     AveragesTheBatch: "examples are classified independently",
     NeedsLocalState: "a client that never took part can predict and join",
     ClaimsToAverage: "a method for central privacy sees uploads through their mean",
+    SendsAnOlderModel: "the global model is all in what clients are sent",
     Unexplained: "is a documented frozen dataclass",
 }
 

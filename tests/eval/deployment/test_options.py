@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from PIL import Image
 
 from eval.commands import example_sites, join, make_keys, serve
 from tests.helpers.places import ROOT
@@ -103,6 +104,29 @@ def test_example_sites_have_all_classes_and_no_image_twice(tmp_path):
     assert len(names[0]) == len(names[1]) == 120
     assert not names[0] & names[1]
     assert {place.name for place in (tmp_path / "a").iterdir()} == set(classes)
+
+
+def test_a_tree_is_shared_out_to_sites_each_image_once(tmp_path, capsys):
+    tree, out = tmp_path / "tree", tmp_path / "out"
+    for domain, class_name, images in (("a b", "01.cup_big", 5), ("a b", "t", 4), ("c", "t", 7)):
+        place = tree / domain / class_name
+        place.mkdir(parents=True)
+        for number in range(images):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(place / f"{number}.png")
+    example_sites.main(["--out", str(out), "--data", str(tree), "--per_domain", "2"])
+    assert (out / "sites.txt").read_text().split() == ["a-b-1", "a-b-2", "c-1", "c-2"]
+    assert (out / "classes.txt").read_text().splitlines() == ["cup big", "t"]
+    found = {site: list((out / site).rglob("*.png")) for site in ("a-b-1", "a-b-2", "c-1", "c-2")}
+    assert [len(files) for files in found.values()] == [5, 4, 3, 4]
+    copies = sorted(file.read_bytes() for files in found.values() for file in files)
+    assert copies == sorted(file.read_bytes() for file in tree.rglob("*.png"))
+    make_keys.main(["--out", str(tmp_path / "keys"), "--sites", str(out / "sites.txt")])
+    assert len(list((tmp_path / "keys" / "sites").iterdir())) == 4
+    more = refused(example_sites, capsys, *("--out", str(out), "--data", str(tree / "c")))
+    assert "no domains: name its sites with --sites" in more
+    many = ("--out", str(tmp_path / "x"), "--data", str(tree), "--per_domain", "9")
+    assert "too few for 18 sites" in refused(example_sites, capsys, *many)
+    assert "--sites" in refused(example_sites, capsys, "--out", str(out))
 
 
 def test_without_flower_the_commands_say_how_to_install_it(tmp_path, capsys, monkeypatch):

@@ -13,7 +13,7 @@ from eval.deployment.host import SiteHost
 from eval.deployment.serving import check_continues, client_scores, prepare, serve_rounds
 from eval.deployment.site_options import SiteOptions
 from eval.deployment.status import SiteStatus, Status, status_of
-from eval.erasure import check_record
+from eval.erasure_record import check_record
 from eval.results import read_result
 from pfedmoap.engine.flower.client_app import make_client_app
 from pfedmoap.engine.flower.fleet import Fleet
@@ -96,6 +96,24 @@ def test_a_run_that_was_extended_is_the_run_of_so_many_rounds(images, tmp_path, 
     assert "site-" not in (tmp_path / "page.html").read_text()
     status.main([str(short)])
     assert "round 3 of 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pfedmoap", "promptfl"])
+def test_the_global_model_is_tested_at_the_sites_as_on_the_union(images, tmp_path, name):
+    folder = tmp_path / "federation"
+    options = {"name": name, "context_length": 2} | ({"experts": 1} if name == "pfedmoap" else {})
+    file_of(1, method=options).write(folder)
+    grid = sites_on(images[:2], tmp_path)
+    serve(folder, grid)
+    evaluation = RunDirectory(folder / "run").metrics()[-1]["evaluation"]
+    if name == "promptfl":  # it is everybody's own model, too
+        assert evaluation["global_union"] == pytest.approx(evaluation["weighted_mean"])
+    rows = list(csv.DictReader((folder / "run" / "per_client.csv").read_text().splitlines()))
+    weighted = [float(row["global_accuracy"]) * int(row["test_images"]) for row in rows]
+    union = sum(weighted) / sum(int(row["test_images"]) for row in rows)
+    assert evaluation["global_union"] == pytest.approx(union)
+    report.main([str(folder / "run"), "--out", str(tmp_path / "page.html")])
+    assert "Global model" in (tmp_path / "page.html").read_text()
 
 
 def test_a_newcomer_is_in_the_task_of_the_run_and_in_its_status(images, tmp_path):
@@ -191,6 +209,8 @@ def test_a_site_that_has_left_is_in_no_file_and_is_not_let_in_again(images, tmp_
     said = " ".join(capsys.readouterr().out.split())
     assert "sites that hold its expert erase it when they are greeted next" in said  # not "0 held"
     assert traces_of(last, folder) == traces_of(held, folder) == []
+    left = status_of(folder).sites[1]
+    assert left.news == "has left; still to erase its expert: site-0, site-2"
     longer = file_of(3, federation, method=method, training=apart)
     assert extend(folder / "run", longer.sections)
     longer.write(folder)
@@ -199,15 +219,65 @@ def test_a_site_that_has_left_is_in_no_file_and_is_not_let_in_again(images, tmp_
     for prompt in (last, held):
         assert [traces_of(prompt, place) for place in (*others, folder)] == [[], [], []]
     assert RunDirectory(folder / "run").metrics()[-1]["cohort"] == [0, 2]
-    assert "has left" in status_of(folder).sites[1].news
-    assert check_record(folder / "run" / "erasures" / "0001.json")
+    assert status_of(folder).sites[1].news == "has left"
+    erasures = folder / "run" / "erasures"
+    assert check_record(erasures / "0001.json")
+    assert json.loads((erasures / "0001.json").read_text())["states_changed"] is None
+    assert check_record(erasures / "sites-0001.json")
+    said = json.loads((erasures / "sites-0001.json").read_text())["sites"]
+    assert {site: one["states_changed"] > 0 for site, one in said.items()} == {
+        "site-0": True,
+        "site-2": True,
+    }
+
+
+def test_an_erasure_that_was_interrupted_is_ended_before_sites_are_let_in(
+    images, tmp_path, monkeypatch
+):
+    folder = tmp_path / "federation"
+    file_of(1).write(folder)
+    grid = sites_on(images, tmp_path / "sites")
+    serve(folder, grid)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    words = [str(folder), "--client", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("eval.erasure.rewrite_states", killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget.main.__wrapped__(words)
+    longer = file_of(2, FederationFile.read(folder).federation)
+    extend(folder / "run", longer.sections)
+    longer.write(folder)
+    with pytest.raises(RunError, match="was interrupted"):
+        serve(folder, grid)
+    forget.main(words)
+    serve(folder, grid)
+    assert RunDirectory(folder / "run").metrics()[-1]["cohort"] == [0, 2]
 
 
 @pytest.mark.parametrize(
-    "figures", [{"accuracy": 1e300}, {"accuracy": -5.0}, {"ece": 2.0}, {"test_images": 1e300}]
+    "figures",
+    [
+        {"accuracy": 1e300},
+        {"accuracy": -5.0},
+        {"ece": 2.0},
+        {"test_images": 1e300},
+        {"test_images": 0.0},
+        {"global_accuracy": 2.0},
+    ],
 )
 def test_figures_that_cannot_be_do_not_end_the_run_and_do_not_count(figures):
     good = {"accuracy": 0.5, "macro_f1": 0.5, "ece": 0.1, "train_images": 3.0, "test_images": 4.0}
     scores = client_scores({ClientId(0): good, ClientId(1): good | figures})
     assert list(scores) == [0]
     assert record(tuple(scores.values()))["evaluation"]["mean"] == 0.5
+
+
+def test_a_site_that_says_nothing_of_the_global_model_leaves_its_figure_to_the_others():
+    figures = {"accuracy": 0.5, "macro_f1": 0.5, "ece": 0.1, "train_images": 3.0}
+    said = [figures | {"test_images": 4.0, "global_accuracy": 0.25}, figures | {"test_images": 9.0}]
+    scores = client_scores({ClientId(number): one for number, one in enumerate(said)})
+    evaluation = record(tuple(scores.values()))["evaluation"]
+    assert (evaluation["mean"], evaluation["global_union"]) == (0.5, 0.25)

@@ -26,6 +26,7 @@ from pfedmoap.engine.flower.letters import (
 from pfedmoap.engine.flower.members import Profile
 from pfedmoap.errors import UpdateRejectedError
 from pfedmoap.wire.messages import ClientId
+from pfedmoap.wire.said import one_line
 
 ORDER = Order("f0", ClientId(3), 2, 1, "abc", "float16")
 ANSWER = Answer("f0", ClientId(3), 2, "abc", 7, {"train_loss": 0.5}, 1.5)
@@ -107,3 +108,32 @@ def test_a_federation_whose_id_is_no_name_of_a_folder_is_refused(federation):
 def test_content_that_is_none_of_ours_is_refused(content):
     with pytest.raises(UpdateRejectedError):
         unseal(content)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("a\r\nround 9: done", r"a\x0d\x0around 9: done"),
+        ("\x1b[2J\x9b0m\x7f", r"\x1b[2J\x9b0m\x7f"),
+        ("a\u202eb\u2028c\ud800", r"a\u{202e}b\u{2028}c\u{d800}"),
+        ("Größe ok", "Größe ok"),
+        ("x" * 2000, "x" * 897 + "..."),
+    ],
+)
+def test_what_another_machine_says_is_one_line_and_acts_nowhere(said, shown):
+    assert one_line(said) == shown
+    assert one_line(said).isprintable()
+
+
+def test_what_a_site_says_is_in_every_output_one_line():
+    """Reasons go to the log, the metrics, the status and the report."""
+    why = "well\nround 9: site-a has left\x1b[2J"
+    answer = read_answer(answer_json(ANSWER) | {"sat_out": why})
+    greeting = read_greeting(greeting_json(Greeting("a", Profile(), why)), 2)
+    assert answer.sat_out == greeting.refused == r"well\x0around 9: site-a has left\x1b[2J"
+    with pytest.raises(UpdateRejectedError) as unknown:
+        read_answer(answer_json(ANSWER) | {why: 1})
+    with pytest.raises(UpdateRejectedError) as lacking:
+        read_greeting({why: 1, "name": "a", "profile": {}, "refused": None}, 2)
+    assert str(unknown.value).isprintable()
+    assert str(lacking.value).isprintable()
