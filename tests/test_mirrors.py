@@ -179,10 +179,12 @@ COVERED = {
     "tests/eval/report/test_build.py": """
         eval.commands.report eval.report.budgets eval.report.clients
         eval.report.comparison_section eval.report.curves eval.report.distribution
-        eval.report.expert_plots eval.report.method_plots eval.report.page
+        eval.report.expert_plots eval.report.labels eval.report.page
         eval.report.privacy_section eval.report.prompt_map eval.report.reliability
-        eval.report.run_data
-        eval.report.run_section eval.report.style""",
+        eval.report.run_data eval.report.run_section eval.report.style""",
+    "tests/eval/report/test_contenders.py": """
+        eval.report.method_curves eval.report.standings eval.report.trade_offs""",
+    "tests/eval/report/test_in_browser.py": "eval.report.structure",
 }
 STARTED = {
     "tests/eval/test_cli.py": """

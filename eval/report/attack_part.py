@@ -13,8 +13,9 @@ from eval.attacks.tables import (
     recommended_rows,
     words,
 )
-from eval.report.page import Part, Section, Table, render
-from eval.report.style import MARKERS, PALETTE, Picture, grid, new_figure, picture, styled
+from eval.report.page import Part, Picture, Section, Table, render
+from eval.report.style import MARKERS, PALETTE, grid, new_figure, picture, styled
+from eval.report.svg import tell
 
 _READING = (
     "Points of honest accuracy lost: the mean over honest clients, each against itself in the "
@@ -95,9 +96,11 @@ def _lost_picture(table: AttackTable, method: str, usual: float) -> Picture:
     heights = np.arange(len(table.attacks))[::-1]
     best, bare = table.recommended, table.defences[0]
     series = [(bare, usual), *((best, share) for share in table.shares)]
+    columns = []
     for index, (defence, share) in enumerate(series):
         lost = [table.row(method, attack, share, defence).lost for attack in table.attacks]
-        axes.scatter(
+        columns.append([points(value) for value in lost])
+        drawn = axes.scatter(
             lost,
             heights + 0.12 * (1.5 - index),
             s=30,
@@ -105,11 +108,23 @@ def _lost_picture(table: AttackTable, method: str, usual: float) -> Picture:
             marker=MARKERS[index % len(MARKERS)],
             label=f"{defence}, {share:.0%}",
         )
+        tips = [
+            f"{_short(attack)}, {defence}, {share:.0%} attackers: {text} points lost"
+            for attack, text in zip(table.attacks, columns[-1], strict=True)
+        ]
+        tell(drawn, tips)
     axes.set_yticks(heights, [_short(name) for name in table.attacks])
     axes.set(xlabel="points of honest accuracy lost")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(series), handletextpad=0.1)
     grid(axes, "x")
-    return picture(figure, _READING)
+    values = Table(
+        ("attack", *(f"{defence}, {share:.0%}" for defence, share in series)),
+        [
+            (_short(attack), *(column[i] for column in columns))
+            for i, attack in enumerate(table.attacks)
+        ],
+    )
+    return picture(figure, f"Points lost to each attack on {method}", _READING, values)
 
 
 def _short(attack: str) -> str:

@@ -8,8 +8,9 @@ import yaml
 
 from eval.audit_record import CHECKS, THREAT_MODELS, failures
 from eval.auditing import Trial
-from eval.report.page import Part, Section, Table, render
-from eval.report.style import INK, MARKERS, PALETTE, Picture, grid, new_figure, picture, styled
+from eval.report.page import Part, Picture, Section, Table, render
+from eval.report.style import INK, MARKERS, PALETTE, grid, new_figure, picture, styled
+from eval.report.svg import tell
 from privacy.auditing.audit_table import Verdict
 
 
@@ -153,28 +154,44 @@ def _bounds_picture(verdicts: Sequence[Verdict]) -> Picture:
     """Bounds and claims, a row for each mechanism."""
     figure, (axes,) = new_figure(0.9 + 0.27 * len(verdicts))
     heights = np.arange(len(verdicts))[::-1]
+    bounds: dict[str, dict[str, float]] = {}
     kinds = {(view.name, view.sees): None for verdict in verdicts for view in verdict.views}
     for index, (name, sees) in enumerate(kinds):
         points = [
-            (max(view.steinke.epsilon, view.f_dp.epsilon), height)
+            (max(view.steinke.epsilon, view.f_dp.epsilon), height, verdict.name)
             for verdict, height in zip(verdicts, heights, strict=True)
             for view in verdict.views
             if (view.name, view.sees) == (name, sees)
         ]
-        x, y = zip(*points, strict=True)
-        axes.scatter(
+        x, y, of = zip(*points, strict=True)
+        drawn = axes.scatter(
             x, y, s=30, color=PALETTE[index], marker=MARKERS[index], label=f"{name}, {sees}"
         )
+        tips = [f"{m}, {name}, {sees}: {e:.2f} refuted" for m, e in zip(of, x, strict=True)]
+        tell(drawn, tips)
+        bounds[f"{name}, {sees}"] = dict(zip(of, x, strict=True))
     for verdict, height in zip(verdicts, heights, strict=True):
         if not math.isinf(verdict.claimed):
             ends = [height - 0.4, height + 0.4]
-            axes.plot([verdict.claimed] * 2, ends, color=INK, linewidth=1.2)
+            (claim,) = axes.plot([verdict.claimed] * 2, ends, color=INK, linewidth=1.2)
+            tell(claim, f"{verdict.name}: claims {verdict.claimed:.3g}")
     axes.set_yticks(heights, [verdict.name for verdict in verdicts])
     axes.set(xlabel="epsilon refuted below")
     axes.legend(loc="best")
     grid(axes, "x")
+    rows = [
+        (
+            verdict.name,
+            *(f"{found[verdict.name]:.2f}" if verdict.name in found else "-"
+              for found in bounds.values()),
+            "none" if math.isinf(verdict.claimed) else f"{verdict.claimed:.3g}",
+        )
+        for verdict in verdicts
+    ]  # fmt: skip
     return picture(
         figure,
+        "Bounds on epsilon by mechanism",
         "Lower bounds on epsilon by canary and auditor; a bar is the claim. A sound mechanism's "
         "points stay left of its bar; a broken one may be found by other checks than these.",
+        Table(("mechanism", *bounds, "claimed"), rows),
     )

@@ -1,6 +1,7 @@
 """From folders to a page."""
 
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from eval.comparison.cells import SOURCE, promises_privacy, read_results
@@ -46,11 +47,28 @@ def build_report(
     for folder in comparisons:
         parts += comparison_parts(read_results(folder), folder)
     alone = [folder for folder in folders if folder not in comparisons]
-    runs = [read_evidence(folder, loader, root=root) for folder in alone]
+    runs = [
+        read_evidence(folder, loader, name, root)
+        for folder, name in zip(alone, different_names(alone), strict=True)
+    ]
     if len(runs) > 1:
         parts.append(runs_part(runs))
     parts += [run_part(run) for run in runs]
     return render(title or folders[0].resolve().name, parts, warning=_WARNING * bool(owner))
+
+
+def different_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names; one that came before gets a number.
+
+    Example:
+        >>> different_names([Path("a/run"), Path("b/run")])
+        ['run', 'run (2)']
+    """
+    names: list[str] = []
+    for name in (folder.resolve().name for folder in folders):
+        later = (f"{name} ({number})" for number in count(2))
+        names.append(next(one for one in chain([name], later) if one not in names))
+    return names
 
 
 def private_folder(folders: Sequence[Path]) -> Path | None:

@@ -3,8 +3,10 @@
 import numpy as np
 
 from eval.report.run_data import Evidence
+from eval.report.structure import Table
 from eval.report.style import (
     INK,
+    MARKERS,
     MUTED,
     PALETTE,
     PERCENT,
@@ -15,6 +17,7 @@ from eval.report.style import (
     picture,
     styled,
 )
+from eval.report.svg import tell
 
 
 @styled
@@ -38,7 +41,7 @@ def accuracy_by_client(run: Evidence) -> Picture:
         axes.vlines(x, base, personal, color=RULE, linewidth=min(2.5, 180 / count), zorder=1)
     for values, name, colour, marker, filled in reversed(series):
         face = colour if filled else "none"
-        axes.scatter(
+        points = axes.scatter(
             x,
             values,
             s=size * (0.6 if marker == "D" else 1.0),
@@ -49,6 +52,11 @@ def accuracy_by_client(run: Evidence) -> Picture:
             label=f"{name}, mean {100 * values.mean():.1f}%",
             zorder=4 if marker == "o" else 3,
         )
+        tips = [
+            f"client {one.client}, {name}: {100 * value:.1f}%"
+            for one, value in zip(scores, values, strict=True)
+        ]
+        tell(points, tips, [f"c{one.client}" for one in scores])
         axes.axhline(
             float(values.mean()), color=colour, linewidth=0.9, linestyle=(0, (4, 3)), zorder=2
         )
@@ -72,10 +80,17 @@ def accuracy_by_client(run: Evidence) -> Picture:
         labelcolor=INK,
         borderaxespad=0.2,
     )
+    headings = ("client", *(name for _, name, *_ in series))
+    rows = [
+        (str(one.client), *(f"{100 * values[i]:.1f}%" for values, *_ in series))
+        for i, one in enumerate(scores)
+    ]
     return picture(
         figure,
+        "Accuracy of every client",
         "Each column is one client, the worst on the left; the line shows what its personal model "
         "gains (or loses) over the global one, and dashed lines are means over clients.",
+        Table(headings, rows, keys=[f"c{one.client}" for one in scores]),
     )
 
 
@@ -87,11 +102,30 @@ def accuracy_by_group(run: Evidence) -> Picture | None:
     groups = [one.domain or "" for one in run.scores]
     names = [name for name in run.group_names() if name in groups]
     figure, (axes,) = new_figure(0.42 * len(names) + 0.9)
+    rows = []
     for row, name in enumerate(names):
-        values = np.array([one.accuracy for one in run.scores if one.domain == name])
+        members = [one for one in run.scores if one.domain == name]
+        values = np.array([one.accuracy for one in members])
+        rows.append(
+            (
+                name,
+                str(len(members)),
+                *(f"{100 * value:.1f}%" for value in (values.mean(), values.min(), values.max())),
+            )
+        )
         colour = PALETTE[row % len(PALETTE)]
         jitter = 0.16 * ((np.arange(len(values)) * 0.618) % 1 - 0.5)
-        axes.scatter(values, row + jitter, s=26, color=colour, alpha=0.55, linewidths=0)
+        points = axes.scatter(
+            values,
+            row + jitter,
+            s=26,
+            color=colour,
+            marker=MARKERS[row % len(MARKERS)],
+            alpha=0.6,
+            linewidths=0,
+        )
+        tips = [f"client {one.client}, {name}: {100 * one.accuracy:.1f}%" for one in members]
+        tell(points, tips, [f"c{one.client}" for one in members])
         axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=INK, linewidth=2)
         axes.annotate(
             f"{100 * values.mean():.1f}%",
@@ -108,5 +142,8 @@ def accuracy_by_group(run: Evidence) -> Picture | None:
     axes.set_xlabel("accuracy of the personal model")
     grid(axes, "x")
     return picture(
-        figure, "Each dot is one client of the domain, and the bar with its figure is their mean."
+        figure,
+        "Accuracy of the clients of each domain",
+        "Each dot is one client of the domain, and the bar with its figure is their mean.",
+        Table(("domain", "clients", "mean", "least", "most"), rows),
     )

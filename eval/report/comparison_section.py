@@ -11,16 +11,13 @@ from eval.comparison.summary import table_rows
 from eval.comparison.tables import COSTS, FIGURES, row_texts, table_note
 from eval.console import percent
 from eval.promise import spent_epsilon
-from eval.report.method_plots import (
-    Contender,
-    accuracy_by_epsilon,
-    accuracy_by_traffic,
-    curves,
-    standings,
-)
-from eval.report.page import Part, Section, Table
+from eval.report.contenders import Contender, method_data, method_keys
+from eval.report.families import family_of
+from eval.report.method_curves import curves, curves_by_family
 from eval.report.run_data import Evidence
-from eval.report.style import Picture
+from eval.report.standings import standings
+from eval.report.structure import Part, Picture, Section, Table
+from eval.report.trade_offs import accuracy_by_epsilon, accuracy_by_traffic
 from pfedmoap.runs.directory import RunDirectory
 
 
@@ -52,11 +49,18 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
                     difference=row.difference,
                     bytes_per_round=row.down_bytes.mean + row.up_bytes.mean,
                     epsilon=max(spent, default=None),
+                    family=family_of(cells[0].config.name("method")),
+                    whose=[
+                        f"client {client}, seed {seed}"
+                        for seed, run in runs.items()
+                        for client in run.accuracy
+                    ],
                 )
             )
+        keys = list(method_keys(contenders).values())
         tables = [
-            Table(*row_texts(rows, FIGURES)),
-            Table(*row_texts(rows, COSTS), table_note(results, rows)),
+            Table(*row_texts(rows, FIGURES), keys=keys),
+            Table(*row_texts(rows, COSTS), table_note(results, rows), keys=keys),
         ]
         done, planned = sum(row.seeds for row in rows), len(plan.cells) // len(plan.tasks)
         unfinished = "" if done == planned else f" {planned - done} runs are not finished."
@@ -67,8 +71,9 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
                 subtitle=f"{len(rows)} methods, {clients} clients, "
                 f"{max(row.seeds for row in rows)} seed(s); the last round throughout.{unfinished}",
                 tiles=(),
-                sections=_sections(contenders, plan.reference, tables, plan.differences),
+                sections=contender_sections(contenders, plan.reference, tables, plan.differences),
                 configuration=yaml.safe_dump(plan.source, sort_keys=False, allow_unicode=True),
+                data=method_data(contenders),
             )
         )
     return parts
@@ -77,29 +82,48 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
 def runs_part(runs: Sequence[Evidence]) -> Part:
     """Make the part that shows several single runs together, without paired differences."""
     contenders = [_contender(run) for run in runs]
+    keys = list(method_keys(contenders).values())
     headings = ("run", "accuracy %", "worst decile %", "spread, points", "global %", "ECE %")
     rows = [_figures(run.name, summarise(run.scores)) for run in runs]
     return Part(
         title="Runs side by side",
         subtitle=f"{len(runs)} runs, each after its last round; single runs have no interval.",
         tiles=(),
-        sections=_sections(contenders, None, [Table(headings, rows)]),
+        sections=contender_sections(contenders, None, [Table(headings, rows, keys=keys)]),
+        data=method_data(contenders),
     )
 
 
-def _sections(
+def contender_sections(
     contenders: Sequence[Contender],
     reference: str | None,
     tables: Sequence[Table],
     models: str = "clients",
 ) -> list[Section]:
-    made: list[tuple[str, Picture | None]] = [
-        ("Learning curves", curves(contenders)),
-        ("Accuracy and traffic", accuracy_by_traffic(contenders)),
-        ("Accuracy and privacy", accuracy_by_epsilon(contenders)),
+    """Make the sections about some methods on one task.
+
+    Args:
+        contenders: The methods.
+        reference: Name of the one that differences are against; ``None`` without any.
+        tables: Their tables.
+        models: What differences are of, ``clients`` or the ``global`` models.
+
+    Returns:
+        Standings first, and what else there is anything to show of.
+    """
+    made: list[tuple[str, list[Picture | None]]] = [
+        ("Learning curves", [curves(contenders), curves_by_family(contenders)]),
+        ("Accuracy and traffic", [accuracy_by_traffic(contenders)]),
+        ("Accuracy and privacy", [accuracy_by_epsilon(contenders)]),
     ]
-    first = Section("Standings", pictures=[standings(contenders, reference, models)], tables=tables)
-    return [first, *(Section(title, pictures=[shown]) for title, shown in made if shown)]
+    first = Section(
+        "Standings",
+        pictures=[standings(contenders, reference, models)],
+        tables=tables,
+        explorer="methods",
+    )
+    known = [(title, [one for one in pictures if one is not None]) for title, pictures in made]
+    return [first, *(Section(title, pictures=shown) for title, shown in known if shown)]
 
 
 def _contender(run: Evidence) -> Contender:
@@ -117,6 +141,8 @@ def _contender(run: Evidence) -> Contender:
         difference=None,
         bytes_per_round=sent / len(run.records),
         epsilon=max(run.epsilon.values(), default=None),
+        family=family_of(run.config["method"]["name"]),
+        whose=[f"client {one.client}" for one in run.scores if not one.unseen],
     )
 
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 
+from eval.report.colours import DASHES, MARKERS
+from eval.report.labels import End, label_ends
 from eval.report.run_data import Evidence
+from eval.report.structure import Table
 from eval.report.style import (
     INK,
     PALETTE,
@@ -13,11 +16,11 @@ from eval.report.style import (
     RULE,
     Picture,
     grid,
-    label_ends,
     new_figure,
     picture,
     styled,
 )
+from eval.report.svg import tell
 
 MOST_ARRAYS = 8  # with a colour each; where there are more, they are drawn by kind
 
@@ -35,21 +38,34 @@ def learning_curves(run: Evidence) -> Picture | None:
     axes.fill_between(rounds, low, high, color=PALETTE[0], alpha=0.13, linewidth=0)
     ends = []
     lines = (
-        ("mean", "personal, mean", PALETTE[0], "-"),
-        ("worst_decile", "personal, worst decile", PALETTE[4], "-"),
-        ("global_union", "global, union", PALETTE[1], "-"),
-        ("unseen_mean", "unseen clients, mean", PALETTE[2], "-"),
+        ("mean", "personal, mean", 0),
+        ("worst_decile", "personal, worst decile", 4),
+        ("global_union", "global, union", 1),
+        ("unseen_mean", "unseen clients, mean", 2),
     )
-    for key, name, colour, style in lines:
+    named = {}
+    for key, name, i in lines:
         values = [record["evaluation"].get(key) for record in records]
         if None in values:
             continue
-        axes.plot(rounds, values, style, color=colour, marker="o", markersize=_dot(len(rounds)))
-        ends.append((float(values[-1]), name, colour))
+        (line,) = axes.plot(
+            rounds,
+            values,
+            color=PALETTE[i],
+            linestyle=DASHES[i % len(DASHES)],
+            marker=MARKERS[i],
+            markersize=_dot(len(rounds)),
+            clip_on=False,
+        )
+        points = [f"round {r}, {name}: {100 * v:.1f}%" for r, v in zip(rounds, values, strict=True)]
+        tell(line, points)
+        end = f"{name}: {100 * values[-1]:.1f}%"
+        ends.append(End(values[-1], name, PALETTE[i], "", DASHES[i % len(DASHES)], tip=end))
+        named[name] = values
     if run.zero_shot is not None:
         plain = float(np.mean(list(run.zero_shot.values())))
         axes.axhline(plain, color=PALETTE[6], linewidth=1, linestyle=(0, (4, 3)))
-        ends.append((plain, "zero-shot, mean", PALETTE[6]))
+        ends.append(End(plain, "zero-shot, mean", PALETTE[6], dashes=(0, (4, 3))))
     axes.set_xlim(rounds[0], rounds[-1])
     bottom, top = axes.get_ylim()
     label_ends(axes, float(rounds[-1]), ends, 0.065 * (top - bottom))
@@ -57,10 +73,16 @@ def learning_curves(run: Evidence) -> Picture | None:
     axes.yaxis.set_major_formatter(PERCENT)
     axes.set_ylabel("accuracy")
     grid(axes)
+    rows = [
+        (str(r), *(f"{100 * values[i]:.2f}%" for values in named.values()))
+        for i, r in enumerate(rounds)
+    ]
     return picture(
         figure,
+        "Accuracy by round",
         "Accuracy of all clients after each round; the band holds the middle four fifths of the "
         "personal models, and tables only ever show the right end.",
+        Table(("round", *named), rows),
     )
 
 
@@ -82,7 +104,7 @@ def traffic(run: Evidence) -> Picture | None:
                 continue
             height = sign * values[array] / unit
             label = array if sign > 0 or array not in down else None
-            axes.bar(
+            bars = axes.bar(
                 rounds,
                 height,
                 bottom=floor,
@@ -92,6 +114,9 @@ def traffic(run: Evidence) -> Picture | None:
                 label=label,
                 linewidth=0,
             )
+            way = "down" if sign > 0 else "up"
+            for bar, at, size in zip(bars, rounds, values[array], strict=True):
+                tell(bar, f"round {at}, {array}, {way}: {size / unit:.3g} {name}")
             floor = floor + height
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda y, _: f"{abs(y):g}"))
@@ -100,10 +125,20 @@ def traffic(run: Evidence) -> Picture | None:
     _round_axis(axes)
     grid(axes)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, labelcolor=INK, handlelength=1)
+    ways = [(way, array, sizes) for way, found in (("down", down), ("up", up))
+            for array, sizes in found.items()]  # fmt: skip
     return picture(
         figure,
+        "Traffic by round",
         "Payload of each round over all its clients by array name: above the line from the server, "
         "below it to the server.",
+        Table(
+            ("round", *(f"{array}, {way}, {name}" for way, array, _ in ways)),
+            [
+                (str(at), *(f"{sizes[i] / unit:.4g}" for *_, sizes in ways))
+                for i, at in enumerate(rounds)
+            ],
+        ),
     )
 
 

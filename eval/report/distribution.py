@@ -1,13 +1,19 @@
 """A picture of which client holds images of which class."""
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.report.run_data import Evidence
+from eval.report.structure import Table
 from eval.report.style import (
     INK,
     PALETTE,
     PAPER,
+    SMALL,
+    UNDER_TEXT,
     Picture,
     fading,
     new_figure,
@@ -15,6 +21,7 @@ from eval.report.style import (
     styled,
     thin,
 )
+from eval.report.svg import tell_cells
 
 ANNOTATED = 14  # at most so many clients and classes have their counts written in
 
@@ -28,17 +35,24 @@ def label_distribution(run: Evidence, division: str = "train") -> Picture:
     height = float(np.clip(0.19 * classes, 1.5, 5.0)) + 0.9
     figure, (axes,) = new_figure(height)
     shares = np.sqrt(counts / max(1, counts.max()))
-    axes.imshow(
-        shares, cmap=fading(PALETTE[0]), vmin=0, vmax=1, aspect="auto", interpolation="none"
+    annotated = clients <= ANNOTATED * 2 and classes <= ANNOTATED
+    most = UNDER_TEXT if annotated else 1.0
+    image = axes.imshow(
+        shares, cmap=fading(PALETTE[0], most), vmin=0, vmax=1, aspect="auto", interpolation="none"
     )
-    if clients <= ANNOTATED * 2 and classes <= ANNOTATED:
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                colour = PAPER if shares[row, column] > 0.6 else INK
-                axes.text(
-                    column, row, str(count), ha="center", va="center", color=colour, fontsize=7.5
-                )
+    for (row, column), count in np.ndenumerate(counts if annotated else np.zeros((0, 0))):
+        if count:
+            axes.text(column, row, str(count), ha="center", va="center", color=INK, fontsize=SMALL)
     cell_edges(axes, classes, clients)
+    unit = "images" if division == "train" else f"{division} images"
+    tell_cells(
+        image,
+        "client {column}, {row}: {cell} " + unit,
+        run.class_names,
+        [str(client) for client in order],
+        counts.tolist(),
+        [f"c{client}" for client in order],
+    )
     ticks = list(range(clients)) if clients <= 40 else thin(clients, 25)
     axes.set_xticks(ticks, [str(order[i]) for i in ticks])
     names = run.class_names
@@ -46,12 +60,19 @@ def label_distribution(run: Evidence, division: str = "train") -> Picture:
     axes.set_yticks(rows, [names[i] for i in rows])
     axes.set_xlabel("client" if clients <= 40 else "client (every few are named)")
     group_strip(run, axes, order)
-    unit = "images" if division == "train" else f"{division} images"
+    held = [
+        (str(client), str(column.sum()), in_words(run.class_names, column))
+        for client, column in zip(order, counts.T, strict=True)
+    ]
     return picture(
         figure,
+        f"Who holds what: {unit} by client and class",
         f"Columns are clients, ordered so that related ones are neighbours, and the darker a cell, "
         f"the more {unit} of the class the client holds (at most {counts.max()}, on a square-root "
         "scale).",
+        Table(
+            ("client", unit, "of which, by class"), held, keys=[f"c{client}" for client in order]
+        ),
     )
 
 
@@ -79,9 +100,15 @@ def group_strip(run: Evidence, axes: matplotlib.axes.Axes, order: list[int]) -> 
             transform=axes.get_xaxis_transform(),
             ha="center",
             va="bottom",
-            fontsize=8,
+            fontsize=SMALL,
             color=colour,
         )
+
+
+def in_words(names: Sequence[str], counts: NDArray[np.int64]) -> str:
+    """Say how many there are of each that there are any of, the most first."""
+    order = sorted(range(len(counts)), key=lambda i: (-counts[i], i))
+    return ", ".join(f"{names[i]} {counts[i]}" for i in order if counts[i]) or "none"
 
 
 def cell_edges(axes: matplotlib.axes.Axes, rows: int, columns: int) -> None:

@@ -8,13 +8,15 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eval.report.distribution import cell_edges, group_strip
+from eval.report.distribution import cell_edges, group_strip, in_words
 from eval.report.run_data import Evidence
+from eval.report.structure import Table
 from eval.report.style import (
     INK,
     MUTED,
     PALETTE,
-    PAPER,
+    SMALL,
+    UNDER_TEXT,
     WIDTH,
     Picture,
     diverging,
@@ -24,6 +26,7 @@ from eval.report.style import (
     styled,
     thin,
 )
+from eval.report.svg import tell, tell_cells
 
 Matrix = NDArray[np.float64]
 
@@ -80,9 +83,15 @@ def served_experts(run: Evidence) -> Picture | None:
     views += [(served_matrix(run, part), _span(part)) for part in parts]
     for index, (axes, (matrix, title)) in enumerate(zip(panels, views, strict=True)):
         shown = matrix[np.ix_(order, order)]
-        axes.imshow(
+        image = axes.imshow(
             shown, cmap=fading(PALETTE[0]), norm=PowerNorm(0.5, 0, max(1.0, float(shown.max())))
-        ).set_interpolation("none")
+        )
+        image.set_interpolation("none")
+        clients = [str(client) for client in order]
+        said = "client {row} was served the prompt of client {column} {cell} times"
+        tell_cells(
+            image, said, clients, clients, shown.astype(int).tolist(), [f"c{c}" for c in order]
+        )
         axes.set_title(title, color=INK, pad=34 if index == 0 and run.task["domains"] else 8)
         ticks = thin(len(order), 25 if index == 0 else 4)
         names = [str(order[i]) for i in ticks]
@@ -92,11 +101,20 @@ def served_experts(run: Evidence) -> Picture | None:
         _group_lines(run, axes, order)
     panels[0].set(xlabel="whose prompt", ylabel="served to client")
     group_strip(run, panels[0], order)
+    whole = served_matrix(run).astype(np.int64)
+    givers = [f"client {giver}:" for giver in range(len(order))]
+    rows = [(str(i), str(whole[i].sum()), in_words(givers, whole[i])) for i in order]
     return picture(
         figure,
+        "Whose prompts each client was served",
         "A filled cell in row i and column j means that client i was served the prompt of client j "
         "(the darker, the more often; small panels are parts of the rounds); related clients are "
         "neighbours, so blocks on the diagonal mean that experts come from one's own kind.",
+        Table(
+            ("client", "experts served", "whose, and how often"),
+            rows,
+            keys=[f"c{i}" for i in order],
+        ),
     )
 
 
@@ -121,24 +139,29 @@ def gate_attention(run: Evidence) -> Picture | None:
     weights = own_weights(run)[order].T  # (C, N)
     classes, clients = weights.shape
     figure, (axes,) = new_figure(float(np.clip(0.19 * classes, 1.5, 5.0)) + 0.9)
+    annotated = clients <= 20 and classes <= 14
     reach = max(0.02, float(np.nanmax(np.abs(weights - even))))
     image = axes.imshow(
         np.ma.masked_invalid(weights),
-        cmap=diverging(),
+        cmap=diverging(UNDER_TEXT if annotated else 1.0),
         vmin=even - reach,
         vmax=even + reach,
         aspect="auto",
         interpolation="none",
     )
+    percents = [["-" if np.isnan(w) else f"{100 * w:.0f}%" for w in row] for row in weights]
     unknown = np.where(np.isnan(weights), 0.25, 0.0)
-    axes.imshow(unknown, cmap=fading(MUTED), vmin=0, vmax=2, aspect="auto", interpolation="none")
+    top = axes.imshow(
+        unknown, cmap=fading(MUTED), vmin=0, vmax=2, aspect="auto", interpolation="none"
+    )
+    said = "client {column}, {row}: {cell} of the attention on its own prompt"
+    names = [str(client) for client in order]
+    tell_cells(top, said, run.class_names, names, percents, [f"c{client}" for client in order])
     cell_edges(axes, classes, clients)
-    if clients <= 20 and classes <= 14:
-        for (row, column), value in np.ndenumerate(weights):
-            if not np.isnan(value):
-                colour = PAPER if abs(value - even) > 0.6 * reach else INK
-                text = f"{100 * value:.0f}"
-                axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5)
+    for (row, column), value in np.ndenumerate(weights if annotated else np.zeros((0, 0))):
+        if not np.isnan(value):
+            text = f"{100 * value:.0f}"
+            axes.text(column, row, text, ha="center", va="center", color=INK, fontsize=SMALL)
     bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=14)
     bar.outline.set_visible(False)
     bar.set_ticks([even - reach, even, even + reach])
@@ -152,11 +175,24 @@ def gate_attention(run: Evidence) -> Picture | None:
     axes.set_yticks(rows, [run.class_names[i] for i in rows])
     axes.set_xlabel("client")
     group_strip(run, axes, order)
+    rows_of = [
+        (
+            str(client),
+            ", ".join(
+                f"{name} {percents[c][column]}"
+                for c, name in enumerate(run.class_names)
+                if percents[c][column] != "-"
+            ),
+        )
+        for column, client in enumerate(order)
+    ]
     return picture(
         figure,
+        "The gate's attention to the own prompt, by client and class",
         "Attention to the client's own prompt at the true class, in per cent: blue means more "
         f"than the even share of {100 * even:.0f}% that {max(sizes)} prompts would have, orange "
         "that its attention is on the experts, and grey that it has no such image.",
+        Table(("client", "attention to its own prompt"), rows_of),
     )
 
 
@@ -181,21 +217,46 @@ def attention_by_rank(run: Evidence) -> Picture | None:
             "linewidth": 0,
         }
         if len(shown) <= 60:
-            axes.bar(np.arange(len(shown)), height, 0.86, floor, **look)
+            bars = axes.bar(np.arange(len(shown)), height, 0.86, floor, **look)
+            for bar, row, share in zip(bars, shown, height, strict=True):
+                whose = "its own prompt" if expert == 0 else f"expert {expert}"
+                client = run.predictions[row].client
+                tell(bar, f"client {client}, {whose}: {100 * share:.0f}%", f"c{client}")
         else:  # one area without thin lines between columns
             edges = np.arange(len(shown) + 1) - 0.5
             low, high = (np.append(v, v[-1]) for v in (floor, floor + height))
             axes.fill_between(edges, low, high, step="post", **look)
         floor += height
+    names = [str(run.predictions[row].client) for row in shown]
+    if len(shown) > 60:  # the areas have no columns that the pointer could be told about
+        top = axes.imshow(np.zeros((1, len(shown))), extent=(-0.5, len(shown) - 0.5, 0, 1), alpha=0)
+        own = [f"{100 * rows[row][0]:.1f}%" for row in shown]
+        said = "client {column}: {cell} of the attention on its own prompt"
+        tell_cells(top, said, [""], names, [own], [f"c{name}" for name in names])
+        axes.set_aspect("auto")
     ticks = list(range(len(shown))) if len(shown) <= 40 else thin(len(shown), 25)
-    axes.set_xticks(ticks, [str(run.predictions[shown[i]].client) for i in ticks])
+    axes.set_xticks(ticks, [names[i] for i in ticks])
     axes.tick_params(length=0)
     axes.set(ylim=(0, 1), xlim=(-0.6, len(shown) - 0.4), xlabel="client", ylabel="attention")
     axes.set_yticks([0, 0.5, 1], ["0%", "50%", "100%"])
+    values = [
+        (
+            str(run.predictions[row].client),
+            f"{100 * rows[row][0]:.1f}%",
+            ", ".join(f"{100 * share:.1f}%" for share in rows[row][1:]),
+        )
+        for row in shown
+    ]
     return picture(
         figure,
+        "How each client's attention is divided",
         "Each column is one client with experts, ordered by the attention to its own prompt (blue, "
         "at the bottom); above it its experts, the nearest first and darkest.",
+        Table(
+            ("client", "own prompt", "experts, the nearest first"),
+            values,
+            keys=[f"c{run.predictions[row].client}" for row in shown],
+        ),
     )
 
 

@@ -3,8 +3,8 @@
 from eval.officer.facts import read_facts
 from eval.officer.wording import statement
 from eval.report.budgets import spent_budgets
-from eval.report.page import Section, Table
 from eval.report.run_data import Evidence
+from eval.report.structure import Section, Table
 
 
 def privacy_section(run: Evidence) -> Section | None:

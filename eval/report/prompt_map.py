@@ -7,7 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.report.run_data import Evidence
-from eval.report.style import INK, MARKERS, MUTED, PALETTE, Picture, new_figure, picture, styled
+from eval.report.structure import Table
+from eval.report.style import (
+    INK,
+    MARKERS,
+    MUTED,
+    PALETTE,
+    SMALL,
+    Picture,
+    new_figure,
+    picture,
+    styled,
+)
+from eval.report.svg import tell
 from pfedmoap.wire.messages import ClientId
 
 
@@ -71,9 +83,10 @@ def prompt_map(run: Evidence) -> Picture | None:
     _points(axes, run, clients, places)
     if star:
         at = places[-1]
-        axes.scatter(
+        shown = axes.scatter(
             [at[0]], [at[1]], s=170, marker="*", color=INK, linewidths=0, label="global prompt"
         )
+        tell(shown, "global prompt")
     axes.set_xlabel(f"first principal component, {100 * shares[0]:.0f}% of the variance")
     axes.set_ylabel(f"second, {100 * shares[1]:.0f}%")
     axes.tick_params(length=0, labelbottom=False, labelleft=False)
@@ -90,10 +103,21 @@ def prompt_map(run: Evidence) -> Picture | None:
     missing = [f"client {client}" for client in far]
     missing += ["the global prompt"] if run.global_prompt is not None and not star else []
     off = f" Too far away to be shown: {', '.join(missing)}." if missing else ""
+    groups = run.groups()
+    values = [
+        (str(client), groups[client], f"{places[i, 0]:.3g}", f"{places[i, 1]:.3g}")
+        for i, client in enumerate(clients)
+    ]
     return picture(
         figure,
+        "Map of the clients' prompts",
         f"Each point is one client's prompt after its last round, coloured by {what}; near points "
         f"are clients that the server may serve to each other.{off}",
+        Table(
+            ("client", "group", "first component", "second"),
+            values,
+            keys=[f"c{client}" for client in clients],
+        ),
     )
 
 
@@ -108,7 +132,7 @@ def _points(
     few = len(clients) <= 40
     for i, name in enumerate(names):
         index = [row for row, client in enumerate(clients) if groups[client] == name]
-        axes.scatter(
+        points = axes.scatter(
             places[index, 0],
             places[index, 1],
             s=62 if few else 30,
@@ -118,12 +142,14 @@ def _points(
             linewidths=0,
             alpha=0.9,
         )
+        of_them = [clients[row] for row in index]
+        tell(points, [f"client {c}, {name}" for c in of_them], [f"c{c}" for c in of_them])
     for row, client in enumerate(clients if few else ()):
         axes.annotate(
             str(client),
             (float(places[row, 0]), float(places[row, 1])),
             xytext=(5, 3),
             textcoords="offset points",
-            fontsize=7.5,
+            fontsize=SMALL,
             color=MUTED,
         )

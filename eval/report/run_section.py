@@ -9,6 +9,7 @@ from eval.accuracy import summarise
 from eval.comparison.tables import in_bytes
 from eval.console import percent
 from eval.holdout import validation_note
+from eval.report.client_data import client_data, clients_in_words
 from eval.report.clients import accuracy_by_client, accuracy_by_group
 from eval.report.curves import learning_curves, shown_arrays, traffic
 from eval.report.distribution import label_distribution
@@ -18,12 +19,11 @@ from eval.report.expert_plots import (
     related_share,
     served_experts,
 )
-from eval.report.page import Part, Section, Table
 from eval.report.privacy_section import privacy_section
 from eval.report.prompt_map import prompt_map
 from eval.report.reliability import reliability_diagrams
 from eval.report.run_data import Evidence
-from eval.report.style import Picture
+from eval.report.structure import Part, Picture, Section, Table
 from pfedmoap.methods.pfedmoap.served_experts import EXPERTS, OWNERS
 
 
@@ -31,6 +31,7 @@ def run_part(run: Evidence) -> Part:
     """Make the part about one run."""
     made = [
         _accuracy(run),
+        _one_client(run),
         _section("Learning curves", learning_curves(run)),
         _section("Who holds what", label_distribution(run)),
         _mixture(run),
@@ -49,6 +50,7 @@ def run_part(run: Evidence) -> Part:
         tiles=_tiles(run),
         sections=[section for section in made if section is not None],
         configuration=yaml.safe_dump(run.config, sort_keys=True, allow_unicode=True),
+        data=client_data(run),
     )
 
 
@@ -106,11 +108,21 @@ def _accuracy(run: Evidence) -> Section:
         for one in run.scores
     ]
     headings += ["macro-F1 %", "ECE %", "global %", "zero-shot %"]
-    table = Table(headings, rows, folded=f"All {len(rows)} clients as a table")
+    keys = [f"c{one.client}" for one in run.scores]
+    table = Table(headings, rows, folded=f"All {len(rows)} clients as a table", keys=keys)
     shown = [one for one in pictures if one]
     note = validation_note(run.config)
     text = [*([note] if note else []), *_changed(run)]
     return Section("Accuracy by client", text, shown, [table])
+
+
+def _one_client(run: Evidence) -> Section:
+    """What the reader can ask for client by client, and the same in words without a script."""
+    text = (
+        "A client's own learning curve, the answers of its personal model by true class, the "
+        "experts that it was served and its attention."
+    )
+    return Section("One client", [text], tables=[clients_in_words(run)], explorer="clients")
 
 
 def _changed(run: Evidence) -> list[str]:

@@ -15,20 +15,24 @@ from eval.officer.wording import statement
 from eval.report.budgets import spent_budgets
 from eval.report.build import build_report
 from eval.report.expert_plots import own_weights, related_share, served_matrix
-from eval.report.method_plots import Contender, accuracy_by_epsilon, curves, standings
+from eval.report.labels import End, label_ends, spread_out
+from eval.report.method_curves import curves
 from eval.report.page import Part, Section, render
 from eval.report.privacy_section import privacy_section
 from eval.report.prompt_map import inliers, principal_components
 from eval.report.run_data import Evidence, read_evidence
 from eval.report.run_section import run_part
-from eval.report.style import label_ends, new_figure, spread_out, thin
+from eval.report.standings import standings
+from eval.report.style import new_figure, thin
+from eval.report.trade_offs import accuracy_by_epsilon
 from pfedmoap.errors import RunError
-from pfedmoap.wire.messages import ClientId
 from tests.helpers.pages import check_page
+from tests.helpers.reports import contender, with_clients
 from tests.helpers.runs import small
 
 SECTIONS = (
     "Accuracy by client",
+    "One client",
     "Learning curves",
     "Who holds what",
     "What the mixture does",
@@ -169,53 +173,36 @@ def test_a_run_without_a_promise_has_no_privacy_section(run: Evidence):
     assert spent_budgets(run) is None
 
 
-def contender(name: str, epsilon: float | None) -> Contender:
-    return Contender(name, [([1, 2], [0.1, 0.2])], [0.2, 0.3], None, 10.0, epsilon)
-
-
 def test_accuracy_by_epsilon_needs_two_levels():
-    assert accuracy_by_epsilon([contender("a", 1.0), contender("b", 1.0)]) is None
-    assert accuracy_by_epsilon([contender("a", 1.0), contender("b", None)]) is not None
-    assert accuracy_by_epsilon([contender("a", None)]) is None
+    assert accuracy_by_epsilon([contender("a", epsilon=1.0), contender("b", epsilon=1.0)]) is None
+    assert accuracy_by_epsilon([contender("a", epsilon=1.0), contender("b")]) is not None
+    assert accuracy_by_epsilon([contender("a")]) is None
 
 
 def test_many_methods_are_all_named():
-    many = [contender(f"method {i}", None) for i in range(13)]
+    many = [contender(f"method {i}") for i in range(13)]
     for shown in (curves(many), standings(many, None)):
         assert shown is not None
         assert all(f"method {i}" in shown.svg for i in range(13))
 
 
 def test_pictures_follow_the_theme_of_the_page():
-    shown = standings([contender("a", None)], None)
+    shown = standings([contender("a")], None)
     assert "var(--ink)" in shown.svg
     assert "xmlns" not in shown.svg
 
 
 def test_hundred_clients_are_legible(run: Evidence):
     """With 100 clients every picture is still made, and names no more ticks than fit."""
-    few = len(run.scores)
-    order = [i % few for i in range(100)]
-    task = dict(run.task) | {"clients": [run.task["clients"][i] for i in order]}
-    many = replace(
-        run,
-        task=task,
-        scores=tuple(replace(run.scores[i], client=ClientId(n)) for n, i in enumerate(order)),
-        predictions=tuple(
-            replace(run.predictions[i], client=ClientId(n)) for n, i in enumerate(order)
-        ),
-        zero_shot={ClientId(n): 0.3 for n in range(100)},
-        prompts={ClientId(n): run.prompts[ClientId(i)] + 0.01 * n for n, i in enumerate(order)},
-    )
-    part = run_part(many)
+    part = run_part(with_clients(run, 100))
     assert [section.title for section in part.sections] == list(SECTIONS)
     check_page(render("x", [part]))
 
 
 def test_labels_at_the_ends_of_lines_do_not_collide():
     _, (axes,) = new_figure(2.0)
-    label_ends(axes, 1.0, [(0.50, "a", "k"), (0.501, "b", "k"), (0.502, "c", "k")], gap=0.1)
-    heights = sorted(text.xy[1] for text in axes.texts)
+    label_ends(axes, 1.0, [End(0.50, "a", "k"), End(0.501, "b", "k"), End(0.502, "c", "k")], 0.1)
+    heights = sorted(text.xyann[1] for text in axes.texts)
     assert np.diff(heights).min() >= 0.1 - 1e-6
 
 

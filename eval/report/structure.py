@@ -1,0 +1,86 @@
+"""What a page is made of: parts, sections, pictures with their values, and tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Data = Mapping[str, Any]
+"""What a part's script reads, as JSON: clients (`eval.report.client_data`) or methods."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; the first column is a name, the others are figures.
+
+    Attributes:
+        headings: One a column.
+        rows: One text a cell.
+        note: What to know about it.
+        folded: Whether it is shown only once it is asked for, under this text.
+        keys: What a click on each row picks in its part (``c3`` a client, ``m1`` a method); empty
+            for nothing.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    folded: str | None = None
+    keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the page.
+
+    Attributes:
+        svg: Inline SVG.
+        title: What it shows, in a few words: its name for who does not see it.
+        caption: One sentence that says how to read it.
+        values: Its values as a table, folded below it.
+    """
+
+    svg: str
+    title: str
+    caption: str
+    values: Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a part.
+
+    Attributes:
+        title: Its heading.
+        text: Plain paragraphs before the pictures.
+        pictures: Its pictures.
+        tables: Its tables.
+        explorer: What of the part's data the reader can ask for here: one of its ``clients``, or
+            some of its ``methods``; empty for nothing.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    explorer: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run, or one task of a comparison.
+
+    Attributes:
+        title: Its heading.
+        subtitle: One line below it.
+        tiles: The figures that matter, as (name, value, explanation).
+        sections: Its sections.
+        configuration: The configuration as text; empty for none.
+        data: What its script reads; empty for none.
+    """
+
+    title: str
+    subtitle: str
+    tiles: Sequence[tuple[str, str, str]]
+    sections: Sequence[Section]
+    configuration: str = ""
+    data: Data = field(default_factory=dict)

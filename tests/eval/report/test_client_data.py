@@ -1,0 +1,72 @@
+"""What the page tells about one client is what the run says about it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eval.experiment import ExperimentLoader
+from eval.predictions import NO_CLASS, Answers
+from eval.report import client_data as module
+from eval.report.client_data import client_data, clients_in_words, confusion
+from eval.report.run_data import Evidence, read_evidence
+from tests.helpers.reports import with_clients
+
+
+@pytest.fixture(scope="module")
+def run(finished_run, loader: ExperimentLoader) -> Evidence:
+    return read_evidence(finished_run, loader)
+
+
+def test_each_client_has_its_own_figures(run: Evidence):
+    data = client_data(run)
+    json.dumps(data, allow_nan=False)
+    assert data["rounds"] == [1, 2]
+    for shown, score, answers in zip(data["clients"], run.scores, run.predictions, strict=True):
+        facts = dict(shown["facts"])
+        assert facts["accuracy"] == f"{100 * score.accuracy:.1f}%"
+        assert facts["test images"] == str(score.test_images)
+        logged = [record["accuracy"][str(score.client)] for record in run.records]
+        assert shown["curve"] == pytest.approx([100 * value for value in logged], abs=0.01)
+        counted = sum(n for truth, said, n in shown["confusion"] if truth == said)
+        assert counted == round(score.accuracy * score.test_images)
+        assert sum(n for *_, n in shown["confusion"]) == score.test_images
+        assert sum(n for _, n in shown["images"]) == score.train_images
+        served = [g for r in run.records for g in r["served"].get(str(score.client), [])]
+        assert sum(n for _, n in shown["experts"]) == len(served)
+        assert {giver for giver, _ in shown["experts"]} == set(served)
+        assert sum(share for _, share in shown["attention"]) == pytest.approx(100, abs=0.1)
+        assert [giver for giver, _ in shown["attention"]] == [None, *answers.gate.experts]
+
+
+def test_what_a_run_does_not_have_is_left_out(run: Evidence):
+    bare = replace(
+        run,
+        records=[r | {"accuracy": {}} for r in run.records[-1:]],
+        predictions=tuple(replace(one, gate=None, shared=None) for one in run.predictions),
+        scores=tuple(replace(one, global_accuracy=None) for one in run.scores),
+        zero_shot=None,
+    )
+    (client, *_) = client_data(bare)["clients"]
+    assert "attention" not in client
+    assert client["curve"] == [None]
+    assert {"zero-shot", "global model"}.isdisjoint(dict(client["facts"]))
+    assert clients_in_words(bare).rows[0][3] == "-"
+
+
+def test_no_answer_is_counted_as_a_mistake(run: Evidence):
+    one = run.predictions[0]
+    count = len(one.labels)
+    silent = replace(one, personal=Answers(np.full(count, NO_CLASS), np.zeros(count)), gate=None)
+    assert {pair[1] for pair, _ in confusion(silent)} == {NO_CLASS}
+    words = clients_in_words(replace(run, predictions=(silent, *run.predictions[1:])))
+    assert "as no answer (" in words.rows[0][1]
+
+
+def test_lists_are_bounded(run: Evidence, monkeypatch: pytest.MonkeyPatch):
+    for name in ("POINTS", "CONFUSIONS", "EXPERTS"):
+        monkeypatch.setattr(module, name, 1)
+    data = client_data(with_clients(run, 6))
+    assert data["rounds"] == [1, 2]  # the first and the last, however few
+    assert all(len(one["confusion"]) <= 1 and len(one["experts"]) <= 1 for one in data["clients"])
