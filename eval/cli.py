@@ -31,6 +31,8 @@ COMMANDS = {
     "forget": "erase a client that has left from a run or a federation",
     "serve-clip": "serve a model over HTTP to clients that may only ask it",
     "serve-model": "serve one client's personal model over HTTP",
+    "doctor": "examine installation, machine, cache and backbone, and say what is wrong",
+    "cache": "list, verify and prune the cache of image features",
     "completion": "print the script that completes commands and options in a shell",
     "survey-backbones": "try open_clip's architectures and tabulate what works",
     "evaluate-backbone": "tabulate what the embedded model can do",

@@ -135,14 +135,15 @@ def _overview(
     lines += ["", "Parts, each with options of its own, --PART.OPTION:"]
     sections = {section: _line(kind) for section, kind in schema.fixed.items()}
     lines += rows(sections.items(), column=14)
-    choice = next((f"{s}.{names[s]}" for s in ("method", *names) if s in names), "")
+    choice = next((f"{s}.{names[s]}" for s in ("method", *names) if s in names), None)
+    those = "" if choice is None else f" --help {choice} those of a choice,"
     option = next((a.dest for a in parser._actions if "." in a.dest), "")
     return [
         *lines,
         "",
         *paragraph(
-            f"--help PART explains the options of a part, --help {choice} those of a choice, "
-            f"--help {option} one option, and --help all everything."
+            f"--help PART explains the options of a part,{those} --help {option} one option, and "
+            "--help all everything."
         ),
     ]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pfedmoap.errors import DataError, StorageError
 from pfedmoap.storage.atomic_files import make_folder
-from pfedmoap.storage.locks import is_free, locked_handle
+from pfedmoap.storage.locks import is_held, locked_handle
 from pfedmoap.storage.own_files import contents_in_words, real_folders, refuse_link, remove_files
 from pfedmoap.storage.space import room_for
 
@@ -31,6 +31,7 @@ MappedArray = np.memmap[tuple[int, ...], np.dtype[np.float32]]
 ARRAY, DESCRIPTION = "features.npy", "entry.json"
 UNFINISHED = re.compile(r"unfinished-[0-9a-f]{32}")
 SAMPLED_ROWS = 64
+ENTRY = re.compile(r"[0-9a-f]{32}")
 ABANDONED_SECONDS = 7 * 24 * 3600
 STARTING_SECONDS = 60
 PUBLISH_ATTEMPTS = 10
@@ -60,7 +61,7 @@ def read_entry(folder: Path, key: str, rows: int) -> FloatArray | None:
     try:
         described = json.loads((folder / DESCRIPTION).read_text())
         array: FloatArray = np.load(folder / ARRAY, mmap_mode="r", allow_pickle=False)
-        actual = _description(key, array, (folder / ARRAY).stat().st_size)
+        actual = description_of(key, array, (folder / ARRAY).stat().st_size)
         expected = {name: described[name] for name in actual}
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         logger.warning("stored features %s are damaged and computed again: %s", folder, error)
@@ -75,6 +76,8 @@ def read_entry(folder: Path, key: str, rows: int) -> FloatArray | None:
         )
         return None
     _warn_where_others_can_read(folder)
+    with suppress(OSError):  # of a cache that cannot be written; `pfedmoap cache` shows the time
+        os.utime(folder)
     return array
 
 
@@ -110,7 +113,7 @@ class EntryWriter:
     def __enter__(self) -> Self:
         try:
             make_folder(self._folder.parent, 0o700)
-            _remove_abandoned(self._folder.parent)
+            remove_abandoned(self._folder.parent)
             self.unfinished.mkdir(mode=0o700)  # features are encoded images: for their owner alone
         except OSError as error:
             raise _unusable(self._folder.parent, error) from error
@@ -165,7 +168,7 @@ class EntryWriter:
         self._array[~self._written] = np.nan
         self._array.flush()
         size = (self.unfinished / ARRAY).stat().st_size
-        described = {**_description(self._key, self._array, size), "about": dict(self._about)}
+        described = {**description_of(self._key, self._array, size), "about": dict(self._about)}
         with open(self.unfinished / DESCRIPTION, "x", opener=_for_owner) as file:
             file.write(json.dumps(described, indent=2) + "\n")
         self._array = None
@@ -206,7 +209,8 @@ def _unusable(cache: Path, error: OSError) -> StorageError:
     )
 
 
-def _description(key: str, array: FloatArray, size_bytes: int) -> dict[str, object]:
+def description_of(key: str, array: FloatArray, size_bytes: int) -> dict[str, object]:
+    """What an entry's description must say of its array, with a checksum over some rows."""
     rows = np.unique(np.linspace(0, len(array) - 1, SAMPLED_ROWS).astype(np.int64))
     return {
         "format": 1,
@@ -258,10 +262,34 @@ def _set_aside(folder: Path) -> None:
             f"{folder} holds more than stored features ({contents_in_words(folder)}); it is left "
             "as it is. Choose another folder with --features.cache"
         )
-    rubbish = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
-        folder.rename(rubbish)
+        remove_entry(folder)
+
+
+def remove_entry(folder: Path) -> None:
+    """Remove an entry's own two files, and its folder where nothing else is in it.
+
+    Its folder is renamed first, so that nobody finds a half of it. Who has opened it keeps it.
+
+    Raises:
+        OSError: It cannot be renamed.
+    """
+    rubbish = folder.with_name(f"unfinished-{uuid.uuid4().hex}")
+    folder.rename(rubbish)
     _remove(rubbish)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove what killed processes left, recognised by its exact name; see `remove_entry`.
+
+    What a living process holds stays, however old; a week tells where folders cannot be locked.
+    """
+    for name in real_folders(parent, (), lambda name: UNFINISHED.fullmatch(name) is not None):
+        with suppress(FileNotFoundError):
+            age = time.time() - (parent / name).stat().st_mtime
+            held = is_held(parent / name)
+            if not held and age > (ABANDONED_SECONDS if held is None else STARTING_SECONDS):
+                _remove(parent / name)
 
 
 def _remove(folder: Path) -> None:
@@ -269,12 +297,3 @@ def _remove(folder: Path) -> None:
     with suppress(OSError):
         remove_files(folder.parent, (folder.name,), lambda name: name in (ARRAY, DESCRIPTION))
         folder.rmdir()
-
-
-def _remove_abandoned(parent: Path) -> None:
-    """Remove what killed processes left, recognised by its exact name; see `_remove`."""
-    for name in real_folders(parent, (), lambda name: UNFINISHED.fullmatch(name) is not None):
-        with suppress(FileNotFoundError):
-            age = time.time() - (parent / name).stat().st_mtime
-            if age > ABANDONED_SECONDS or (age > STARTING_SECONDS and is_free(parent / name)):
-                _remove(parent / name)

@@ -89,13 +89,13 @@ def locked_folder(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def is_free(folder: Path) -> bool:
-    """Whether no living process holds a folder; ``False`` where that cannot be known."""
+def is_held(folder: Path) -> bool | None:
+    """Whether a living process holds a folder; ``None`` where that cannot be known."""
     handle = locked_handle(folder)
     if handle is None or handle is HELD:
-        return False
+        return None if handle is None else True
     os.close(handle)
-    return True
+    return False
 
 
 def locked_handle(folder: Path) -> int | None:

@@ -10,7 +10,7 @@ import pytest
 from pfedmoap.errors import RunError, StorageError
 from pfedmoap.runs.folder import held
 from pfedmoap.storage import atomic_files
-from pfedmoap.storage.locks import is_free, locked_folder
+from pfedmoap.storage.locks import is_held, locked_folder
 
 HOLD = "import sys; from pfedmoap.runs.folder import held; from pathlib import Path\n"
 HOLD += "with held(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read(1)"
@@ -40,10 +40,10 @@ def test_a_second_process_says_who_is_in_the_folder_and_a_killed_one_frees_it(tm
         held(run),
     ):
         pass
-    assert not is_free(run)
+    assert is_held(run) is True
     other.kill()
     other.wait()
-    assert is_free(run)
+    assert is_held(run) is False
     assert os.listdir(run) == [".run.lock.holder"]  # which the next one takes over
     with held(run):
         pass
