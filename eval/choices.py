@@ -1,5 +1,6 @@
 """Every section and choice that a configuration can have."""
 
+from dataclasses import replace
 from functools import cache
 
 from pfedmoap.client.local_training import Training
@@ -18,6 +19,7 @@ from pfedmoap.data.published.catalogue import READERS
 from pfedmoap.data.questions.reader import Questions
 from pfedmoap.data.scenes.reader import Scenes
 from pfedmoap.data.superclasses import Superclasses
+from pfedmoap.engine.engines import ENGINES
 from pfedmoap.engine.simulation import Rounds
 from pfedmoap.methods.registry import Methods
 from pfedmoap.models.loading import BackboneOptions
@@ -69,4 +71,20 @@ def schema() -> Schema:
             "device": ("backbone.device",),
             "seed": ("seeds.partition", "seeds.few_shot", "seeds.training"),
         },
+    )
+
+
+@cache
+def training_schema() -> Schema:
+    """The same, with where clients train, for what runs an experiment as it is configured.
+
+    Commands that change a round or look into it (audits, attacks, leakage) train in their own
+    process and have no such section.
+    """
+    base = schema()
+    return replace(
+        base,
+        choices={**base.choices, "engine": ENGINES},
+        defaults={**base.defaults, "engine": "local"},
+        apart=("engine",),
     )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from eval.accuracy import ClientScore, evaluate
 from eval.holdout import class_part, unseen_clients
+from eval.made import make_method
 from eval.planning import check_privacy, planned_training, refuse_what_it_lacks
 from eval.promise import is_private
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
@@ -16,7 +17,7 @@ from pfedmoap.config.schema import Config
 from pfedmoap.contract.capabilities import NeedsServerData
 from pfedmoap.contract.method import AnyMethod, with_server_data
 from pfedmoap.contract.privacy_options import PrivacyOptions
-from pfedmoap.contract.tasks import ClientData, Setting
+from pfedmoap.contract.tasks import ClientData
 from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Federation, build_federation
@@ -151,17 +152,8 @@ class ExperimentLoader:
             ConfigError: It reads an option that is not given, or its server lacks data.
         """
         dataset = self.dataset(config)
-        setting = Setting(
-            backbone=self.backbone(config),
-            class_names=dataset.class_names,
-            training=config.build("training"),
-            templates=dataset.templates,
-            seed=config.build("seeds").training,
-            server=config.build("server"),
-            pool=config.build("pool"),
-            rounds=config.build("rounds").rounds,
-        )
-        method: AnyMethod = config.build("method", setting=setting)
+        backbone, names = self.backbone(config), dataset.class_names
+        method = make_method(config, backbone, names, dataset.templates)
         refuse_unread_options(method)
         if isinstance(method, NeedsServerData) and not config.build("sampling").server_shots:
             refuse_what_it_lacks(method)

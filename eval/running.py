@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.accuracy import ClientScore, record
+from eval.actors import recipe_of
 from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
@@ -17,6 +18,7 @@ from eval.promise import is_private
 from eval.refused import refuse_if_all_refused
 from pfedmoap.config.schema import Config
 from pfedmoap.contract.predicting import KeepsFeatures
+from pfedmoap.engine.engines import Engine, Local
 from pfedmoap.engine.simulation import FederationState, Listener, Progress, run_federation
 from pfedmoap.errors import RunError
 from pfedmoap.runs.directory import RunDirectory
@@ -155,10 +157,15 @@ def _run(
         tested[now.round] = test(now, now.round == rounds.rounds)
         return record(tested[now.round])
 
-    with progress_bar(config.name("method"), shown=shown) as advance:
+    engine: Engine = config.build("engine") if "engine" in config.apart else Local()
+    trainers = experiment.trainers
+    with (
+        engine.start(method, trainers, lambda: recipe_of(experiment)) as train,
+        progress_bar(config.name("method"), shown=shown) as advance,
+    ):
         final = run_federation(
             method,
-            experiment.trainers,
+            trainers,
             rounds,
             config.build("seeds").training,
             privatizer,
@@ -166,6 +173,7 @@ def _run(
             observe=observe,
             progress=watch or advance,
             listen=listen,
+            train=train,
         )
     scores = tested.get(final.round) or test(final, True)
     if run is not None:

@@ -12,6 +12,7 @@ from tests.helpers.places import ROOT
 LAYERS = ("pfedmoap", "privacy", "eval", "scripts")
 OWNERS = {
     "flwr": ("pfedmoap/engine/flower/",),
+    "ray": ("pfedmoap/engine/flower/",),
     "open_clip": ("pfedmoap/models/", "pfedmoap/pretraining/"),
     "faiss": ("pfedmoap/server/neighbours.py", "pfedmoap/server/sketch_index.py"),
     "opacus": ("privacy/",),

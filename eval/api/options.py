@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.choices import schema
+from eval.choices import training_schema
 from pfedmoap.config.schema import Config
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
@@ -47,21 +47,21 @@ def resolved(config: Sections | str | Path | None, options: Sections) -> Config:
             f"{type(config).__name__}"
         )
     layers += [_layer(name, options[name]) for name in sorted(options, key=_order)]
-    merged = schema().merge(*(_plain(layer) for layer in layers))
-    return schema().resolve(merged)
+    merged = training_schema().merge(*(_plain(layer) for layer in layers))
+    return training_schema().resolve(merged)
 
 
 def _order(name: str) -> int:
     """What is more exact comes later; a choice before its options, which it would drop."""
-    if name in schema().aliases:
+    if name in training_schema().aliases:
         return 0
     return 1 if "__" not in name else 2 if name.endswith("__name") else 3
 
 
 def _layer(name: str, value: Any) -> Sections:
-    if name in schema().aliases:
+    if name in training_schema().aliases:
         layer: dict[str, dict[str, Any]] = {}
-        for long in schema().aliases[name]:
+        for long in training_schema().aliases[name]:
             section, option = long.split(".")
             layer.setdefault(section, {})[option] = value
         return layer

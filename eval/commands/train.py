@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.accuracy import summarise
-from eval.choices import schema
+from eval.choices import training_schema
 from eval.commands.errors import readable_errors
 from eval.console import client_table, console, summary_table
 from eval.experiment import ExperimentLoader
@@ -18,7 +18,7 @@ from pfedmoap.runs.log import Record
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train personalised clients; see ``--help``."""
-    config, options = schema().parse(
+    config, options = training_schema().parse(
         arguments,
         "Train a federation of personalised clients and test every client.",
         {

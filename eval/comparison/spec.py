@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from eval.choices import schema
+from eval.choices import training_schema
 from pfedmoap.config.exact_options import refuse_unknown_keys
 from pfedmoap.config.schema import Config, Section
 from pfedmoap.config.suggestions import none_such
@@ -138,7 +138,7 @@ def slug(label: str) -> str:
 
 def _resolve(layers: tuple[Section, ...], task: str, method: str) -> Config:
     try:
-        return schema().resolve(schema().merge(*layers))
+        return training_schema().resolve(training_schema().merge(*layers))
     except ConfigError as error:
         raise ConfigError(f"task {task!r}, method {method!r}: {error}") from error
 

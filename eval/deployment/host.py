@@ -12,13 +12,14 @@ import torch
 from eval.accuracy import score
 from eval.deployment.accepted import accepted_config, accepted_privacy, with_published_classes
 from eval.deployment.site_options import SiteOptions
+from eval.made import make_method
 from eval.predictions import predict_client
 from eval.promise import is_private
 from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining, Privatizer
 from pfedmoap.config.schema import Config
 from pfedmoap.contract.capabilities import CanForget, personal_states
 from pfedmoap.contract.method import AnyMethod
-from pfedmoap.contract.tasks import ClientTask, Setting
+from pfedmoap.contract.tasks import ClientTask
 from pfedmoap.data.federation import Client, Federation, build_federation
 from pfedmoap.engine.flower.greeting import Greeting, Welcome, greeting_json, read_welcome
 from pfedmoap.engine.flower.members import Profile
@@ -133,19 +134,7 @@ class SiteHost:
                 f"the frozen model here has the fingerprint {backbone.fingerprint[:12]}, the "
                 f"server's has {welcome.fingerprint[:12]}: both need the same weights"
             )
-        seed = config.build("seeds").training
-        training = config.build("training")
-        setting = Setting(
-            backbone,
-            welcome.class_names,
-            training,
-            welcome.templates,
-            seed,
-            server=config.build("server"),
-            pool=config.build("pool"),
-            rounds=config.build("rounds").rounds,
-        )
-        method: AnyMethod = config.build("method", setting=setting)
+        method = make_method(config, backbone, welcome.class_names, welcome.templates)
         federation = _own_data(config, method, welcome)
         taken = self._taken[welcome.federation] = _TakenUp(welcome, config, method, federation)
         return taken

@@ -139,6 +139,40 @@ class Privatizer(Protocol):
 
 
 @runtime_checkable
+class ChargesSteps(Protocol):
+    """A privatizer that takes only steps which a ledger was charged for, here or elsewhere.
+
+    One process authorises a round, and hands the charged steps over to the ones that train. A step
+    is in one place at a time, so that none is taken twice.
+    """
+
+    def hand_over(self, clients: Sequence[ClientId], round: int) -> Mapping[ClientId, int]:
+        """Give away the steps that clients have left in a round; none can be taken here then.
+
+        Args:
+            clients: The clients.
+            round: The round, which was authorised here.
+
+        Returns:
+            Steps by client.
+        """
+        ...
+
+    def take_over(self, steps: Mapping[ClientId, int], round: int) -> None:
+        """Take what another process handed over, in place of all that is left here.
+
+        Args:
+            steps: Steps by client, charged to the other process's ledgers.
+            round: Their round.
+        """
+        ...
+
+    def note_clipped(self, clipped: Mapping[ClientId, float]) -> None:
+        """Take down what `clipped` has returned in a process that trained; for the private log."""
+        ...
+
+
+@runtime_checkable
 class HasPrivacyAnalysis(Protocol):
     """A method that states which privacy modes cover its uploads.
 

@@ -52,12 +52,15 @@ class Schema:
         choices: Sections with a ``name``: classes by choice, by section.
         defaults: The choice taken where none is given, by section.
         aliases: Short command-line options for others, e.g. ``device`` for ``backbone.device``.
+        apart: Choices that change nothing of a result, so that no run records them: it may be
+            continued with others.
     """
 
     fixed: Mapping[str, type]
     choices: Choices
     defaults: Mapping[str, str]
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    apart: tuple[str, ...] = ()
 
     def resolve(self, config: Mapping[str, Any]) -> "Config":
         """Check a configuration and fill in what choices recommend, and every default.
@@ -159,7 +162,8 @@ class Schema:
         parsed.pop("print_config")
         config = self._config(parsed)
         if len(rest) < len(argv):
-            sys.stdout.write(yaml.safe_dump(dict(config.sections), sort_keys=False))
+            everything = {**config.sections, **config.apart}
+            sys.stdout.write(yaml.safe_dump(everything, sort_keys=False))
             sys.exit(0)
         return config, options
 
@@ -228,7 +232,9 @@ class Schema:
     def _config(self, parsed: Namespace) -> "Config":
         sections: dict[str, Section] = parsed.as_dict()
         self._check_values(sections, self._names(sections), read=True)
-        return Config(self, json.loads(json.dumps(sections)))
+        plain = json.loads(json.dumps(sections))
+        apart = {name: plain.pop(name) for name in self.apart}
+        return Config(self, plain, apart)
 
     def _check_values(
         self, sections: Mapping[str, Section], names: Mapping[str, str], *, read: bool
@@ -246,10 +252,12 @@ class Config:
     Attributes:
         schema: Its sections' forms.
         sections: Every option by section, as JSON.
+        apart: The same of sections that change nothing of a result, and are not recorded.
     """
 
     schema: Schema
     sections: Mapping[str, Section]
+    apart: Mapping[str, Section] = field(default_factory=dict)
 
     def build(self, section: str, **arguments: Any) -> Any:
         """Instantiate a section's class.
@@ -261,7 +269,7 @@ class Config:
         Returns:
             An instance of the section's class.
         """
-        options = dict(self.sections[section])
+        options = dict({**self.sections, **self.apart}[section])
         name = options.pop("name", None)
         fixed = self.schema.fixed
         kind = fixed[section] if section in fixed else self.schema.choices[section][str(name)]
@@ -269,7 +277,7 @@ class Config:
 
     def name(self, section: str) -> str:
         """Return the selected choice of a section."""
-        return str(self.sections[section]["name"])
+        return str({**self.sections, **self.apart}[section]["name"])
 
 
 def _tuples(value: Any) -> Any:  # JSON of any shape

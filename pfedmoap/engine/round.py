@@ -11,6 +11,7 @@ from pfedmoap.client.privatizer import Authorisation, Privatizer
 from pfedmoap.contract.capabilities import CanDecline, ServesExperts, StartsElsewhere
 from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask
+from pfedmoap.engine.engines import Train, train_here
 from pfedmoap.errors import UpdateRejectedError
 from pfedmoap.server.admission import admit
 from pfedmoap.server.bounding import Bounded, bound_updates
@@ -72,6 +73,7 @@ def run_round(
     transport: Transport,
     privatizer: Privatizer,
     charges: Mapping[ClientId, int] | None = None,
+    train: Train = train_here,
 ) -> RoundResult[S]:
     """Run one round.
 
@@ -92,6 +94,7 @@ def run_round(
         privatizer: How gradients are formed and updates are uploaded.
         charges: How many charges each client's privacy ledger held after the last round; with
             ``None``, at least one is assumed for each client with local state.
+        train: Trains the clients, wherever that is.
 
     Returns:
         The new state and what happened.
@@ -99,10 +102,10 @@ def run_round(
     known = {**dict.fromkeys(local_states, 1), **(charges or {})}
     selected = _select(method, cohort, round, local_states, known, privatizer)
     with _unlogged() if privatizer.server.secret_cohort else nullcontext():
+        able = selected.allowed
         exchanged = _exchange(
-            method, state, selected.allowed, round, data, local_states, transport, privatizer
+            method, state, able, round, data, local_states, transport, privatizer, train
         )
-
     return settle_round(
         method, state, round, min(data), selected, exchanged, local_states, privatizer, transport
     )
@@ -175,6 +178,7 @@ def _exchange(
     local_states: Mapping[ClientId, Arrays],
     transport: Transport,
     privatizer: Privatizer,
+    train: Train,
 ) -> Exchanged:
     """Send downloads, let the clients train, and check what they upload."""
     planned = method.plan(state, cohort, round) if cohort else []
@@ -183,7 +187,7 @@ def _exchange(
         ClientTask(download, local_states.get(client), data[client])
         for client, download in arrived.items()
     ]
-    trained = method.train(tasks, privatizer) if tasks else []
+    trained = train(method, tasks, privatizer) if tasks else []
     results = sorted(trained, key=lambda result: result.update.client)
     admitted: list[Update] = []
     rejected: dict[ClientId, str] = {}

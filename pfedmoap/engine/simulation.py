@@ -11,6 +11,7 @@ from pfedmoap.config.bounds import Count, Share, check_options
 from pfedmoap.contract.method import Method
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.contract.unread_options import refuse_unread_options
+from pfedmoap.engine.engines import Train, train_here
 from pfedmoap.engine.round import RoundResult, run_round
 from pfedmoap.runs.client_states import ClientStates
 from pfedmoap.runs.directory import Checkpoint, RunDirectory
@@ -101,6 +102,7 @@ def run_federation(
     observe: Observer[S] = lambda _: {},
     progress: Progress = lambda *_: None,
     listen: Listener = lambda *_: None,
+    train: Train = train_here,
 ) -> FederationState[S]:
     """Run a federation to its last round, starting from the run directory's last checkpoint.
 
@@ -118,6 +120,7 @@ def run_federation(
         progress: Called with the round done and the number of rounds.
         listen: Called with each round's whole record, private fields included, once it is kept,
             and with the number of rounds.
+        train: Trains a round's clients; see `pfedmoap.engine.engines`.
 
     Returns:
         The federation after its last round.
@@ -136,8 +139,9 @@ def run_federation(
         scheduled = rounds.cohort(data, round, seed)
         cohort = privatizer.server.draw(sorted(data), round, scheduled)
         known = {**before, **now.charges}
+        own = now.local_states
         return run_round(
-            method, now.state, cohort, round, data, now.local_states, transport, privatizer, known
+            method, now.state, cohort, round, data, own, transport, privatizer, known, train
         )
 
     return run_rounds(

@@ -57,6 +57,7 @@ class StepPrivacy:
     groups: Groups | None = None
     tally: Tally = field(default_factory=Tally)
     _steps_left: dict[tuple[ClientId, int], int] = field(default_factory=dict)
+    _clipped_elsewhere: dict[ClientId, float] = field(default_factory=dict)
 
     @property
     def server(self) -> ServerSide:
@@ -120,7 +121,21 @@ class StepPrivacy:
 
     def clipped(self) -> Mapping[ClientId, float]:
         """Return the share of each client's gradients that was clipped in the round."""
-        return self.tally.take()
+        here, elsewhere = self.tally.take(), dict(self._clipped_elsewhere)
+        self._clipped_elsewhere.clear()
+        return {**elsewhere, **here}
+
+    def hand_over(self, clients: Sequence[ClientId], round: int) -> Mapping[ClientId, int]:
+        """See `ChargesSteps`."""
+        return {client: self._steps_left.pop((client, round), 0) for client in clients}
+
+    def take_over(self, steps: Mapping[ClientId, int], round: int) -> None:
+        """See `ChargesSteps`."""
+        self._steps_left = {(client, round): left for client, left in steps.items()}
+
+    def note_clipped(self, clipped: Mapping[ClientId, float]) -> None:
+        """See `ChargesSteps`."""
+        self._clipped_elsewhere.update(clipped)
 
     def describe(self) -> dict[str, Any]:
         """State the guarantee."""

@@ -8,6 +8,7 @@ import pytest
 import pfedmoap
 from eval.api.options import resolved
 from eval.choices import schema
+from pfedmoap.engine.engines import FlowerSimulation, Local
 from pfedmoap.errors import ConfigError
 
 LINE = ["--method", "promptfl", "--seed", "4", "--device", "cpu", "--rounds.rounds", "3"]
@@ -17,6 +18,15 @@ def test_keywords_mean_what_the_command_line_means():
     config, _ = schema().parse(LINE, "")
     found = resolved(None, {"method": "promptfl", "seed": 4, "device": "cpu", "rounds__rounds": 3})
     assert found.sections == config.sections
+
+
+def test_where_clients_train_is_an_option_that_no_run_records():
+    found = resolved(None, {"engine": "flower", "engine__num_gpus": 0.5})
+    assert found.build("engine") == FlowerSimulation(num_gpus=0.5)
+    assert resolved(None, {}).build("engine") == Local()
+    assert found.sections == resolved(None, {}).sections
+    with pytest.raises(ConfigError, match="num_gpus"):
+        resolved(None, {"engine": {"name": "flower", "num_gpus": -1}})
 
 
 def test_a_file_is_read_and_keywords_take_precedence(tmp_path):

@@ -195,3 +195,23 @@ def test_an_explicit_option_wins_over_the_short_one():
     schema = Schema({"seeds": Seeds}, {}, {}, {"seed": ("seeds.partition", "seeds.training")})
     config, _ = schema.parse(["--seeds.training", "5", "--seed", "3"], "a test")
     assert config.sections["seeds"] == {"partition": 3, "few_shot": 0, "training": 5}
+
+
+def test_a_choice_that_changes_no_result_is_made_and_not_recorded(capsys):
+    places = {"place": {"here": Beta, "elsewhere": Alpha}}
+    apart = Schema(
+        {}, {**SCHEMA.choices, **places}, {"method": "beta", "place": "here"}, {}, ("place",)
+    )
+    config, _ = apart.parse(["--place", "elsewhere", "--place.width", "9"], "a test")
+    assert config.sections == {"method": {"name": "beta", "depth": None}}
+    assert config.name("place") == "elsewhere"
+    assert config.build("place", setting=None).width == 9
+    assert apart.resolve(config.sections).build("place") == Beta()
+    assert apart.resolve({"place": {"name": "here", "depth": 2}}).build("place") == Beta(2)
+    with pytest.raises(ConfigError, match="no place"):
+        apart.resolve({"place": "nowhere"})
+    with pytest.raises(ConfigError, match="no section 'place'"):
+        SCHEMA.resolve({"place": "here"})
+    with pytest.raises(SystemExit):
+        apart.parse(["--place", "elsewhere", "--print_config"], "a test")
+    assert "name: elsewhere" in capsys.readouterr().out
