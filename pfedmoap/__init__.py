@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what type checkers and editors read; `PLACES` says the same to Python
     from eval.api.callbacks import Callback, RoundReport
     from eval.api.run import Evaluation, Run, load
+    from eval.api.trackers import tracker
     from eval.api.training import train
     from pfedmoap.errors import PFedMoAPError
     from pfedmoap.inference import PersonalizedClassifier
@@ -33,6 +34,7 @@ __all__ = [
     "Run",
     "Update",
     "load",
+    "tracker",
     "train",
 ]
 __version__ = "0.2.0"
@@ -51,6 +53,7 @@ PLACES = {
     "Run": "eval.api.run",
     "Update": "pfedmoap.wire.messages",
     "load": "eval.api.run",
+    "tracker": "eval.api.trackers",
     "train": "eval.api.training",
 }
 

@@ -158,6 +158,10 @@ COVERED = {
     "tests/eval/commands/test_attack.py": """
         eval.attacks.rows eval.attacks.running eval.attacks.tables eval.marked
         eval.report.attack_part""",
+    "tests/eval/tracking/test_choose.py": "eval.api.trackers",
+    "tests/eval/tracking/test_tracker.py": """
+        eval.tracking.pictures eval.tracking.public eval.tracking.to_csv eval.tracking.to_mlflow
+        eval.tracking.to_tensorboard eval.tracking.to_wandb""",
     "tests/eval/leakage/test_membership.py": "eval.leakage.label_sets eval.leakage.observed",
     "tests/eval/commands/test_leakage.py": "eval.leakage.figures eval.leakage.plan",
     "tests/eval/commands/test_audit.py": """
@@ -184,8 +188,8 @@ COVERED = {
         eval.commands.report eval.report.budgets eval.report.clients
         eval.report.comparison_section eval.report.curves eval.report.distribution
         eval.report.expert_plots eval.report.labels eval.report.page
-        eval.report.privacy_section eval.report.prompt_map eval.report.reliability
-        eval.report.run_data eval.report.run_section eval.report.style""",
+        eval.report.privacy_section eval.report.prompt_map eval.report.raster
+        eval.report.reliability eval.report.run_data eval.report.run_section eval.report.style""",
     "tests/eval/report/test_contenders.py": """
         eval.report.method_curves eval.report.standings eval.report.trade_offs""",
     "tests/eval/report/test_in_browser.py": "eval.report.structure",

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eval.api.callbacks import Callback, Callbacks
+from eval.api.callbacks import Callback
 from eval.api.options import Sections, resolved
 from eval.api.run import Run
 from eval.experiment import ExperimentLoader
 from eval.running import train_into
+from eval.tracking.choose import Tracks
 
 
 def train(
@@ -18,6 +19,7 @@ def train(
     resume: bool = False,
     progress: bool = False,
     callbacks: Iterable[Callback] = (),
+    track: str | Iterable[str] = (),
     **options: Any,  # of the configuration
 ) -> Run:
     """Train a federation of personalised clients and test every client.
@@ -31,6 +33,8 @@ def train(
         resume: Continue the run that is in the folder already (``--resume``).
         progress: Show progress bars on standard error.
         callbacks: Are told of each round.
+        track: Trackers to tell of each round (``--track``): ``"tensorboard,csv"`` or a list of
+            names; `pfedmoap.tracker` makes one with options of its own.
         **options: Options on top of ``config``: ``method="promptfl"``, ``method__experts=5``,
             ``rounds={"rounds": 3}``, ``seed=1``; see `eval.api.options.resolved`.
 
@@ -43,8 +47,8 @@ def train(
             of the configuration cannot be satisfied.
     """
     chosen = resolved(config, options)
-    told = Callbacks(callbacks)
     loader = ExperimentLoader(progress=progress)
-    train_into(Path(out), chosen, loader, resume=resume, announce=told.begin, listen=told.round)
-    told.end()
+    with Tracks.of(track).told(Path(out), loader, others=callbacks) as told:
+        train_into(Path(out), chosen, loader, resume=resume, announce=told.begin, listen=told.round)
+        told.end()
     return Run(Path(out), loader)

@@ -9,6 +9,7 @@ from eval.comparison.cells import Advance, run_comparison
 from eval.comparison.spec import Cell, read_comparison
 from eval.comparison.tables import terminal_tables, write_tables
 from eval.console import console, terminal_progress
+from eval.tracking.choose import HELP, Tracks
 from pfedmoap.config.exact_options import command_parser, parse
 
 
@@ -24,9 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--resume", type=bool, default=False, help="continue the comparison that is in the folder"
     )
     parser.add_argument("--quiet", type=bool, default=False, help="show no progress")
+    parser.add_argument("--track", type=str, default="", help=HELP)
     options = parse(parser, arguments)
     plan = read_comparison(Path(options.comparison))
     out = Path(options.out)
+    track = Tracks.of(options.track).kinds
     places = [out]
     with progress_bars(len(plan.cells), shown=not options.quiet) as advance:
         results = run_comparison(
@@ -34,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out,
             resume=options.resume,
             advance=advance,
+            track=track,
             finished=lambda so_far: places.append(write_tables(so_far, out)),
         )
     for table in terminal_tables(results):

@@ -11,6 +11,8 @@ from eval.experiment import ExperimentLoader
 from eval.holdout import validation_note
 from eval.promise import promised, spent, spent_epsilon
 from eval.running import train_into
+from eval.tracking.choose import HELP as TRACK_HELP
+from eval.tracking.choose import Tracks
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.log import Record
 
@@ -25,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "out": ("runs/train", "folder of the run: checkpoints, metrics, per-client table"),
             "resume": (False, "continue the run that is in the folder already"),
             "quiet": (False, "show no progress bars"),
+            "track": ("", TRACK_HELP),
         },
     )
     out = Path(options["out"])
+    tracks = Tracks.of(options["track"])
     statement: Record = {}
 
     def announce(promise: Record) -> None:
@@ -35,9 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _say(promised(promise, out / "privacy.json"))
 
     loader = ExperimentLoader(progress=not options["quiet"])
-    experiment, outcome = train_into(
-        out, config, loader, resume=options["resume"], announce=announce
-    )
+    with tracks.told(out, loader) as told:
+
+        def begin(promise: Record) -> None:
+            announce(promise)
+            told.begin(promise)
+
+        experiment, outcome = train_into(
+            out, config, loader, resume=options["resume"], announce=begin, listen=told.round
+        )
+        told.end()
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.final.round}"))
     console.print(summary_table(summarise(outcome.scores), title))

@@ -1,7 +1,7 @@
 """Run a comparison cell by cell in one process, resumable within and between cells."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from eval.generalisation import base_to_new, has_new_classes
 from eval.promise import is_private
 from eval.results import GENERALISATION, RunResult, is_finished, read_result
 from eval.running import run_experiment
+from eval.tracking.choose import FOLDER, NOT_TRACKED, Tracks
 from pfedmoap.errors import ConfigError, PFedMoAPError, RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.layout import PRIVATE
@@ -54,6 +55,7 @@ def run_comparison(
     resume: bool = False,
     advance: Advance = lambda *_: None,
     finished: Callable[[Results], None] = lambda _: None,
+    track: Sequence[str] = (),
 ) -> Results:
     """Run every cell that is not finished.
 
@@ -66,6 +68,7 @@ def run_comparison(
         resume: Continue the comparison that is there; it may have grown by methods or seeds.
         advance: Called with the progress.
         finished: Called with the results so far after the cells of each task and seed.
+        track: Trackers to tell of each round; see `eval.tracking.choose.Tracks`.
 
     Returns:
         All results.
@@ -81,12 +84,13 @@ def run_comparison(
         )
     refuse_another_comparison(plan, out)
     loader = ExperimentLoader(progress=False)
+    tracks = Tracks.of(track, out / FOLDER, out.resolve().name)
     _check_all(plan, out, loader, advance)
     write_bytes(out / SOURCE, (json.dumps(plan.source, indent=2) + "\n").encode())  # in order
     by_cell: dict[tuple[str, str, int], RunResult] = {}
     for done, cell in enumerate(plan.cells):
         advance(cell, done, 0, 0)
-        run_cell(cell, out, loader, partial(advance, cell, done))
+        run_cell(cell, out, loader, partial(advance, cell, done), tracks)
         by_cell[cell.task, cell.method, cell.seed] = read_result(out / cell.folder)
         following = plan.cells[done + 1] if done + 1 < len(plan.cells) else None
         if following is None or (following.task, following.seed) != (cell.task, cell.seed):
@@ -166,8 +170,16 @@ def run_cell(
     out: Path,
     loader: ExperimentLoader,
     watch: Callable[[int, int], None] = lambda *_: None,
+    tracks: Tracks = NOT_TRACKED,
 ) -> None:
     """Run one cell to its end, unless it is finished already.
+
+    Args:
+        cell: The cell.
+        out: Folder of the comparison.
+        loader: Loads what it names.
+        watch: Called after each round.
+        tracks: Which trackers are told of it.
 
     Raises:
         RunError: It was run with another configuration.
@@ -180,7 +192,17 @@ def run_cell(
         RunDirectory.create(folder, sections, run.task, resume=True, divided=is_private(sections))
         return
     experiment = loader.prepare(cell.config)
-    outcome = run_experiment(experiment, folder, resume=True, watch=watch)
+    name = f"{cell.task} | {cell.method} | seed {cell.seed}"
+    with tracks.told(folder, loader, name) as told:
+        outcome = run_experiment(
+            experiment,
+            folder,
+            resume=True,
+            watch=watch,
+            announce=told.begin,
+            listen=told.round,
+        )
+        told.end()
     if halves:
         found = base_to_new(experiment, outcome.final)
         figures = {key: value for key, value in asdict(found).items() if key != "by_client"}

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter
 
 from eval.escaping import for_terminal
 from eval.report.colours import INK, MARKERS, MUTED, PALETTE, PAPER, RULE
+from eval.report.raster import rasterise
 from eval.report.structure import Picture, Table
 from eval.report.svg import inline
 
@@ -101,6 +102,7 @@ def picture(figure: Figure, title: str, caption: str, values: Table) -> Picture:
     with warnings.catch_warnings():  # the browser has the letters that matplotlib's font lacks
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        rasterise(figure, caption)
     return Picture(inline(buffer.getvalue(), title), title, caption, values)
 
 

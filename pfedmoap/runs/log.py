@@ -62,6 +62,15 @@ def read_rounds(layout: Layout, round: int, lines: Lines) -> list[Record]:
     ]
 
 
+def read_public_rounds(layout: Layout, round: int, lines: Lines) -> list[Record]:
+    """Read all complete lines of the public log alone; see `read_rounds`.
+
+    Raises:
+        RunError: A line is damaged or missing.
+    """
+    return _checked(layout.run, METRICS, round, lines)
+
+
 def drop_rounds_after(layout: Layout, round: int, lines: Lines) -> None:
     """Drop what a killed round left of its lines, from both logs.
 

@@ -1,0 +1,1 @@
+"""Trackers: runs tell TensorBoard, MLflow, Weights & Biases or CSV files of each round."""
