@@ -1,4 +1,4 @@
-"""The one decoder: from a file, bytes, an array or a PIL image to upright RGB."""
+"""The one decoder: from a file (DICOM too), bytes, an array or a PIL image to upright RGB."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pfedmoap.data.dicom import SUFFIXES, begins_as_dicom, is_dicom, read_dicom
 from pfedmoap.errors import DataError
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
@@ -46,7 +47,9 @@ class CheckedFile:
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a suffix is that of a format that Pillow opens here, registered plug-ins included."""
+    """Whether a suffix is that of a format that is opened here, Pillow's plug-ins included."""
+    if Path(name).suffix.lower() in SUFFIXES:
+        return True
     kind = Image.registered_extensions().get(Path(name).suffix.lower())
     return kind in Image.OPEN and kind not in NOT_RASTER
 
@@ -57,10 +60,12 @@ def seems_image(path: Path) -> bool:
 
 
 def opens(path: Path) -> bool:
-    """Whether a file begins as an image that Pillow opens, whatever it is called."""
+    """Whether a file begins as an image that Pillow opens, or DICOM, whatever it is called."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
+        if begins_as_dicom(path):
+            return True
         with path.open("rb") as file, Image.open(file, formats=_signed_formats()):
             return True
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -202,6 +207,8 @@ def _decoded(
     """Decode a file's content; with ``draft`` coarsely, to see whether it is whole."""
     if not content:
         raise DataError("the file is empty")
+    if formats is None and is_dicom(content):
+        return _guarded(read_dicom(content, most_pixels), most_pixels)
     known = None if formats is None else [kind for kind in formats if kind in _registered()]
     try:
         with Image.open(BytesIO(content), formats=known) as image:

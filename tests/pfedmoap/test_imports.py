@@ -29,8 +29,8 @@ def loaded(code: str) -> set[str]:
     [
         ("import pfedmoap", {"pfedmoap"}),
         ("from pfedmoap import PFedMoAPError", {"pfedmoap", "pfedmoap.errors"}),
-        ("from eval.cli import main; main(['--help'])", {"eval", "eval.cli"}),
-        ("from eval.cli import main; main(['--version'])", {"eval", "eval.cli"}),
+        ("from eval.cli import main; main(['--help'])", {"eval", "eval.cli", "pfedmoap"}),
+        ("from eval.cli import main; main(['--version'])", {"eval", "eval.cli", "pfedmoap"}),
         (
             "import pfedmoap.serving.listener",
             {
