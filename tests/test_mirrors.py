@@ -71,6 +71,7 @@ COVERED = {
         pfedmoap.data.published.caltech pfedmoap.data.published.catalogue
         pfedmoap.data.published.coop_splits pfedmoap.data.published.names
         pfedmoap.data.published.protocol pfedmoap.data.published.torchvision_source""",
+    "tests/pfedmoap/data/published/test_coop_sets.py": "pfedmoap.data.published.layouts",
     "tests/pfedmoap/data/published/test_domain_sets.py": """
         pfedmoap.data.published.domain_trees""",
     "tests/pfedmoap/data/scenes/test_sdf.py": """

@@ -4,6 +4,13 @@ from collections.abc import Mapping
 
 from pfedmoap.data.published.caltech import Caltech101
 from pfedmoap.data.published.cifar import CIFAR10, CIFAR100
+from pfedmoap.data.published.coop_sets import (
+    SUN397,
+    UCF101,
+    EuroSAT,
+    FGVCAircraft,
+    StanfordCars,
+)
 from pfedmoap.data.published.domain_sets import (
     DomainNet10,
     Office31,
@@ -12,6 +19,13 @@ from pfedmoap.data.published.domain_sets import (
     PACSDomains,
 )
 from pfedmoap.data.published.huggingface import HuggingFace
+from pfedmoap.data.published.imagenet import (
+    ImageNet,
+    ImageNetA,
+    ImageNetR,
+    ImageNetSketch,
+    ImageNetV2,
+)
 from pfedmoap.data.published.photographs import DTD, Flowers102, Food101, OxfordPets
 from pfedmoap.data.published.tiny_imagenet import TinyImageNet
 
@@ -21,6 +35,16 @@ READERS: Mapping[str, type] = {
     "food101": Food101,
     "caltech101": Caltech101,
     "dtd": DTD,
+    "stanford_cars": StanfordCars,
+    "fgvc_aircraft": FGVCAircraft,
+    "eurosat": EuroSAT,
+    "sun397": SUN397,
+    "ucf101": UCF101,
+    "imagenet": ImageNet,
+    "imagenetv2": ImageNetV2,
+    "imagenet_sketch": ImageNetSketch,
+    "imagenet_a": ImageNetA,
+    "imagenet_r": ImageNetR,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "domainnet": DomainNet10,

@@ -58,6 +58,7 @@ class Description:
         templates: Prompts for zero-shot classification.
         remedy: What to do if files are missing or damaged.
         domain_names: In the order of their numbers; empty where there are no domains.
+        test_only: Whether there is nothing to train on.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Description:
     templates: tuple[str, ...]
     remedy: str
     domain_names: tuple[str, ...] = ()
+    test_only: bool = False
 
 
 def dataset_of_files(
@@ -128,7 +130,8 @@ def _check_listing(images: Sequence[ListedImage], about: Description) -> None:
             f"{doubles[0]}; a file in both divisions would be trained and tested on.\n"
             f"{about.remedy}"
         )
-    for division, wanted in (("training", False), ("test", True)):
+    divisions = (("training", False), ("test", True))
+    for division, wanted in divisions[1:] if about.test_only else divisions:
         found = {image.label for image in images if image.is_test == wanted}
         if lost := [n for i, n in enumerate(about.class_names) if i not in found]:
             raise DataError(

@@ -99,6 +99,20 @@ CALTECH: Mapping[str, str] = {
 }
 """Names of the 100 classes of CoOp's protocol by folder, in label order (capitals sort first)."""
 
+EUROSAT: Mapping[str, str] = {
+    "AnnualCrop": "Annual Crop Land",
+    "Forest": "Forest",
+    "HerbaceousVegetation": "Herbaceous Vegetation Land",
+    "Highway": "Highway or Road",
+    "Industrial": "Industrial Buildings",
+    "Pasture": "Pasture Land",
+    "PermanentCrop": "Permanent Crop Land",
+    "Residential": "Residential Buildings",
+    "River": "River",
+    "SeaLake": "Sea or Lake",
+}
+"""Names of the ten kinds of land by folder, in label order, as CoOp words them."""
+
 CIFAR10 = _lines("airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck")
 CIFAR100 = _lines("""
 apple, aquarium fish, baby, bear, beaver, bed, bee, beetle, bicycle, bottle, bowl, boy, bridge, bus
