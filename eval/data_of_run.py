@@ -29,6 +29,16 @@ PLACE_OPTIONS = ("root", "file", "path")
 """Options by which a reader is told where its data lie."""
 
 
+def has_its_data_at_sites(task: Record) -> bool:
+    """Whether a run is a federation's, whose data and personal models are elsewhere.
+
+    Args:
+        task: What the run knows of its data; before 0.2.0 the name of the data alone told it.
+    """
+    older = str(task.get("data", "")).startswith("sites of ")
+    return bool(task.get("at_sites", older))
+
+
 def remembered(sections: Mapping[str, Any], federation: Federation, out: Path) -> Record:
     """Make the entry of a run's ``task.json`` about its data.
 

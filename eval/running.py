@@ -11,7 +11,14 @@ from eval.actors import recipe_of
 from eval.choices import schema
 from eval.client_csv import write_client_csv
 from eval.console import progress_bar
-from eval.data_of_run import located, refuse_changes, refuse_trained, remembered, report_changes
+from eval.data_of_run import (
+    has_its_data_at_sites,
+    located,
+    refuse_changes,
+    refuse_trained,
+    remembered,
+    report_changes,
+)
 from eval.erasure_record import erased_clients
 from eval.experiment import Experiment, ExperimentLoader
 from eval.promise import is_private
@@ -197,9 +204,14 @@ def load_outcome(
         The experiment and the federation's state.
 
     Raises:
-        RunError: The run is damaged or has no complete round, or its data changed so that images
-            that it was trained on would be tested on.
+        RunError: The run is damaged or has no complete round, its data changed so that images
+            that it was trained on would be tested on, or they are at a federation's sites.
     """
+    if has_its_data_at_sites(run.task):
+        raise RunError(
+            f"the data of {run.path} and its personal models are at the sites that trained it: "
+            "each tests its own, and `pfedmoap report` shows what they sent"
+        )
     config = schema().resolve(located(run, root))
     dataset = loader.dataset(config)
     report_changes(run, dataset)

@@ -89,6 +89,7 @@ class Served:
         """What inference and reports need to know of the data."""
         return {
             "data": f"sites of {self.folder.name}",
+            "at_sites": True,  # whoever reads the run must not look for its data here
             "class_names": list(self.file.class_names),
             "templates": list(self.file.templates),
             "domains": [],

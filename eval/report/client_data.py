@@ -25,7 +25,8 @@ def client_data(run: Evidence) -> Data:
     """What the page's script reads of a run.
 
     Args:
-        run: The run; what it has not (a gate, experts, a domain, rounds before the last) is absent.
+        run: The run; what it has not (a gate, experts, a domain, rounds before the last, or, of a
+            federation whose data are at its sites, answers) is absent.
 
     Returns:
         Names of classes, the rounds of the curves with the mean over clients, and each client's
@@ -35,21 +36,26 @@ def client_data(run: Evidence) -> Data:
     evaluated = [record for record in run.records if "evaluation" in record]
     kept = sorted({*thin(len(evaluated), POINTS), len(evaluated) - 1} if evaluated else ())
     records = [evaluated[i] for i in kept]
-    served, own, counts = served_matrix(run), own_weights(run), run.counts()
+    served, own, counts = served_matrix(run).astype(np.int64), own_weights(run), run.counts()
     answers = {one.client: one for one in run.predictions}
+    rows = {client: row for row, client in enumerate(run.ids)}
     clients = []
-    for row, one in enumerate(run.scores):
-        given = answers[one.client]
+    for one in run.scores:
+        given, row = answers.get(one.client), rows.get(one.client)
+        known = {} if row is None else {"images": _counted(counts[row])}
+        if row is not None:
+            givers = _counted(served[row])[:EXPERTS]
+            known["experts"] = [[int(run.ids[giver]), times] for giver, times in givers]
+        if given is not None:
+            known["confusion"] = [[*pair, n] for pair, n in confusion(given)[:CONFUSIONS]]
         curve = [record["accuracy"].get(str(one.client)) for record in records]
         clients.append(
             {
                 "id": int(one.client),
                 "facts": _facts(run, one),
                 "curve": [None if value is None else round(100 * value, 2) for value in curve],
-                "confusion": [[*pair, n] for pair, n in confusion(given)[:CONFUSIONS]],
-                "images": _counted(counts[row]),
-                "experts": _counted(served[row].astype(np.int64))[:EXPERTS],
-                **_attention(given, own[row]),
+                **known,
+                **({} if given is None or row is None else _attention(given, own[row])),
             }
         )
     return {
@@ -63,13 +69,20 @@ def client_data(run: Evidence) -> Data:
 def clients_in_words(run: Evidence) -> Table:
     """Each client's confusions, experts and attention in words."""
     served, names = served_matrix(run).astype(np.int64), run.class_names
+    answers = {one.client: one for one in run.predictions}
     rows = []
-    for row, one in enumerate(run.predictions):
+    for row, client in enumerate(run.ids):
+        givers = ", ".join(
+            f"client {run.ids[giver]} ({n})" for giver, n in _counted(served[row])[:NAMED]
+        )
+        one = answers.get(client)
+        if one is None:
+            rows.append((str(client), "not known here", givers or "-", "-"))
+            continue
         wrong = [(pair, n) for pair, n in confusion(one) if pair[0] != pair[1]][:NAMED]
         mistakes = ", ".join(f"{_name(names, t)} as {_name(names, p)} ({n})" for (t, p), n in wrong)
-        givers = ", ".join(f"client {g} ({n})" for g, n in _counted(served[row])[:NAMED])
         gate = "-" if one.gate is None else f"{100 * one.gate.weights[:, 0].mean():.1f}%"
-        rows.append((str(one.client), mistakes or "none", givers or "-", gate))
+        rows.append((str(client), mistakes or "none", givers or "-", gate))
     return Table(
         (
             "client",
@@ -79,7 +92,7 @@ def clients_in_words(run: Evidence) -> Table:
         ),
         rows,
         folded="Every client in words",
-        keys=[f"c{one.client}" for one in run.predictions],
+        keys=[f"c{client}" for client in run.ids],
     )
 
 

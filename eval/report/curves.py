@@ -33,8 +33,8 @@ def learning_curves(run: Evidence) -> Picture | None:
         return None
     rounds = np.array([record["round"] for record in records])
     figure, (axes,) = new_figure(3.2)
-    each = np.array([sorted(record["accuracy"].values()) for record in records])  # (rounds, N)
-    low, high = np.quantile(each, [0.1, 0.9], axis=1)
+    spans = [np.quantile(list(record["accuracy"].values()), [0.1, 0.9]) for record in records]
+    low, high = np.transpose(spans)
     axes.fill_between(rounds, low, high, color=PALETTE[0], alpha=0.13, linewidth=0)
     ends = []
     lines = (
@@ -122,7 +122,7 @@ def traffic(run: Evidence) -> Picture | None:
     axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda y, _: f"{abs(y):g}"))
     axes.set_ylabel(f"{name}:  up  |  down")
     axes.set_xlim(rounds[0] - 0.6, rounds[-1] + 0.6)
-    _round_axis(axes)
+    _round_axis(axes, rounds.tolist())
     grid(axes)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, labelcolor=INK, handlelength=1)
     ways = [(way, array, sizes) for way, found in (("down", down), ("up", up))

@@ -30,6 +30,8 @@ ANNOTATED = 14  # at most so many clients and classes have their counts written 
 def label_distribution(run: Evidence, division: str = "train") -> Picture:
     """Draw images by client and class as a heat map, with related clients adjacent."""
     order = run.ordered()
+    ids = [str(run.ids[row]) for row in order]
+    keys = [f"c{client}" for client in ids]
     counts = run.counts(division)[order].T  # (C, N)
     classes, clients = counts.shape
     height = float(np.clip(0.19 * classes, 1.5, 5.0)) + 0.9
@@ -49,20 +51,20 @@ def label_distribution(run: Evidence, division: str = "train") -> Picture:
         image,
         "client {column}, {row}: {cell} " + unit,
         run.class_names,
-        [str(client) for client in order],
+        ids,
         counts.tolist(),
-        [f"c{client}" for client in order],
+        keys,
     )
     ticks = list(range(clients)) if clients <= 40 else thin(clients, 25)
-    axes.set_xticks(ticks, [str(order[i]) for i in ticks])
+    axes.set_xticks(ticks, [ids[i] for i in ticks])
     names = run.class_names
     rows = list(range(classes)) if classes <= 34 else thin(classes, 20)
     axes.set_yticks(rows, [names[i] for i in rows])
     axes.set_xlabel("client" if clients <= 40 else "client (every few are named)")
     group_strip(run, axes, order)
     held = [
-        (str(client), str(column.sum()), in_words(run.class_names, column))
-        for client, column in zip(order, counts.T, strict=True)
+        (client, str(column.sum()), in_words(run.class_names, column))
+        for client, column in zip(ids, counts.T, strict=True)
     ]
     return picture(
         figure,
@@ -70,9 +72,7 @@ def label_distribution(run: Evidence, division: str = "train") -> Picture:
         f"Columns are clients, ordered so that related ones are neighbours, and the darker a cell, "
         f"the more {unit} of the class the client holds (at most {counts.max()}, on a square-root "
         "scale).",
-        Table(
-            ("client", unit, "of which, by class"), held, keys=[f"c{client}" for client in order]
-        ),
+        Table(("client", unit, "of which, by class"), held, keys=keys),
     )
 
 

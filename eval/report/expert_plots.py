@@ -39,14 +39,16 @@ def served_matrix(run: Evidence, rounds: Sequence[int] | None = None) -> Matrix:
         rounds: Rounds that count; ``None`` takes all.
 
     Returns:
-        Counts by receiver and giver, (N, N).
+        Counts by receiver and giver, (N, N), without those that have left the federation.
     """
-    count = len(run.task["clients"])
-    matrix = np.zeros((count, count))
+    rows = {int(client): row for row, client in enumerate(run.ids)}
+    matrix = np.zeros((len(rows), len(rows)))
     for record in run.records:
         if rounds is None or record["round"] in rounds:
             for receiver, givers in record["served"].items():
-                matrix[int(receiver), givers] += 1
+                for giver in givers:
+                    if int(receiver) in rows and giver in rows:
+                        matrix[rows[int(receiver)], rows[giver]] += 1
     return matrix
 
 
@@ -74,6 +76,8 @@ def served_experts(run: Evidence) -> Picture | None:
     if not serving:
         return None
     order = run.ordered()
+    clients = [str(run.ids[row]) for row in order]
+    keys = [f"c{client}" for client in clients]
     parts = [part.tolist() for part in np.array_split(serving, min(4, len(serving)))]
     figure = Figure(figsize=(WIDTH, 4.7))
     grid = figure.add_gridspec(2, 4)
@@ -87,14 +91,11 @@ def served_experts(run: Evidence) -> Picture | None:
             shown, cmap=fading(PALETTE[0]), norm=PowerNorm(0.5, 0, max(1.0, float(shown.max())))
         )
         image.set_interpolation("none")
-        clients = [str(client) for client in order]
         said = "client {row} was served the prompt of client {column} {cell} times"
-        tell_cells(
-            image, said, clients, clients, shown.astype(int).tolist(), [f"c{c}" for c in order]
-        )
+        tell_cells(image, said, clients, clients, shown.astype(int).tolist(), keys)
         axes.set_title(title, color=INK, pad=34 if index == 0 and run.task["domains"] else 8)
         ticks = thin(len(order), 25 if index == 0 else 4)
-        names = [str(order[i]) for i in ticks]
+        names = [clients[i] for i in ticks]
         axes.set_xticks(ticks, names, rotation=0 if len(order) <= 25 or index else 90)
         axes.set_yticks(ticks, names)
         axes.tick_params(length=0)
@@ -102,8 +103,11 @@ def served_experts(run: Evidence) -> Picture | None:
     panels[0].set(xlabel="whose prompt", ylabel="served to client")
     group_strip(run, panels[0], order)
     whole = served_matrix(run).astype(np.int64)
-    givers = [f"client {giver}:" for giver in range(len(order))]
-    rows = [(str(i), str(whole[i].sum()), in_words(givers, whole[i])) for i in order]
+    givers = [f"client {giver}:" for giver in run.ids]
+    rows = [
+        (client, str(whole[row].sum()), in_words(givers, whole[row]))
+        for client, row in zip(clients, order, strict=True)
+    ]
     return picture(
         figure,
         "Whose prompts each client was served",
@@ -113,7 +117,7 @@ def served_experts(run: Evidence) -> Picture | None:
         Table(
             ("client", "experts served", "whose, and how often"),
             rows,
-            keys=[f"c{i}" for i in order],
+            keys=keys,
         ),
     )
 
@@ -155,8 +159,8 @@ def gate_attention(run: Evidence) -> Picture | None:
         unknown, cmap=fading(MUTED), vmin=0, vmax=2, aspect="auto", interpolation="none"
     )
     said = "client {column}, {row}: {cell} of the attention on its own prompt"
-    names = [str(client) for client in order]
-    tell_cells(top, said, run.class_names, names, percents, [f"c{client}" for client in order])
+    names = [str(run.ids[row]) for row in order]
+    tell_cells(top, said, run.class_names, names, percents, [f"c{name}" for name in names])
     cell_edges(axes, classes, clients)
     for (row, column), value in np.ndenumerate(weights if annotated else np.zeros((0, 0))):
         if not np.isnan(value):
@@ -170,21 +174,21 @@ def gate_attention(run: Evidence) -> Picture | None:
     )
     bar.ax.tick_params(length=0)
     ticks = list(range(clients)) if clients <= 40 else thin(clients, 25)
-    axes.set_xticks(ticks, [str(order[i]) for i in ticks])
+    axes.set_xticks(ticks, [names[i] for i in ticks])
     rows = list(range(classes)) if classes <= 34 else thin(classes, 20)
     axes.set_yticks(rows, [run.class_names[i] for i in rows])
     axes.set_xlabel("client")
     group_strip(run, axes, order)
     rows_of = [
         (
-            str(client),
+            client,
             ", ".join(
                 f"{name} {percents[c][column]}"
                 for c, name in enumerate(run.class_names)
                 if percents[c][column] != "-"
             ),
         )
-        for column, client in enumerate(order)
+        for column, client in enumerate(names)
     ]
     return picture(
         figure,

@@ -23,8 +23,13 @@ from eval.report.svg import tell
 
 
 @styled
-def reliability_diagrams(run: Evidence) -> Picture:
-    """Draw the reliability of the personal models and of the global one, over all test images."""
+def reliability_diagrams(run: Evidence) -> Picture | None:
+    """Draw the reliability of the personal models and of the global one, over all test images.
+
+    ``None`` where the answers are not here but at a federation's sites.
+    """
+    if not run.predictions:
+        return None
     labels = [one.labels for one in run.predictions]
     shared = [one.shared for one in run.predictions if one.shared is not None]
     models: list[tuple[str, list[Answers], str]] = [

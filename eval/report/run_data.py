@@ -1,7 +1,7 @@
 """The data that the report needs of one run, read or computed once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from eval.accuracy import ClientScore, score
 from eval.choices import schema
+from eval.client_csv import read_client_csv
+from eval.data_of_run import has_its_data_at_sites
 from eval.experiment import Experiment, ExperimentLoader
 from eval.predictions import ClientPredictions, predict_clients, states_for_prediction
 from eval.promise import spent_epsilon
 from eval.running import load_outcome
 from pfedmoap.engine.simulation import FederationState
-from pfedmoap.errors import PFedMoAPError
+from pfedmoap.errors import PFedMoAPError, RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.log import Record
 from pfedmoap.storage.atomic_files import read_json
@@ -34,8 +36,9 @@ class Evidence:
         config: Its configuration.
         task: Class names and the clients' class counts.
         records: Its metrics, one a round.
-        predictions: Predictions of every client's models after the last round.
-        scores: The same as figures.
+        predictions: Predictions of every client's models after the last round; none of a
+            federation whose data are at its sites.
+        scores: The same as figures; a federation's are what its sites sent.
         zero_shot: Accuracy of hand-written prompts by client; ``None`` where it is not known.
         prompts: Every trained client's own prompt, flattened.
         global_prompt: The server's prompt, flattened; ``None`` without one.
@@ -55,6 +58,16 @@ class Evidence:
     global_prompt: FloatArray | None
     epsilon: Mapping[ClientId, float]
     guarantee: Record
+
+    @property
+    def at_sites(self) -> bool:
+        """Whether the data and the personal models are elsewhere: at the sites of a federation."""
+        return has_its_data_at_sites(self.task)
+
+    @property
+    def ids(self) -> list[ClientId]:
+        """The client of each row of `counts`; those of a federation that sites left have gaps."""
+        return [ClientId(one.get("client", row)) for row, one in enumerate(self.task["clients"])]
 
     @property
     def class_names(self) -> list[str]:
@@ -78,7 +91,7 @@ class Evidence:
         return [str(name) for name in known if name in present]
 
     def ordered(self) -> list[int]:
-        """Clients group by group, so that related ones are neighbours."""
+        """Rows of `counts` group by group, so that related ones are neighbours."""
         rank = {name: i for i, name in enumerate(self.group_names())}
         groups, counts = self.groups(), self.counts()
         return sorted(
@@ -104,6 +117,23 @@ def read_evidence(
         RunError: It is no run, or has no complete round.
     """
     run = RunDirectory(folder)
+    name = name or folder.resolve().name
+    bare = Evidence(
+        name=name,
+        folder=folder,
+        config=run.config,
+        task=run.task,
+        records=run.metrics(),
+        predictions=(),
+        scores=(),
+        zero_shot=None,
+        prompts={},
+        global_prompt=None,
+        epsilon=spent_epsilon(run),
+        guarantee=read_json(stated) if (stated := run.whole("privacy.json")).exists() else {},
+    )
+    if bare.at_sites:
+        return replace(bare, scores=_sent_scores(run))
     experiment, now = load_outcome(run, loader, root)
     local_states = states_for_prediction(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
@@ -117,12 +147,8 @@ def read_evidence(
         private=experiment.private,
     )
     shared = experiment.method.to_arrays(now.state).get("context")
-    return Evidence(
-        name=name or folder.resolve().name,
-        folder=folder,
-        config=run.config,
-        task=run.task,
-        records=run.metrics(),
+    return replace(
+        bare,
         predictions=predictions,
         scores=score(predictions),
         zero_shot=_zero_shot(experiment, loader),
@@ -132,9 +158,19 @@ def read_evidence(
             if "context" in (local := now.local_states[client])
         },
         global_prompt=None if shared is None else _flat(shared),
-        epsilon=spent_epsilon(run),
-        guarantee=read_json(stated) if (stated := run.whole("privacy.json")).exists() else {},
     )
+
+
+def _sent_scores(run: RunDirectory) -> tuple[ClientScore, ...]:
+    """The scores that a federation's sites sent after its last round."""
+    table = run.layout.where("per_client.csv")
+    if not table.exists():
+        raise RunError(
+            f"{run.path} is a federation's run without a table of its sites' scores: sites send "
+            "them after the last round. Serve it to its end first; `pfedmoap status` says how far "
+            "it is"
+        )
+    return read_client_csv(table)
 
 
 def _zero_shot(experiment: Experiment, loader: ExperimentLoader) -> dict[ClientId, float] | None:

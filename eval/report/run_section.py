@@ -42,9 +42,10 @@ def run_part(run: Evidence) -> Part:
     ]
     method, partition = run.config["method"]["name"], run.config["partition"]["name"]
     count = len(run.task["clients"])
+    split = f"{count} sites" if run.at_sites else f"{partition} split over {count} clients"
     return Part(
         title=f"{run.name}: {method} on {run.task['data']}",
-        subtitle=f"{partition} split over {count} clients, after "
+        subtitle=f"{split}, after "
         f"round {run.records[-1]['round']}; backbone "
         f"{run.config['backbone']['model']}.",
         tiles=_tiles(run),
@@ -52,6 +53,13 @@ def run_part(run: Evidence) -> Part:
         configuration=yaml.safe_dump(run.config, sort_keys=True, allow_unicode=True),
         data=client_data(run),
     )
+
+
+_AT_SITES = (
+    "The data and the personal models of this run are at its sites. These figures are what the "
+    "sites sent after the last round; what they did not send is not here: single answers, "
+    "calibration by confidence, attention and prompts."
+)
 
 
 def _tiles(run: Evidence) -> list[tuple[str, str, str]]:
@@ -112,7 +120,7 @@ def _accuracy(run: Evidence) -> Section:
     table = Table(headings, rows, folded=f"All {len(rows)} clients as a table", keys=keys)
     shown = [one for one in pictures if one]
     note = validation_note(run.config)
-    text = [*([note] if note else []), *_changed(run)]
+    text = [_AT_SITES] if run.at_sites else [*([note] if note else []), *_changed(run)]
     return Section("Accuracy by client", text, shown, [table])
 
 

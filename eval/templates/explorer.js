@@ -82,6 +82,7 @@ function mistakesOf(data, client) {
 
 // True classes in rows and answers in columns; the stronger a cell, the more of the row.
 function confusionOf(data, client) {
+  if (!client.confusion) return null;
   const title = heading("Answers by true class");
   const used = new Set(client.confusion.flatMap(([truth, said]) => [truth, said]));
   const classes = [...used].sort((a, b) => a - b);
@@ -127,7 +128,7 @@ function barsOf(items, look = "bars") {
 }
 
 function expertsOf(part, client) {
-  if (!client.experts.length) return null;
+  if (!client.experts || !client.experts.length) return null;
   const most = client.experts[0][1];
   const items = client.experts.slice(0, 12).map(([giver, times]) => ({
     name: `client ${giver}`, share: times / most, text: `${times}\u00d7`, go: () => pick(part, `c${giver}`),

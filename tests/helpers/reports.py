@@ -33,7 +33,8 @@ def with_clients(run: Evidence, count: int) -> Evidence:
     ]
     return replace(
         run,
-        task=dict(run.task) | {"clients": [run.task["clients"][i] for i in order]},
+        task=dict(run.task)
+        | {"clients": [run.task["clients"][i] | {"client": n} for n, i in enumerate(order)]},
         records=accuracies,
         scores=tuple(replace(run.scores[i], client=ClientId(n)) for n, i in enumerate(order)),
         predictions=tuple(

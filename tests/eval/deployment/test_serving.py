@@ -14,7 +14,9 @@ from eval.deployment.serving import check_continues, client_scores, prepare, ser
 from eval.deployment.site_options import SiteOptions
 from eval.deployment.status import SiteStatus, Status, status_of
 from eval.erasure_record import check_record
+from eval.experiment import ExperimentLoader
 from eval.results import read_result
+from eval.running import load_outcome
 from pfedmoap.engine.flower.client_app import make_client_app
 from pfedmoap.engine.flower.fleet import Fleet
 from pfedmoap.engine.flower.site_state import SiteState
@@ -24,6 +26,7 @@ from pfedmoap.runs.extension import extend
 from pfedmoap.wire.messages import ClientId
 from tests.helpers.deployed import CLASSES, digits_of
 from tests.helpers.flower_grid import MemoryGrid
+from tests.helpers.pages import check_page
 from tests.helpers.traces import traces_of
 
 SECTIONS = {
@@ -93,7 +96,17 @@ def test_a_run_that_was_extended_is_the_run_of_so_many_rounds(images, tmp_path, 
     rows = list(csv.DictReader((short / "run" / "per_client.csv").read_text().splitlines()))
     assert [row["client"] for row in rows] == ["0", "1"]
     report.main([str(short / "run"), "--out", str(tmp_path / "page.html")])
-    assert "site-" not in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert "site-" not in page
+    check_page(page)
+    assert f"{100 * result.last.summary.mean:.1f}%" in page  # what sites sent, nothing else
+    assert "2 sites" in page
+    for title in ("Accuracy by client", "One client", "Who holds what", "What the mixture does"):
+        assert f"<h2>{title}</h2>" in page
+    for elsewhere in ("Calibration", "Map of prompts"):
+        assert f"<h2>{elsewhere}</h2>" not in page
+    with pytest.raises(RunError, match="at the sites"):
+        load_outcome(RunDirectory(short / "run"), ExperimentLoader())
     status.main([str(short)])
     assert "round 3 of 3" in capsys.readouterr().out
 

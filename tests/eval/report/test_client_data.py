@@ -10,6 +10,7 @@ from eval.experiment import ExperimentLoader
 from eval.predictions import NO_CLASS, Answers
 from eval.report import client_data as module
 from eval.report.client_data import client_data, clients_in_words, confusion
+from eval.report.expert_plots import served_matrix
 from eval.report.run_data import Evidence, read_evidence
 from tests.helpers.reports import with_clients
 
@@ -70,3 +71,21 @@ def test_lists_are_bounded(run: Evidence, monkeypatch: pytest.MonkeyPatch):
     data = client_data(with_clients(run, 6))
     assert data["rounds"] == [1, 2]  # the first and the last, however few
     assert all(len(one["confusion"]) <= 1 and len(one["experts"]) <= 1 for one in data["clients"])
+
+
+def test_a_site_that_left_takes_no_figures_of_others_with_it(run: Evidence):
+    """Numbers of a federation's clients have gaps once a site has left."""
+    task = dict(run.task) | {"clients": [run.task["clients"][0], run.task["clients"][2]]}
+    records = [
+        {**run.records[0], "served": {}},
+        {**run.records[1], "served": {"0": [1, 2], "1": [2], "2": [0, 0]}},
+    ]
+    scores = (run.scores[0], run.scores[2])
+    left = replace(run, task=task, records=records, predictions=(), scores=scores)
+    assert served_matrix(left).tolist() == [[0, 1], [2, 0]]
+    data = client_data(left)
+    assert [one["id"] for one in data["clients"]] == [0, 2]
+    assert [one["experts"] for one in data["clients"]] == [[[2, 1]], [[0, 2]]]
+    assert all("confusion" not in one and "attention" not in one for one in data["clients"])
+    assert [row[0] for row in clients_in_words(left).rows] == ["0", "2"]
+    assert clients_in_words(left).rows[1][1:3] == ("not known here", "client 0 (2)")
