@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train personalised clients and test every one of them",
     "evaluate": "test every client of a run again",
     "predict": "classify image files with one client's personal model",
+    "export": "write one client's model into a folder of its own, with ONNX where asked for",
     "compare": "run methods x tasks x seeds and tabulate them",
     "report": "make one HTML page of runs or of a comparison",
     "reproduce": "run the published tables, and print ours beside the paper's figures",

@@ -1,31 +1,27 @@
-"""A client's personal model, loaded from a run, for use from Python."""
+"""A client's personal model, loaded from a run or from a folder of its own, for use from Python."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from pfedmoap.client.local_training import Training
-from pfedmoap.config.sampling import Seeds
-from pfedmoap.config.schema import Schema
-from pfedmoap.config.server import PoolOptions, ServerOptions
-from pfedmoap.contract.method import AnyMethod
-from pfedmoap.contract.tasks import Setting
+from pfedmoap.contract.tasks import Prediction
 from pfedmoap.data.images import ImageSource, decode
 from pfedmoap.errors import DataError, RunError
-from pfedmoap.methods.registry import Methods
-from pfedmoap.models.clip.clip import FrozenCLIP
-from pfedmoap.models.loading import BackboneOptions
-from pfedmoap.runs.directory import RunDirectory
-from pfedmoap.wire.messages import Arrays, ClientId, Download
+from pfedmoap.exported.folder import is_exported, read_model
+from pfedmoap.exported.hub import HUB, fetch
+from pfedmoap.exported.of_run import personal_model
+from pfedmoap.models.clip.preprocessing import Preprocessing
+from pfedmoap.models.loading import resolve_device
 
-_NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuration
-_SINCE = ("server", "pool")  # what runs of earlier versions lack
+IMAGES_AT_ONCE = 64
+"""Images that are decoded and encoded at a time, if nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -42,80 +38,83 @@ class Answer:
     attention: tuple[tuple[str, float], ...] | None
 
 
+class ImageModel(Protocol):
+    """Whatever classifies preprocessed images."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In label order."""
+        ...
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Of its images."""
+        ...
+
+    def predict(self, pixels: Tensor) -> Prediction:
+        """Classify preprocessed images, (B, 3, S, S)."""
+        ...
+
+
 class PersonalizedClassifier:
     """Classifies images with what one client has learned.
 
     Args:
-        backbone: The frozen model.
-        method: The method that trained the client.
+        model: The client's model.
+
+    Attributes:
         class_names: In label order.
-        download: What the server would send this client now.
-        local: What the client kept; ``None`` for one that never took part.
     """
 
-    def __init__(
-        self,
-        backbone: FrozenCLIP,
-        method: AnyMethod,
-        class_names: Sequence[str],
-        download: Download,
-        local: Arrays | None,
-    ) -> None:
-        self.class_names = tuple(class_names)
-        self._backbone, self._method = backbone, method
-        self._download, self._local = download, local
+    def __init__(self, model: ImageModel) -> None:
+        self.class_names = tuple(model.class_names)
+        self._model = model
 
     @classmethod
-    def load(cls, run: str | Path, client: int, device: str = "auto") -> "PersonalizedClassifier":
-        """Load a client from a run directory; the training data are not needed.
+    def load(
+        cls, source: str | Path, client: int | None = None, device: str = "auto"
+    ) -> "PersonalizedClassifier":
+        """Load a client's model; neither needs the training data.
 
         Args:
-            run: The run directory.
-            client: Which client.
+            source: A run directory; or the folder of an exported model (``pfedmoap export``), which
+                needs neither the run nor a text tower; or ``hf-hub:user/repo`` (with ``@revision``
+                behind it, if any) for one on the Hugging Face Hub, which is fetched.
+            client: Which client of a run; ``None`` for an exported model, which is of one.
             device: Where to run; ``auto`` takes CUDA where present.
 
         Returns:
             The classifier.
 
         Raises:
-            RunError: The run is damaged, not complete, or has no such client.
+            RunError: The run is damaged, not complete, or has no such client; or the model is
+                damaged, or of a later version.
+            StorageError: The Hub cannot be reached, or has no such model.
         """
-        directory = RunDirectory(run)
-        task = directory.task
-        known = [entry["client"] for entry in task["clients"]]
-        if client not in known:
-            raise RunError(f"{run} has no client {client}; it has {known[0]} to {known[-1]}")
-        sections = directory.config
-        sections["backbone"]["device"] = device
-        given = [name for name in (*_NEEDED, *_SINCE) if name in _NEEDED or name in sections]
-        config = _schema().resolve({name: sections[name] for name in given})
-        backbone: FrozenCLIP = config.build("backbone").load()
-        if backbone.fingerprint != task["backbone"]:
+        exported = isinstance(source, str) and source.startswith(HUB)
+        folder = fetch(str(source)) if exported else Path(source)
+        if exported or is_exported(folder):
+            if client is not None:
+                raise RunError(
+                    f"{source} is an exported model, which is of one client; leave the client out"
+                )
+            return cls(read_model(folder).model(resolve_device(device)))
+        if client is None:
             raise RunError(
-                f"{run} was trained with other weights of {backbone.name} than those that are "
-                "loaded now; its prompts mean nothing to them. Load the weights it was trained with"
+                f"say which client: if {source} is a run, its clients have models of their own "
+                "(client=3, --client 3); it is no folder that `pfedmoap export` wrote"
             )
-        setting = Setting(
-            backbone,
-            tuple(task["class_names"]),
-            config.build("training"),
-            tuple(task["templates"]),
-            config.build("seeds").training,
-            server=config.build("server"),
-            pool=config.build("pool"),
-        )
-        method: AnyMethod = config.build("method", setting=setting)
-        state = method.from_arrays(directory.load_server())
-        download = method.plan(state, [ClientId(client)], directory.round + 1)[0]
-        local = directory.load_client(ClientId(client))
-        return cls(backbone, method, task["class_names"], download, local)
+        return cls(personal_model(source, client, device))
 
-    def classify(self, images: Sequence[ImageSource] | NDArray[np.uint8]) -> list[Answer]:
+    def classify(
+        self, images: Sequence[ImageSource] | NDArray[np.uint8], batch_size: int = IMAGES_AT_ONCE
+    ) -> list[Answer]:
         """Classify images, decoded as those that were trained on.
 
         Args:
             images: Paths, files' contents, PIL images of any mode or arrays; see
                 `pfedmoap.data.images.decode`. Also one array of images, (N, H, W, 3).
+            batch_size: Images that are decoded and encoded at a time.
 
         Returns:
             One answer for each.
@@ -126,12 +125,20 @@ class PersonalizedClassifier:
         single = isinstance(images, str | bytes | Path | Image.Image)
         if single or (isinstance(images, np.ndarray) and images.ndim < 4) or not len(images):
             raise DataError("classify takes a list of images, one or more: put [ ] around an image")
-        pixels = [self._backbone.preprocessing.centre(decode(image)) for image in images]
-        features = self._backbone.features(torch.stack(pixels), self._method.features)
-        prediction = self._method.predict(self._download, self._local, features)
+        if batch_size < 1:
+            raise DataError(f"batch_size must be at least 1, got {batch_size}")
+        starts = range(0, len(images), batch_size)
+        return [
+            answer
+            for start in starts
+            for answer in self._answers(images[start : start + batch_size])
+        ]
+
+    def _answers(self, images: Sequence[ImageSource] | NDArray[np.uint8]) -> Iterator[Answer]:
+        pixels = [self._model.preprocessing.centre(decode(image)) for image in images]
+        prediction = self._model.predict(torch.stack(pixels))
         probabilities = prediction.logits.softmax(-1).cpu()
         who = ["own", *(f"client {expert}" for expert in prediction.experts)]
-        answers = []
         for row, chances in enumerate(probabilities):
             order = chances.argsort(descending=True).tolist()
             attention = None
@@ -140,20 +147,4 @@ class PersonalizedClassifier:
                 pairs = zip(who, weights, strict=True)
                 attention = tuple(sorted(pairs, key=lambda pair: -pair[1]))
             ranking = tuple((self.class_names[i], float(chances[i])) for i in order)
-            answers.append(Answer(ranking, attention))
-        return answers
-
-
-@cache
-def _schema() -> Schema:
-    return Schema(
-        fixed={
-            "backbone": BackboneOptions,
-            "training": Training,
-            "seeds": Seeds,
-            "server": ServerOptions,
-            "pool": PoolOptions,
-        },
-        choices={"method": Methods()},
-        defaults={},
-    )
+            yield Answer(ranking, attention)

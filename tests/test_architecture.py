@@ -18,6 +18,9 @@ OWNERS = {
     "opacus": ("privacy/",),
     "transformers": ("pfedmoap/models/language/",),
     "starlette": ("pfedmoap/serving/",),
+    "onnx": ("pfedmoap/exported/",),
+    "onnxruntime": ("pfedmoap/exported/",),
+    "onnxscript": ("pfedmoap/exported/",),
     "uvicorn": ("pfedmoap/serving/",),
 }
 DOORS = {"pfedmoap/__init__.py": "eval.api.", "pfedmoap/__main__.py": "eval.cli"}

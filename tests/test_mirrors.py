@@ -79,7 +79,8 @@ COVERED = {
     "tests/pfedmoap/data/scenes/test_render.py": """
         pfedmoap.data.scenes.styles pfedmoap.data.scenes.vocabulary""",
     "tests/pfedmoap/methods/fed_bbpt/test_method.py": """
-        pfedmoap.methods.fed_bbpt.budget pfedmoap.methods.zero_shot""",
+        pfedmoap.methods.fed_bbpt.budget pfedmoap.methods.fed_bbpt.no_model
+        pfedmoap.methods.zero_shot""",
     "tests/pfedmoap/methods/fed_bbpt/test_training.py": """
         pfedmoap.methods.fed_bbpt.prompting pfedmoap.models.blackbox.interface""",
     "tests/pfedmoap/methods/fed_bbpt/test_prompt_generator.py": """
@@ -105,7 +106,8 @@ COVERED = {
     "tests/pfedmoap/models/blackbox/test_in_process.py": "pfedmoap.models.blackbox.white_box",
     "tests/pfedmoap/models/blackbox/test_http_client.py": "pfedmoap.models.blackbox.wire",
     "tests/pfedmoap/models/clip/test_clip.py": """
-        pfedmoap.models.clip.tiny pfedmoap.models.clip.tokens pfedmoap.models.fetching
+        pfedmoap.models.clip.image_tower pfedmoap.models.clip.tiny
+        pfedmoap.models.clip.tokens pfedmoap.models.fetching
         pfedmoap.models.fingerprint pfedmoap.models.loading""",
     "tests/pfedmoap/models/clip/test_shared_prefix.py": "pfedmoap.models.clip.plain_text",
     "tests/pfedmoap/models/protected/test_towers.py": """
@@ -140,6 +142,15 @@ COVERED = {
         pfedmoap.serving.openapi pfedmoap.serving.refusals pfedmoap.serving.service
         pfedmoap.serving.workplace""",
     "tests/eval/test_classifier_service.py": "eval.commands.serve_model eval.serving_options",
+    "tests/eval/test_exporting.py": """
+        eval.commands.export eval.model_card eval.model_privacy pfedmoap.exported.of_run
+        pfedmoap.models.licences""",
+    "tests/pfedmoap/exported/test_folder.py": """
+        pfedmoap.exported.model pfedmoap.exported.record pfedmoap.models.clip.architecture""",
+    "tests/pfedmoap/exported/test_heads.py": """
+        pfedmoap.contract.folding pfedmoap.exported.expert_heads pfedmoap.exported.head
+        pfedmoap.exported.prompt_heads pfedmoap.exported.set_heads
+        pfedmoap.methods.pfedmoap.folded_gate""",
     "tests/pfedmoap/storage/test_locks.py": "pfedmoap.storage.space",
     "tests/privacy/ledgers/test_ledger.py": "privacy.ledgers.authorisation",
     "tests/privacy/ledgers/test_composition.py": "privacy.ledgers.ledger_file",
@@ -172,7 +183,8 @@ COVERED = {
         eval.commands.predict eval.commands.train pfedmoap.inference""",
     "tests/eval/contract/test_suite.py": """
         eval.commands.check_method eval.contract.averages eval.contract.behaviour
-        eval.contract.determinism eval.contract.federation eval.contract.leaving
+        eval.contract.determinism eval.contract.federation eval.contract.folding
+        eval.contract.leaving
         eval.contract.requirements pfedmoap.errors""",
     "tests/eval/test_private_part.py": "eval.commands.compare",
     "tests/eval/test_ledgers.py": "eval.commands.ledger",

@@ -8,6 +8,7 @@ from typing import Any
 from eval.accuracy import ClientScore, Summary, summarise
 from eval.api.rows import Rows, row_of
 from eval.experiment import ExperimentLoader
+from eval.exporting import ExportOptions, export_model
 from eval.promise import spent_epsilon
 from eval.running import load_outcome
 from pfedmoap.inference import PersonalizedClassifier
@@ -132,6 +133,38 @@ class Run:
             RunError: The run is damaged, not complete, or has no such client.
         """
         return PersonalizedClassifier.load(self.path, client, device)
+
+    def export(
+        self,
+        client: int,
+        out: str | Path,
+        *,
+        onnx: bool = False,
+        torch_export: bool = False,
+        counts: bool = False,
+        metrics: bool | None = None,
+        licence: str | None = None,
+    ) -> Path:
+        """Write one client's model into a folder that needs neither the run nor a text tower.
+
+        Args:
+            client: Which client.
+            out: The folder, absent or empty.
+            onnx: Also write ``model.onnx``.
+            torch_export: Also write ``model.pt2``.
+            counts: Tell in the model card how many images of which class the client has.
+            metrics: Tell there how good the model is; ``None`` tells it unless the run is private.
+            licence: Licence of the backbone's weights; ``None`` names what is known of them.
+
+        Returns:
+            The folder.
+
+        Raises:
+            PFedMoAPError: The run has no such client, its method's models cannot be exported, the
+                folder holds something, or ONNX is asked for and its packages are missing.
+        """
+        options = ExportOptions(onnx, torch_export, counts, metrics, licence)
+        return export_model(self.path, client, out, options).folder
 
 
 def load(run: str | Path) -> Run:

@@ -17,14 +17,17 @@ LARGEST_BYTES = 32 * 2**20  # of an image file
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, load, serve until interrupted."""
     parser = command_parser(__doc__ or "")
-    parser.add_argument("run", type=str, help="run directory")
-    parser.add_argument("--client", type=int, required=True, help="whose model")
+    parser.add_argument(
+        "model", type=str, help="run directory, folder of `export`, or hf-hub:user/repo"
+    )
+    parser.add_argument("--client", type=int | None, help="whose model, of a run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add_place(parser, 8081)
     options = parse(parser, arguments)
     require_extra()
     place = place_of(options)
-    classifier = PersonalizedClassifier.load(options.run, options.client, options.device)
+    classifier = PersonalizedClassifier.load(options.model, options.client, options.device)
     service = classifier_service(classifier)
     with Listener(service, place, ServingLimits(body_bytes=LARGEST_BYTES)) as listener:
-        serve(listener, f"client {options.client} of {options.run}")
+        whose = "" if options.client is None else f"client {options.client} of "
+        serve(listener, f"{whose}{options.model}")

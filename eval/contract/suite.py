@@ -6,7 +6,7 @@ whatever else the method raises on the way fails the check, too.
 
 from collections.abc import Callable, Iterator
 
-from eval.contract import averages, behaviour, determinism, leaving
+from eval.contract import averages, behaviour, determinism, folding, leaving
 from eval.contract.federation import SmallFederation
 from pfedmoap.errors import MethodError
 
@@ -26,6 +26,7 @@ _ALL: tuple[Check, ...] = (
     behaviour.a_client_that_never_took_part_can_predict_and_join,
     behaviour.personal_copies_do_not_touch_the_federation,
     behaviour.what_is_known_survives_half_precision_on_the_wire,
+    folding.a_folded_model_answers_as_the_method_does,
     leaving.who_has_left_is_in_no_state,
     averages.a_method_for_central_privacy_sees_uploads_through_their_mean,
     averages.the_server_follows_the_rule_of_aggregation_or_says_that_it_does_not,

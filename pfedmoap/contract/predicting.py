@@ -105,7 +105,9 @@ def predictions(method: AnyMethod, tasks: Iterable[PredictionTask]) -> Iterator[
     Returns:
         One answer a task, in their order.
     """
-    if isinstance(method, CanPredictTogether) and _knows(method, "predict_together", "predict"):
+    if isinstance(method, CanPredictTogether) and written_for(
+        method, "predict_together", "predict"
+    ):
         return method.predict_together(tasks)
     return (method.predict(task.download, task.local, task.features) for task in tasks)
 
@@ -119,15 +121,25 @@ def plan_to_predict(
 ) -> list[Download]:
     """Plan what clients classify with; see `CanPlanForNewcomers`, which a method may lack."""
     door = "plan_to_predict"
-    if isinstance(method, CanPlanForNewcomers) and _knows(method, door, "plan", "predict"):
+    if isinstance(method, CanPlanForNewcomers) and written_for(method, door, "plan", "predict"):
         return method.plan_to_predict(state, clients, round, newcomers)
     return method.plan(state, clients, round)
 
 
-def _knows(method: AnyMethod, door: str, *replaced: str) -> bool:
-    """Whether a method's batched form was written for the functions that it stands for."""
+def written_for(method: AnyMethod, door: str, *replaced: str) -> bool:
+    """Whether another form of a method's functions was written for those that it has.
+
+    Args:
+        method: The method.
+        door: The other form, such as ``predict_together``.
+        replaced: What it stands for; names that the method lacks do not count.
+
+    Returns:
+        False where a class below the one that defines the form replaces one of them.
+    """
     owner = _definer(type(method), door)
-    return all(issubclass(owner, _definer(type(method), name)) for name in replaced)
+    known = [name for name in replaced if hasattr(method, name)]
+    return all(issubclass(owner, _definer(type(method), name)) for name in known)
 
 
 def _definer(kind: type, name: str) -> type:

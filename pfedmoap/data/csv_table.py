@@ -57,6 +57,7 @@ class CSVTable:
             file.stem,
             _rows(file),
             tuple,
+            table=file,
             test_fraction=self.test_fraction,
             seed=self.seed,
         )

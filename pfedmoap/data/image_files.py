@@ -52,6 +52,7 @@ def read_files(
     *,
     test_fraction: Fraction,
     seed: int,
+    table: Path | None = None,
 ) -> ImageDataset:
     """Check files and make a data set of those that can be used.
 
@@ -63,6 +64,7 @@ def read_files(
         test_fraction: Part of each class (and domain) held out where the files have no division;
             with groups, whole groups are.
         seed: Seed of that division.
+        table: The file that lists them, if one does; ``None`` where the folder itself says.
 
     Returns:
         The data set; classes, domains and groups are numbered in sorted order.
@@ -73,7 +75,7 @@ def read_files(
     if not found:
         raise DataError(f"{name} names no image that is used")
     _check_names(root, found)
-    files, checks, unreadable = _usable(root, found)
+    files, checks, unreadable = _usable(root, found, table)
     _check_common_classes(root, files)
     folders, labels = _numbered([file.class_folder for file in files])
     in_domains = [file.domain for file in files if file.domain is not None]
@@ -141,9 +143,10 @@ class _Files:
 
 
 def _usable(
-    root: Path, found: Sequence[ImageFile]
+    root: Path, found: Sequence[ImageFile], table: Path | None
 ) -> tuple[list[ImageFile], list[CheckedFile], tuple[str, ...]]:
     """Separate the files that decode, with their checks, from the others, with the reason."""
+    place, kind = (root, "image files") if table is None else (table, "images that it lists")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = list(pool.map(lambda file: check(root / file.path), found))
     pairs = list(zip(found, checked, strict=True))
@@ -151,19 +154,31 @@ def _usable(
         f"{printable(file.path)}: {one.problem}" for file, one in pairs if one.problem
     )
     if unreadable:
-        shown = "; ".join(unreadable[:NAMED_IN_WARNINGS])
-        more = "; ..." if len(unreadable) > NAMED_IN_WARNINGS else ""
-        summary = f"{printable(root)}: {len(unreadable)} of {len(found)} image files cannot be read"
+        shown = _some(unreadable)
+        summary = f"{printable(place)}: {len(unreadable)} of {len(found)} {kind} cannot be read"
         if len(unreadable) == len(found):
-            raise DataError(f"{summary}: {shown}{more}")
-        logger.warning("%s and are left out: %s%s", summary, shown, more)
+            raise DataError(f"{summary}: {shown}")
+        logger.warning("%s and are left out: %s", summary, shown)
     usable = [(file, one) for file, one in pairs if one.problem is None]
     lost = {file.class_folder for file in found} - {file.class_folder for file, _ in usable}
     if lost:
+        reasons = [
+            f"{printable(file.path)}: {one.problem}"
+            for file, one in pairs
+            if file.class_folder in lost
+        ]
+        remedy = "remove the folder" if table is None else "mend these files or remove their rows"
         raise DataError(
-            f"{printable(root)}: no image of {sorted(lost)} can be read; remove the folder"
+            f"{printable(place)}: no image of {sorted(lost)} can be read; {remedy}: "
+            f"{_some(reasons)}"
         )
     return [file for file, _ in usable], [one for _, one in usable], unreadable
+
+
+def _some(reasons: Sequence[str]) -> str:
+    """The first of them, in one line."""
+    more = "; ..." if len(reasons) > NAMED_IN_WARNINGS else ""
+    return "; ".join(reasons[:NAMED_IN_WARNINGS]) + more
 
 
 def _numbered(names: Sequence[str]) -> tuple[tuple[str, ...], IntArray]:

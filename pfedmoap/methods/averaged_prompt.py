@@ -20,6 +20,7 @@ from pfedmoap.client.privatizer import (
 )
 from pfedmoap.config.bounds import Bounds, check_options
 from pfedmoap.contract.batch_size import encoded_at_once
+from pfedmoap.contract.folding import Folded, refuse_to_fold
 from pfedmoap.contract.predicting import ManyModels, PredictionTask, same_arrays
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
@@ -182,6 +183,17 @@ class AveragedPrompt:
         problem = self.problem(one)
         images = {kind: features[kind].to(device) for kind in self.features}
         return Prediction(problem.logits(problem.encode(one)[0], images))
+
+    @torch.no_grad()
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: class features, where the local problem's logits are plain cosines."""
+        device = self.setting.backbone.device
+        parts = self.prompt_of(download, local)
+        one = {name: value[None].to(device) for name, value in parts.items()}
+        problem = self.problem(one)
+        if type(problem).logits is not PromptProblem.logits:
+            refuse_to_fold(f"{type(self).__name__} has logits of its own and no `fold` for them")
+        return Folded("cosine", {"scale": problem.scale}, {"text": problem.encode(one)[0]})
 
     @cached_property
     def initial_context(self) -> Tensor:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.problem import CONSTANT, Problem
+from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import PredictionTask, sent_arrays, with_one_model
 from pfedmoap.contract.stacking import stack
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction
@@ -33,7 +34,7 @@ from pfedmoap.models.clip.tokens import ClassPosition
 from pfedmoap.models.logits import cosine_logits, cross_entropy
 from pfedmoap.prompts.tuning import check_templates, template_features, tune
 from pfedmoap.seeding import generator
-from pfedmoap.wire.messages import Arrays
+from pfedmoap.wire.messages import Arrays, Download
 
 
 def adapted(params: Arrays, image: Tensor) -> Tensor:
@@ -126,6 +127,12 @@ class FedCLIP(AveragedPrompt):
     def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
         """See `CanPredictTogether`: all clients have the same adapter."""
         return with_one_model(tasks, sent_arrays, self.predict, self.features)
+
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: the adapter, and the class features."""
+        problem = self._problem
+        parts = self.prompt_of(download, local)
+        return Folded("adapter", {"scale": problem.scale}, {"text": problem.written, **parts})
 
     @cached_property
     def _problem(self) -> AdapterProblem:

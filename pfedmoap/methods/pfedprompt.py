@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import NotNegative
+from pfedmoap.contract.folding import Folded, refuse_to_fold
 from pfedmoap.contract.tasks import ClientTask, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.wire.messages import Arrays, ClientId, Download
@@ -67,6 +68,15 @@ class PFedPrompt(AveragedPrompt):
         if not local:
             return common
         return Prediction(common.logits + self.remembered(local, features["image"]))
+
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: the common prompt alone, which is all that a run keeps."""
+        if local:
+            refuse_to_fold(
+                "a client's memory is the features of its own training images, and whoever has the "
+                "folder would have them; leave the memory out"
+            )
+        return super().fold(download, None)
 
     @torch.no_grad()
     def remembered(self, memory: Arrays, image: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import AnyNumber, Bounds, check_options
 from pfedmoap.config.recommended import Recommended
+from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import PredictionTask, sent_arrays, with_one_model
 from pfedmoap.contract.stacking import TrainedClient
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
@@ -119,6 +120,10 @@ class PromptSet:
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the global set, the same for every client."""
         return self.sets.classify(download.arrays, features)
+
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: the set, or its class features where it is one of texts."""
+        return self.sets.fold(download.arrays)
 
     def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
         """See `CanPredictTogether`: the set is the same for all, so that their images are one."""

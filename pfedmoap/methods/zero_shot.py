@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.config.bounds import check_options
+from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import PredictionTask, with_one_model
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.models.logits import cosine_logits
@@ -90,6 +91,10 @@ class ZeroShot:
     def predict_sent(self, download: Download, features: Arrays) -> Prediction:
         """See `SendsGlobalModel`."""
         return self.predict_global(None, features)
+
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: the templates' class features."""
+        return Folded("cosine", {"scale": self.setting.backbone.logit_scale}, {"text": self._text})
 
     def to_arrays(self, state: None) -> Arrays:
         """Return an empty state."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from pfedmoap.errors import BackboneError
+from pfedmoap.models.clip.architecture import Architecture
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.clip.half_precision import complete
 from pfedmoap.models.clip.preprocessing import Preprocessing
@@ -92,6 +93,24 @@ class BackboneOptions:
                 "`random`"
             )
         return self._load_open_clip(device)
+
+    def architecture(self) -> Architecture:
+        """Say what the image tower is built of.
+
+        Raises:
+            BackboneError: It has options that are not known here.
+        """
+        import open_clip
+
+        if self.model == "embedded":
+            from pfedmoap.models.clip.embedded import embedded_config
+
+            config = embedded_config()
+        else:
+            config = open_clip.get_model_config(self.model) or {}
+        random = ":" in self.model or self.pretrained in (None, "random")
+        quick = bool(config.get("quick_gelu", False)) or (not random and self._wants_quick_gelu())
+        return Architecture(config["embed_dim"], quick, config["vision_cfg"])
 
     def _load_open_clip(self, device: torch.device) -> FrozenCLIP:
         import open_clip

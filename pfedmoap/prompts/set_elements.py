@@ -68,6 +68,10 @@ class Elements(Protocol):
         """Classify each image with its chosen elements, (K, B, k) indices, to (K, B, C)."""
         ...
 
+    def folded(self, params: Arrays) -> tuple[str, dict[str, Tensor]]:
+        """Encode what needs the text tower, of one client: the kind of `Folded`, and its arrays."""
+        ...
+
 
 @dataclass(frozen=True)
 class VisualTokens:
@@ -169,6 +173,11 @@ class VisualTokens:
         hidden = image @ params["head_hidden"].mT + params["head_hidden_bias"][:, None]
         return hidden @ params["head_output"].mT + params["head_output_bias"][:, None]
 
+    def folded(self, params: Arrays) -> tuple[str, dict[str, Tensor]]:
+        """The tokens, and the class names' features or the trained head."""
+        text = {"text": self._text} if self.head == "text" else {}
+        return "visual_set", {**{name: value[0] for name, value in params.items()}, **text}
+
     @cached_property
     def _vision(self) -> PromptedVision:
         return self.setting.backbone.prompted_vision()
@@ -250,6 +259,10 @@ class TextContexts:
         index = chosen[..., None].expand(*chosen.shape, text.shape[2])
         found: Tensor = each.gather(2, index).mean(2)
         return found
+
+    def folded(self, params: Arrays) -> tuple[str, dict[str, Tensor]]:
+        """Class features of every context, (n, C, D)."""
+        return "text_set", {"text": self.represent(params)["text"][0]}
 
     def _words(self, length: int) -> Tensor:
         if self.words is None:

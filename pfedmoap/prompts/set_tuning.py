@@ -11,6 +11,7 @@ from pfedmoap.client.batches import Batch
 from pfedmoap.client.optimisers import SGD, Adam, Optimiser
 from pfedmoap.client.privatizer import Mode, Privatizer, gap_of_one_phase
 from pfedmoap.client.problem import OF_CLIENTS, Problem
+from pfedmoap.contract.folding import Folded, Scalar
 from pfedmoap.contract.stacking import TrainedClient, stack_arrays
 from pfedmoap.contract.tasks import ArraySpec, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
@@ -256,6 +257,16 @@ class PromptSets:
             for part in (slice(i, i + _IMAGES_AT_ONCE) for i in range(0, total, _IMAGES_AT_ONCE))
         ]
         return Prediction(torch.cat(parts))
+
+    @torch.no_grad()
+    def fold(self, arrays: Arrays) -> Folded:
+        """See `CanFold`; the further parameters of visual tokens stay beside them."""
+        device = self.setting.backbone.device
+        params = {name: arrays[name][None].to(device) for name in self.names}
+        kind, made = self.elements.folded(params)
+        options: dict[str, Scalar] = {"scale": self.setting.backbone.logit_scale}
+        options |= {"all": self.selection.rule == "all", "chosen": self.selection.count}
+        return Folded(kind, options, made)
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """Return why a mode does not cover the clients' training; ``None`` if it does."""

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive
 from pfedmoap.contract.batch_size import encoded_at_once
+from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import ManyModels, PredictionTask
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction
@@ -213,6 +214,18 @@ class EvidenceMixture(AveragedPrompt):
             at_most=lambda _: most,
             experts=_owners,
         ).predict(tasks)
+
+    @torch.no_grad()
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: class features of all prompts, and what is fitted beside them."""
+        if local is None:
+            return super().fold(download, None)
+        held, own = held_experts(local), local["context"][None]
+        text = self.encoder(torch.cat([own, held.get(EXPERTS, own[:0])]).to(self._device))
+        fitted = {name: local[name] for name in (WEIGHTS, PRIOR, HEAD)}
+        options = {"scale": self.setting.backbone.logit_scale, "gate": bool(held)}
+        owners = expert_owners(held) if held else ()
+        return Folded("evidence", options, {"text": text, **fitted}, owners)
 
     def predict_global(self, state: Arrays, features: Arrays) -> Prediction:
         """Classify with the averaged prompt alone."""

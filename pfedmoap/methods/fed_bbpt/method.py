@@ -17,8 +17,7 @@ The paper does not state local steps, clients and step sizes, and has no release
   models that take nothing but text. Its Bayesian search for instructions is not here.
 - Labels stay with the client: it queries logits and computes the loss itself.
 
-Of the training options only ``training.batch_size`` is used: ``epochs``, ``learning_rate``,
-``momentum`` and ``weight_decay`` belong to gradient descent.
+Of the training options only ``training.batch_size`` is used; others belong to gradient descent.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +42,7 @@ from pfedmoap.contract.predicting import PredictionTask, sent_arrays, with_one_m
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fed_bbpt.budget import QueryBudget
+from pfedmoap.methods.fed_bbpt.no_model import model_is_elsewhere
 from pfedmoap.methods.fed_bbpt.prompt_generator import Normalisation
 from pfedmoap.methods.fed_bbpt.prompting import ImagePrompting, Prompting, TextPrompting
 from pfedmoap.methods.fed_bbpt.spsa import Gains
@@ -74,8 +74,7 @@ class FedBBPT:
 
     Attributes:
         setting: Backbone, classes, training options and seed.
-        variant: ``image`` adds a generated prompt to the images, ``text`` learns context
-            vectors, ``words`` learns which words to say.
+        variant: ``image`` adds a generated prompt; ``text`` learns a context, ``words`` its words.
         endpoint: Address of the model, e.g. ``http://127.0.0.1:8080``; none asks the backbone in
             this process, with gradients off.
         token_file: File that holds the token which the endpoint asks for; the run records the
@@ -99,8 +98,7 @@ class FedBBPT:
         generator_width: Channels of the generator; 32 is the paper's.
         normalisation: Of the generator: ``group``, or ``frozen-batch`` with constant statistics.
         context_length: Context vectors of the text variant.
-        context_init: Words to start that context from; none draws it at random. The words to
-            start from where words are learned.
+        context_init: Words to start from; none draws the context of ``text`` at random.
         vocabulary: Words to choose from, public.
         images_per_call: Largest number of images in one request.
         weighting: ``examples`` weights clients by their training sets, ``uniform`` does not.
@@ -219,6 +217,8 @@ class FedBBPT:
         state, parts = state.to(device), features["pixels"].split(self.images_per_call)
         answers = [self.model.ask(self.prompting.about(part.to(device))(state)) for part in parts]
         return Prediction(torch.cat([answer.logits for answer in answers]))
+
+    fold = staticmethod(model_is_elsewhere)  # see `CanFold`
 
     def to_arrays(self, state: Tensor) -> Arrays:
         """The parameters."""

@@ -14,7 +14,7 @@ Where we depart: the iterations are always as many as asked for, where the relea
 a whole batch has converged, which would let an image's result depend on the others in its batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, ClassVar
 
@@ -24,10 +24,11 @@ from torch import Tensor
 from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import Bounds, Positive, Share
 from pfedmoap.config.recommended import Recommended
+from pfedmoap.contract.folding import Folded
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedotp.transport_problem import Transport, TransportProblem
 from pfedmoap.seeding import derive_seed
-from pfedmoap.wire.messages import Arrays
+from pfedmoap.wire.messages import Arrays, Download
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,22 @@ class FedOTP(AveragedPrompt):
 
     def problem(self, start: Arrays) -> TransportProblem:
         """Match patches to both prompts."""
-        transport = Transport(self.mass, self.entropy, self.iterations)
         scale = self.setting.backbone.logit_scale
-        return TransportProblem(self.encoder, scale, self.compose, transport=transport)
+        return TransportProblem(self.encoder, scale, self.compose, transport=self._transport)
+
+    @torch.no_grad()
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: class features of both prompts, and how patches are matched to them."""
+        device = self.setting.backbone.device
+        parts = self.prompt_of(download, local)
+        one = {name: value[None].to(device) for name, value in parts.items()}
+        problem = self.problem(one)
+        options = {"scale": problem.scale, **asdict(self._transport)}
+        return Folded("transport", options, {"text": problem.encode(one)[0]})
+
+    @property
+    def _transport(self) -> Transport:
+        return Transport(self.mass, self.entropy, self.iterations)
 
 
 METHOD = FedOTP

@@ -39,7 +39,11 @@ from pfedmoap.errors import ConfigError
 from pfedmoap.methods.fedsp.distillation import Distillation, Start, distil
 from pfedmoap.methods.fedsp.problems import AUXILIARY, PREFIX
 from pfedmoap.methods.fedsp.protect import protect
-from pfedmoap.methods.fedsp.requirements import gap_of_stages, lack_of_examples
+from pfedmoap.methods.fedsp.requirements import (
+    gap_of_stages,
+    lack_of_examples,
+    no_tower_at_home,
+)
 from pfedmoap.methods.fedsp.stages import Plan, run_stages, server_stage
 from pfedmoap.methods.fedsp.state import State, auxiliary_weights, starting_arrays
 from pfedmoap.models.protected.interface import (
@@ -272,6 +276,8 @@ class FedSP:
         """Change nothing: clients hold nothing of another one."""
         del client
         return local
+
+    fold = staticmethod(no_tower_at_home)  # see `CanFold`
 
     def to_arrays(self, state: State) -> Arrays:
         """All of the server's state."""

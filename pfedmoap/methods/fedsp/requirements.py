@@ -1,8 +1,12 @@
 """What FedSP needs: privacy modes that cover its prefix, and examples on the server."""
 
+from typing import NoReturn
+
 from pfedmoap.client.privatizer import Mode
+from pfedmoap.contract.folding import refuse_to_fold
 from pfedmoap.methods.fedsp.stages import Plan
 from pfedmoap.models.protected.interface import AuxiliaryModel, Towers
+from pfedmoap.wire.messages import Arrays, Download
 
 
 def gap_of_stages(mode: Mode, stages: Plan, client: AuxiliaryModel) -> str | None:
@@ -31,6 +35,20 @@ def gap_of_stages(mode: Mode, stages: Plan, client: AuxiliaryModel) -> str | Non
             "prefix; use mode joint with --method.stages prompt, or `--privacy release`"
         )
     return client.step_gap
+
+
+def no_tower_at_home(download: Download, local: Arrays | None) -> NoReturn:
+    """See `CanFold`: clients have an auxiliary in place of the towers.
+
+    Raises:
+        MethodError: Always.
+    """
+    del download, local
+    refuse_to_fold(
+        "clients of fedsp classify with an auxiliary of their own in place of the backbone, whose "
+        "image tower belongs to the server; serve the run itself (`pfedmoap serve-model RUN "
+        "--client N`)"
+    )
 
 
 def lack_of_examples(protects: Towers, distillation_steps: int, server_step: bool) -> str | None:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from pfedmoap.contract.folding import Folded, Scalar
 from pfedmoap.contract.predicting import ManyModels, PredictionTask, same_arrays
 from pfedmoap.contract.stacking import stack
 from pfedmoap.contract.tasks import Prediction, Setting
+from pfedmoap.methods.pfedmoap.folded_gate import gate_options
 from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture
 from pfedmoap.methods.pfedmoap.served_experts import (
     EXPERTS,
@@ -23,7 +25,7 @@ from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.logits import cosine_logits
 from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.prompts.tuning import classify
-from pfedmoap.wire.messages import Arrays, ClientId
+from pfedmoap.wire.messages import Arrays, ClientId, Download
 
 MOST_BYTES = 2**27
 """Class features that gates of one call may read; a call needs a few times as much."""
@@ -73,6 +75,18 @@ class ManyClients:
         gate = {name: value.to(device) for name, value in self._gate(task).items()}
         logits, attention = self.mixture.logits(gate, image.to(device), text)
         return Prediction(logits, attention, _owners(task))
+
+    @torch.no_grad()
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """Encode one client's prompts; a vote of prompts is one of their mean class features."""
+        task = PredictionTask(download, local, {})
+        text = torch.stack(list(self.encode(_prompts(task))))  # (E, C, D)
+        options: dict[str, Scalar] = {"scale": self.mixture.scale}
+        if _form(task) == "vote":
+            return Folded("cosine", options, {"text": text.mean(0)})
+        options |= {"own_weight": self.mixture.own_weight, **gate_options(self.mixture.gate)}
+        gate = {GATE + name: value for name, value in self._gate(task).items()}
+        return Folded("mixture", options, {"text": text, **gate}, _owners(task))
 
     def _gate(self, task: PredictionTask) -> Arrays:
         """A client's gate by the names that the mixture has for it."""

@@ -1,8 +1,7 @@
 """pFedMoAP: a personalised mixture of prompt experts (Luo et al., ICLR 2025, arXiv 2410.10114).
 
-Each client trains a prompt and a small attention gate; the server keeps each client's last prompt
-in a pool and sends each client, next to the averaged prompt, the k experts nearest to its own. Only
-the prompt is uploaded; the gate never leaves.
+Each client trains a prompt and a small attention gate, which never leaves it; the server keeps each
+client's last prompt in a pool and sends each client the averaged one and the k nearest to its own.
 
 Notation: our ``experts`` k is their K, ``gate_width`` their d_g, ``own_weight`` their lambda.
 
@@ -27,6 +26,7 @@ from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.schedules import Form, Schedule
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive, Whole, check_options
 from pfedmoap.contract.batch_size import encoded_at_once
+from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import PredictionTask
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
@@ -145,9 +145,8 @@ class PFedMoAP:
     def plan(self, state: ServerState, cohort: Sequence[ClientId], round: int) -> list[Download]:
         """Send the global prompt, and k experts to clients that have a pool entry.
 
-        A client without an entry gets no ``experts`` at all and trains its prompt alone; a client
-        with an entry gets ``experts`` (k', L, W) with k' <= k, and ``expert_clients`` (k',). Option
-        ``newcomers`` adds ``guest_experts``, which are only ever classified with.
+        Without an entry it trains its prompt alone; with one it gets ``experts`` (k', L, W), k' <=
+        k, and ``expert_clients`` (k',). ``newcomers`` adds ``guest_experts``, only classified with.
         """
         common = {"context": state.context, **state.gate}
         guests = self.newcomers == "experts"
@@ -156,13 +155,13 @@ class PFedMoAP:
     def train(self, tasks: Sequence[ClientTask], privatizer: Privatizer) -> list[ClientResult]:
         """Train prompt and gate together (Algorithm 1); the prompt alone the first time.
 
-        Experts are frozen within a round: each is encoded once, however many it serves.
-        A privatizer can ask for the two to be decoupled: the prompt is then trained on its own
-        logits, and the gate on the finished prompt.
+        Experts are frozen within a round: each is encoded once, however many it serves. Where a
+        privatizer decouples the two, the prompt learns from its own logits, then the gate from it.
         """
         features = encode_experts(tasks, encode := self._encode({}))
         self._of_round.clear()
         self._of_round.update(encode.found)
+        horizon = self.setting.training.horizon
         clients = LocalTraining(
             self.setting,
             self.encoder,
@@ -171,9 +170,7 @@ class PFedMoAP:
             gate_uploaded=bool(self._shared_gate),
             start=self.start,
             gate_learning_rate=self.gate_learning_rate,
-            gate_time=Schedule(
-                self.gate_schedule, self.gate_warm_up, self.setting.training.horizon
-            ),
+            gate_time=Schedule(self.gate_schedule, self.gate_warm_up, horizon),
         )
         return clients.train(tasks, privatizer, features)
 
@@ -192,8 +189,7 @@ class PFedMoAP:
 
     def predict(self, download: Download, local: Arrays | None, features: Arrays) -> Prediction:
         """Classify with the client's prompt, gate and experts; a newcomer uses what it is sent."""
-        task = PredictionTask(download, local, features)
-        return self._clients.classify_alone(task, self.encoder)
+        return self._clients.classify_alone(PredictionTask(download, local, features), self.encoder)
 
     def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
         """See `CanPredictTogether`: each prompt is encoded once, and gates run side by side."""
@@ -238,6 +234,10 @@ class PFedMoAP:
     @property
     def _serving(self) -> Serving:
         return Serving(self.experts, self.selection, self.setting.seed, self.setting.pool)
+
+    def fold(self, download: Download, local: Arrays | None) -> Folded:
+        """See `CanFold`: class features of all prompts, and the gate."""
+        return self._clients.fold(download, local)
 
     forget = staticmethod(without_client)  # see `CanForget`
     forget_local = staticmethod(without_expert)

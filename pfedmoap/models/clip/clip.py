@@ -1,18 +1,16 @@
 """`FrozenCLIP`: a frozen open_clip model with the operations that prompt learning needs."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pfedmoap.errors import BackboneError, ShapeError
-from pfedmoap.models.clip.half_precision import computes_in
-from pfedmoap.models.clip.image_tokens import PromptedVision, TokenTower, find_tokens
-from pfedmoap.models.clip.patches import PatchTower, find_patches
+from pfedmoap.errors import BackboneError
+from pfedmoap.models.clip.image_tokens import PromptedVision, TokenTower
+from pfedmoap.models.clip.image_tower import ImageTower
 from pfedmoap.models.clip.plain_text import PlainPromptEncoder, token_embedding
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.models.clip.shared_prefix import SharedPrefixEncoder, TextTower, shareable_tower
@@ -25,8 +23,6 @@ from pfedmoap.models.clip.tokens import (
 )
 from pfedmoap.models.fingerprint import PROBE, fingerprint
 from pfedmoap.models.memory import ActivationBound
-
-RAW = ("pixels", "tokens")  # kinds of features that are not of unit norm
 
 
 class PromptEncoder(Protocol):
@@ -50,6 +46,7 @@ class FrozenCLIP:
     Attributes:
         model: The model, frozen.
         tokenizer: As given.
+        images: The image tower.
 
     Examples:
         >>> clip = FrozenCLIP.embedded()
@@ -71,8 +68,7 @@ class FrozenCLIP:
         self.model = frozen
         self.tokenizer = tokenizer
         self._shareable = shareable_tower(model)
-        self._patches = find_patches(frozen.visual)
-        self._tokens = find_tokens(frozen.visual)
+        self.images = ImageTower(frozen.visual, preprocessing, name, frozen.encode_image)
         self.logit_scale = float(frozen.logit_scale.exp())
 
     @classmethod
@@ -110,9 +106,7 @@ class FrozenCLIP:
     @property
     def feature_kinds(self) -> tuple[str, ...]:
         """Kinds of image features that `features` can give for this model."""
-        patches = ("patches",) if isinstance(self._patches, PatchTower) else ()
-        tokens = ("tokens", "class_token") if isinstance(self._tokens, TokenTower) else ()
-        return ("image", *patches, *tokens, "pixels")
+        return self.images.feature_kinds
 
     def require_features(self, kinds: Sequence[str]) -> None:
         """Ask for kinds of features before any work begins.
@@ -120,25 +114,7 @@ class FrozenCLIP:
         Raises:
             BackboneError: The model cannot give one of them; the message says why, and what can.
         """
-        for kind in kinds:
-            if kind in self.feature_kinds:
-                continue
-            if kind in ("tokens", "class_token"):
-                raise BackboneError(
-                    f"{self.name} has no features of kind {kind!r}: {self._tokens}; use a backbone "
-                    "whose image tower is open_clip's own ViT, such as the embedded one or "
-                    "ViT-B-16, or a method's text form (--method.modality text)"
-                )
-            if kind != "patches":
-                raise BackboneError(
-                    f"there are no features of kind {kind!r}; kinds: image, patches, tokens, "
-                    "class_token, pixels"
-                )
-            raise BackboneError(
-                f"{self.name} has no features of kind 'patches': {self._patches}; use a backbone "
-                "whose image tower is open_clip's own ViT or ResNet, such as the embedded one, "
-                "ViT-B-16 or RN50"
-            )
+        self.images.require_features(kinds)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -165,20 +141,7 @@ class FrozenCLIP:
             ShapeError: The images have another shape.
             BackboneError: The model cannot give a kind of feature.
         """
-        size = self.preprocessing.size
-        if images.dim() != 4 or images.shape[1:] != (3, size, size):
-            raise ShapeError(
-                f"images have shape {tuple(images.shape)}, expected (B, 3, {size}, {size})"
-            )
-        self.require_features(kinds)
-        pixels = images.float()
-        encoded = [kind for kind in kinds if kind != "pixels"]
-        found = self._encode(images, encoded) if encoded else {}
-        found["pixels"] = pixels
-        return {
-            kind: found[kind].float() if kind in RAW else F.normalize(found[kind].float(), dim=-1)
-            for kind in kinds
-        }
+        return self.images.features(images, kinds)
 
     def image_features(self, images: Tensor) -> Tensor:
         """Encode preprocessed images (B, 3, H, W) to unit-norm float32 features (B, D)."""
@@ -193,19 +156,7 @@ class FrozenCLIP:
         Returns:
             Unit-norm float32 features, (B, D).
         """
-        return F.normalize(self._encode(images, ["image"])["image"].float(), dim=-1)
-
-    def _encode(self, images: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
-        images = images.to(self.device, computes_in(self.model.visual), non_blocking=True)
-        recording: AbstractContextManager[dict[str, Tensor]] = nullcontext({})
-        if {"tokens", "class_token"} & set(kinds) and isinstance(self._tokens, TokenTower):
-            recording = self._tokens.recording()
-        with recording as tokens:
-            if "patches" in kinds and isinstance(self._patches, PatchTower):
-                with self._patches.recording() as recorded:
-                    image = self.model.encode_image(images)
-                return {"image": image, "patches": self._patches.project(recorded[0]), **tokens}
-            return {"image": self.model.encode_image(images), **tokens}
+        return F.normalize(self.images.encode(images, ["image"])["image"].float(), dim=-1)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
@@ -266,7 +217,7 @@ class FrozenCLIP:
         Raises:
             BackboneError: The image tower has no place for prompt tokens; the message says why.
         """
-        return PromptedVision(self.token_tower)
+        return self.images.prompted()
 
     def tokenise(self, texts: Sequence[str]) -> Tensor:
         """Turn N texts into token ids, (N, T).
@@ -301,8 +252,7 @@ class FrozenCLIP:
         Raises:
             BackboneError: It is not open_clip's own ViT; the message says why.
         """
-        self.require_features(["tokens"])
-        return cast(TokenTower, self._tokens)
+        return self.images.token_tower
 
     @cached_property
     def _embedding(self) -> Any:

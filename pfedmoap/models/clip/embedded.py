@@ -53,6 +53,13 @@ def load_embedded(folder: Path | None = None) -> tuple[CLIP, Tokenizer, Preproce
         ) from error
 
 
+def embedded_config() -> dict[str, Any]:  # Any: open_clip's own configuration, as JSON
+    """Read the embedded model's configuration: both towers, and the preprocessing."""
+    content = (files("pfedmoap.models.clip") / "weights" / CONFIG_FILE).read_text(encoding="utf-8")
+    config: dict[str, Any] = json.loads(content)
+    return config
+
+
 def build(config: dict[str, Any]) -> CLIP:  # Any: open_clip's own configuration, as JSON
     """Build the model with random weights, from torch's global stream.
 

@@ -10,6 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+Interpolation = Literal["bicubic", "bilinear"]
+Resize = Literal["shortest", "longest", "squash"]
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -28,8 +31,8 @@ class Preprocessing:
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    resize: Literal["shortest", "longest", "squash"] = "shortest"
+    interpolation: Interpolation = "bicubic"
+    resize: Resize = "shortest"
     fill: int = 0
 
     def __repr__(self) -> str:

@@ -95,6 +95,18 @@ def test_a_missing_table_is_named(tmp_path):
         CSVTable(str(tmp_path / "none.csv")).read()
 
 
+def test_images_that_cannot_be_read_are_named_with_the_table(table, tmp_path):
+    for name in ("x.png", "y.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    broken = ("x.png,cat", "y.png,cat")
+    named = r"\.csv: 2 of 2 images that it lists cannot be read: x\.png: not an image; y\.png: not"
+    with pytest.raises(DataError, match=named):
+        table(rows("image,label", *broken)).read()
+    lost = r"\.csv: no image of \['bird'\] can be read; mend .* remove their rows: x\.png: not an"
+    with pytest.raises(DataError, match=lost):
+        table(rows("image,label", *FOUR, "x.png,bird")).read()
+
+
 def test_the_same_table_gives_the_same_division(table):
     reader = table(rows("image,label,group", *(f"{one},{i}" for i, one in enumerate(FOUR))))
     np.testing.assert_array_equal(reader.read().is_test, reader.read().is_test)

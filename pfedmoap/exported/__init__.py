@@ -1,0 +1,1 @@
+"""One client's model as a folder of its own, without the run."""
