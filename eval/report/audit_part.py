@@ -158,7 +158,11 @@ def _bounds_picture(verdicts: Sequence[Verdict]) -> Picture:
     kinds = {(view.name, view.sees): None for verdict in verdicts for view in verdict.views}
     for index, (name, sees) in enumerate(kinds):
         points = [
-            (max(view.steinke.epsilon, view.f_dp.epsilon), height, verdict.name)
+            (
+                max(view.steinke.epsilon, view.f_dp.epsilon),
+                height + 0.18 * ((len(kinds) - 1) / 2 - index),
+                verdict.name,
+            )
             for verdict, height in zip(verdicts, heights, strict=True)
             for view in verdict.views
             if (view.name, view.sees) == (name, sees)
@@ -177,7 +181,7 @@ def _bounds_picture(verdicts: Sequence[Verdict]) -> Picture:
             tell(claim, f"{verdict.name}: claims {verdict.claimed:.3g}")
     axes.set_yticks(heights, [verdict.name for verdict in verdicts])
     axes.set(xlabel="epsilon refuted below")
-    axes.legend(loc="best")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(kinds), handletextpad=0.1)
     grid(axes, "x")
     rows = [
         (

@@ -121,7 +121,7 @@ def _clients(axes: Axes, row: int, one: Contender, low: float, key: str) -> None
                 s=size if marker == "o" else max(size, 14),
                 color=PALETTE[0],
                 marker=marker,
-                alpha=0.35 if marker == "o" else 0.8,
+                alpha=0.5 if marker == "o" else 0.8,
                 linewidths=0,
             )
             tell(points, [tips[i] for i in np.flatnonzero(chosen)], key)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+LONGEST_FIGURE = 28  # characters; a column with a longer cell holds words
+
 Data = Mapping[str, Any]
 """What a part's script reads, as JSON: clients (`eval.report.client_data`) or methods."""
 
@@ -26,6 +28,14 @@ class Table:
     note: str = ""
     folded: str | None = None
     keys: Sequence[str] = ()
+
+    @property
+    def words(self) -> list[bool]:
+        """Whether each column holds words, which are set like text, or figures."""
+        return [
+            any(len(row[column]) > LONGEST_FIGURE for row in self.rows)
+            for column in range(len(self.headings))
+        ]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ function methodChips(part, box) {
   for (const one of part.data.methods) {
     families.set(one.family, [...(families.get(one.family) || []), one]);
   }
-  box.append(make("p", {}, "Point at a method to make it stand out; press it to keep it so."));
+  box.append(make("p", { class: "note" }, "Point at a method to make it stand out; press it to keep it so."));
   for (const [family, members] of families) {
     const chips = make("div", { class: "chips" });
     for (const { key, name } of members) {
