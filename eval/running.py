@@ -23,6 +23,7 @@ from eval.erasure_record import erased_clients
 from eval.experiment import Experiment, ExperimentLoader
 from eval.promise import is_private
 from eval.refused import refuse_if_all_refused
+from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.config.schema import Config
 from pfedmoap.contract.predicting import KeepsFeatures
 from pfedmoap.engine.engines import Engine, Local
@@ -164,23 +165,14 @@ def _run(
         tested[now.round] = test(now, now.round == rounds.rounds)
         return record(tested[now.round])
 
-    engine: Engine = config.build("engine") if "engine" in config.apart else Local()
-    trainers = experiment.trainers
-    with (
-        engine.start(method, trainers, lambda: recipe_of(experiment)) as train,
-        progress_bar(config.name("method"), shown=shown) as advance,
-    ):
-        final = run_federation(
-            method,
-            trainers,
-            rounds,
-            config.build("seeds").training,
+    with progress_bar(config.name("method"), shown=shown) as advance:
+        final = train_rounds(
+            experiment,
             privatizer,
             run=run,
             observe=observe,
             progress=watch or advance,
             listen=listen,
-            train=train,
         )
     scores = tested.get(final.round) or test(final, True)
     if run is not None:
@@ -188,6 +180,45 @@ def _run(
         write_client_csv(run.layout.where("per_client.csv"), scores, private=run.divided)
         run.finish("per_client.csv", "privacy.json")
     return Outcome(final, scores)
+
+
+def train_rounds(
+    experiment: Experiment,
+    privatizer: Privatizer,
+    *,
+    run: RunDirectory | None = None,
+    observe: Callable[[FederationState[Any]], Record] = lambda _: {},
+    progress: Progress = lambda *_: None,
+    listen: Listener = lambda *_: None,
+) -> FederationState[Any]:
+    """Train an experiment to its last round, where its configuration says: here or in actors.
+
+    Args:
+        experiment: What to train.
+        privatizer: How gradients are formed.
+        run: See `run_federation`, as for the rest.
+        observe: Evaluates the federation.
+        progress: Called after each round.
+        listen: Called with each round's record.
+
+    Returns:
+        The federation after its last round.
+    """
+    config, trainers = experiment.config, experiment.trainers
+    engine: Engine = config.build("engine") if "engine" in config.apart else Local()
+    with engine.start(experiment.method, trainers, lambda: recipe_of(experiment)) as train:
+        return run_federation(
+            experiment.method,
+            trainers,
+            config.build("rounds"),
+            config.build("seeds").training,
+            privatizer,
+            run=run,
+            observe=observe,
+            progress=progress,
+            listen=listen,
+            train=train,
+        )
 
 
 def load_outcome(

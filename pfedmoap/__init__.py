@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors read; `PLACES` says the same to Python
     from eval.api.callbacks import Callback, RoundReport
+    from eval.api.classifier import FederatedPromptClassifier
     from eval.api.run import Evaluation, Run, load
     from eval.api.trackers import tracker
     from eval.api.training import train
@@ -27,6 +28,7 @@ __all__ = [
     "Download",
     "Evaluation",
     "ExpertPool",
+    "FederatedPromptClassifier",
     "FrozenCLIP",
     "PFedMoAPError",
     "PersonalizedClassifier",
@@ -46,6 +48,7 @@ PLACES = {
     "Download": "pfedmoap.wire.messages",
     "Evaluation": "eval.api.run",
     "ExpertPool": "pfedmoap.server.expert_pool",
+    "FederatedPromptClassifier": "eval.api.classifier",
     "FrozenCLIP": "pfedmoap.models.clip.clip",
     "PFedMoAPError": "pfedmoap.errors",
     "PersonalizedClassifier": "pfedmoap.inference",

@@ -30,6 +30,7 @@ COVERED = {
     "tests/pfedmoap/engine/flower/test_fan_out.py": "pfedmoap.engine.flower.actor_app",
     "tests/pfedmoap/engine/flower/test_actors.py": "pfedmoap.engine.flower.ray_room",
     "tests/eval/test_actors.py": "eval.made",
+    "tests/eval/api/test_classifier.py": "eval.api.fitted eval.api.inputs",
     "tests/eval/deployment/test_running.py": """
         pfedmoap.engine.flower.control pfedmoap.engine.flower.links
         pfedmoap.engine.flower.places pfedmoap.engine.flower.workers eval.deployment.app

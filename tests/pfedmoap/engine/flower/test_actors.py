@@ -23,7 +23,7 @@ OPTIONS = [
     *("--training.learning_rate", "0.1", "--device", "cpu", "--quiet", "true"),
 ]
 FLOWER = ["--engine", "flower", "--engine.num_actors", "2"]
-DPSGD = ["--privacy", "dpsgd", "--privacy.insecure_seed", "3", "--privacy.mode", "joint"]
+DPSGD = ["--privacy", "dpsgd", "--privacy.insecure_seed", "3", "--privacy.noise_multiplier", "2"]
 
 
 @pytest.fixture
@@ -92,25 +92,25 @@ def contents(run):
     return lines, files
 
 
-@pytest.mark.parametrize(
-    "more", [["--training.clients_per_batch", "1"], ["--method", "promptfl", *DPSGD]]
-)
-def test_a_run_in_actors_leaves_the_files_of_one_in_this_process(folder, more):
+def test_a_run_goes_on_with_another_engine_to_the_same_files(folder):
+    more = ["--training.clients_per_batch", "1"]
     here = train(folder, "here", "--rounds.rounds", "3", *more)
-    # Two rounds in actors, the last one here: a run may go on with another engine.
-    there = train(folder, "there", "--rounds.rounds", "2", *more, *FLOWER)
-    if "dpsgd" not in more:
-        train(folder, "there", "--rounds.rounds", "3", *more, "--resume", "true")
-        assert contents(there) == contents(here)
-    else:  # noise is made for so many rounds
-        there = train(folder, "other", "--rounds.rounds", "3", *more, *FLOWER)
-        assert contents(there) == contents(here)
-        ledgers = sorted((here / "ledgers").glob("*"))
-        assert len(ledgers) == 5
-        for file in ledgers:
-            assert (there / "ledgers" / file.name).read_bytes() == file.read_bytes()
+    train(folder, "there", "--rounds.rounds", "2", *more, *FLOWER)
+    there = train(folder, "there", "--rounds.rounds", "3", *more, "--resume")
+    assert contents(there) == contents(here)
     assert ended(folder, 10) == []
     assert not list(folder.glob("pfedmoap-*")), "Ray's files are gone"
+
+
+def test_private_runs_in_actors_have_the_same_noise_and_ledgers(folder):
+    more = ["--method", "promptfl", "--rounds.rounds", "2", *DPSGD]
+    here, there = train(folder, "here", *more), train(folder, "there", *more, *FLOWER)
+    assert contents(there) == contents(here)
+    ledgers = sorted((here / "ledgers").glob("*.json"))
+    assert len(ledgers) == 5
+    for file in ledgers:
+        assert (there / "ledgers" / file.name).read_bytes() == file.read_bytes()
+    assert ended(folder, 10) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
