@@ -1,13 +1,14 @@
 """From a configuration to an experiment: the one place where all parts are put together."""
 
 import json
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from eval.accuracy import ClientScore, evaluate
-from eval.holdout import class_part, unseen_clients
+from eval.choices import training_schema
+from eval.holdout import class_part, domain_part, refuse_test_only, unseen_clients
 from eval.made import make_method
 from eval.planning import check_privacy, planned_training, refuse_what_it_lacks
 from eval.promise import is_private
@@ -93,10 +94,12 @@ class ExperimentLoader:
     Attributes:
         progress: Show progress bars.
         kept: The latest of each part, beside the options that it was made with.
+        others: Data sets that are only tested on, by their options.
     """
 
     progress: bool = True
     kept: dict[Hashable, tuple[str, Any]] = field(default_factory=dict)  # objects of any kind
+    others: dict[str, ImageDataset] = field(default_factory=dict)
 
     def prepare(self, config: Config, *, to_run: bool = True) -> Experiment:
         """Load the backbone, read and partition the data, and make the method.
@@ -166,10 +169,31 @@ class ExperimentLoader:
 
     def dataset(self, config: Config) -> ImageDataset:
         """Read the classes of the data set that are used, or return the one that is loaded."""
-        part = config.build("sampling").classes
-        return self._once(
-            config, ("data", "sampling"), lambda: class_part(config.build("data").read(), part)
-        )
+        sampling: Sampling = config.build("sampling")
+
+        def read() -> ImageDataset:
+            dataset = class_part(config.build("data").read(), sampling.classes)
+            refuse_test_only(dataset)
+            if sampling.left_out_domain is None:
+                return dataset
+            return domain_part(dataset, sampling.left_out_domain, left_out=False)
+
+        return self._once(config, ("data", "sampling"), read)
+
+    def other_dataset(self, section: Mapping[str, Any]) -> ImageDataset:
+        """Read a data set that is only tested on, or return it if it is read already.
+
+        Args:
+            section: Its options, with its ``name``, as in the section ``data``.
+
+        Raises:
+            PFedMoAPError: An option is wrong, or the data cannot be read.
+        """
+        options = json.dumps(section, sort_keys=True)
+        if options not in self.others:
+            config = training_schema().resolve({"data": section})
+            self.others[options] = config.build("data").read()
+        return self.others[options]
 
     def _once(
         self, config: Config, sections: tuple[str, ...], make: Callable[[], T], *more: Hashable

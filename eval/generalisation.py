@@ -1,4 +1,4 @@
-"""Base-to-new generalisation: test prompts trained on half of the classes on the other half."""
+"""How trained models carry over: to new classes, to a domain left out, to other data sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from eval.experiment import Experiment
-from eval.holdout import class_part
+from eval.holdout import class_part, domain_part
 from eval.predictions import ClientPredictions, predict_clients, states_for_prediction
 from pfedmoap.config.schema import Config
 from pfedmoap.contract.capabilities import IsBoundToClasses
@@ -85,6 +85,8 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
     if isinstance(method, IsBoundToClasses) and (why := method.class_bond()) is not None:
         raise MethodError(f"base-to-new cannot be had from {config.name('method')}: {why}")
     whole: ImageDataset = config.build("data").read()
+    if (left_out := config.sections["sampling"]["left_out_domain"]) is not None:
+        whole = domain_part(whole, left_out, left_out=False)
     parts = {part: class_part(whole, part) for part in ("base", "new")}
     local_states = states_for_prediction(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
@@ -97,16 +99,7 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
     found["own"] = _accuracy(own)
     for part, dataset in parts.items():
         method = over_classes(experiment.method, dataset.class_names)
-        federation = _everybody_tests(experiment, dataset)
-        try:
-            answers = predict_clients(
-                method, now, local_states, federation, unseen, private=private
-            )
-        except (RuntimeError, ValueError) as error:  # torch reports shapes in either way
-            raise MethodError(
-                f"the state of {config.name('method')} does not carry over to new classes: {error}"
-            ) from error
-        found[part] = _accuracy(answers)
+        found[part] = _tested_on(experiment, now, dataset, method)
     means = {part: float(np.mean(list(values.values()))) for part, values in found.items()}
     return BaseToNew(
         **means,
@@ -117,11 +110,86 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
     )
 
 
-def over_classes(method: AnyMethod, class_names: tuple[str, ...]) -> AnyMethod:
-    """Make the same method over other classes; every method is a dataclass with a ``setting``."""
+def on_left_out_domain(experiment: Experiment, now: FederationState[Any]) -> dict[ClientId, float]:
+    """Test a federation on the domain that none of its clients has: leave one domain out.
+
+    Args:
+        experiment: Trained with ``sampling.left_out_domain``.
+        now: Its state; nothing of it is changed.
+
+    Returns:
+        Accuracy of the model of each client that took part, on all test images of that domain.
+
+    Raises:
+        ConfigError: No domain was left out.
+    """
+    sampling = experiment.config.build("sampling")
+    if sampling.left_out_domain is None:
+        raise ConfigError("sampling.left_out_domain names no domain that was left out")
+    whole = class_part(experiment.config.build("data").read(), sampling.classes)
+    domain = domain_part(whole, sampling.left_out_domain, left_out=True)
+    return _tested_on(experiment, now, domain, experiment.method)
+
+
+def on_other_data(
+    experiment: Experiment, now: FederationState[Any], dataset: ImageDataset
+) -> dict[ClientId, float]:
+    """Test a federation on another data set, with its classes and templates: cross-dataset.
+
+    Args:
+        experiment: What was trained.
+        now: Its state; nothing of it is changed.
+        dataset: The other data set.
+
+    Returns:
+        Accuracy of the model of each client that took part, on all test images of it.
+
+    Raises:
+        MethodError: The method's state does not carry over to other classes.
+    """
+    method = experiment.method
+    same = dataset.class_names == experiment.federation.dataset.class_names
+    if not same and isinstance(method, IsBoundToClasses) and (why := method.class_bond()):
+        name = experiment.config.name("method")
+        raise MethodError(f"{name} cannot be tested on {dataset.name}: {why}")
+    made = over_classes(method, dataset.class_names, dataset.templates)
+    return _tested_on(experiment, now, dataset, made)
+
+
+def over_classes(
+    method: AnyMethod, class_names: tuple[str, ...], templates: tuple[str, ...] | None = None
+) -> AnyMethod:
+    """Make the same method over other classes; every method is a dataclass with a ``setting``.
+
+    Args:
+        method: The method.
+        class_names: The other classes.
+        templates: Hand-written prompts for them; ``None`` keeps those that there are.
+    """
     anything: Any = method  # the protocol does not speak of fields
-    made: AnyMethod = replace(anything, setting=replace(anything.setting, class_names=class_names))
+    known = anything.setting
+    setting = replace(known, class_names=class_names, templates=templates or known.templates)
+    made: AnyMethod = replace(anything, setting=setting)
     return made
+
+
+def _tested_on(
+    experiment: Experiment, now: FederationState[Any], dataset: ImageDataset, method: AnyMethod
+) -> dict[ClientId, float]:
+    """Accuracy of each client that took part, on all test images of a data set."""
+    unseen, private = experiment.unseen, experiment.private
+    local_states = states_for_prediction(
+        experiment.method, now, experiment.federation, unseen=unseen
+    )
+    federation = _everybody_tests(experiment, dataset)
+    try:
+        answers = predict_clients(method, now, local_states, federation, unseen, private=private)
+    except (RuntimeError, ValueError) as error:  # torch reports shapes in either way
+        raise MethodError(
+            f"the state of {experiment.config.name('method')} does not carry over to "
+            f"{dataset.name}: {error}"
+        ) from error
+    return _accuracy(answers)
 
 
 def _everybody_tests(experiment: Experiment, dataset: ImageDataset) -> Federation:

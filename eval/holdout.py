@@ -1,14 +1,15 @@
-"""Hold out half of the classes, or some of the clients, from training."""
+"""Hold out half of the classes, a domain, or some of the clients, from training."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from pfedmoap.data.dataset import ImageDataset, IntArray
+from pfedmoap.config.suggestions import none_such
+from pfedmoap.data.dataset import ImageDataset, IntArray, chosen_images
 from pfedmoap.errors import ConfigError
 from pfedmoap.seeding import numpy_generator
 from pfedmoap.wire.messages import ClientId
@@ -51,6 +52,59 @@ def class_part(dataset: ImageDataset, part: Part) -> ImageDataset:
         unreadable=dataset.unreadable,
         groups=None if dataset.groups is None else dataset.groups[index],
         inventory=dataset.inventory and dataset.inventory.of(index),
+    )
+
+
+def refuse_test_only(dataset: ImageDataset) -> None:
+    """Refuse to train on data that have test images alone, such as ImageNetV2.
+
+    Raises:
+        ConfigError: These have.
+    """
+    if dataset.is_test.all():
+        raise ConfigError(
+            f"{dataset.name} has test images alone: train on another data set, and test on this "
+            "one with `pfedmoap evaluate RUN --on`, or `elsewhere` in a comparison"
+        )
+
+
+def domain_part(dataset: ImageDataset, domain: str, *, left_out: bool) -> ImageDataset:
+    """Restrict a data set to one domain, or to all others.
+
+    Args:
+        dataset: The data set.
+        domain: The domain's name.
+        left_out: Whether to take this domain, and not the others.
+
+    Returns:
+        A data set with the same classes and fewer domains.
+
+    Raises:
+        ConfigError: There is no such domain, or no other one.
+    """
+    if dataset.domains is None:
+        raise ConfigError(
+            f"sampling.left_out_domain is {domain!r}, but {dataset.name} has no domains: use data "
+            "in a tree root/domain/class, or a CSV file with a column domain"
+        )
+    if domain not in dataset.domain_names:
+        raise ConfigError(
+            f"sampling.left_out_domain: {none_such('domain', domain, dataset.domain_names)}"
+        )
+    if len(dataset.domain_names) < 2:
+        raise ConfigError(f"{dataset.name} has no domain but {domain}, which cannot be left out")
+    number = dataset.domain_names.index(domain)
+    index = np.flatnonzero((dataset.domains == number) == left_out)
+    kept = (domain,) if left_out else tuple(n for n in dataset.domain_names if n != domain)
+    moved = np.array([kept.index(n) if n in kept else 0 for n in dataset.domain_names])
+    what = f"{domain} alone" if left_out else f"without {domain}"
+    part = chosen_images(dataset, index)
+    return replace(
+        part,
+        name=f"{dataset.name}, {what}",
+        domains=moved[dataset.domains[index]],
+        domain_names=kept,
+        fingerprint=hashlib.sha256(f"{dataset.fingerprint} {what}".encode()).hexdigest(),
     )
 
 

@@ -47,14 +47,14 @@ class RunResult:
         clients: How many clients there are.
         curve: Its evaluated rounds.
         accuracy: Personalised accuracy after the last round, of clients that may take part.
-        generalisation: ``own``, ``base``, ``new`` and ``harmonic``; ``None`` where not tested.
+        generalisation: What `eval.protocols.figures_by` found; ``None`` where nothing was tested.
     """
 
     config: Record
     clients: int
     curve: tuple[RoundFigures, ...]
     accuracy: Mapping[ClientId, float]
-    generalisation: Mapping[str, float] | None
+    generalisation: Mapping[str, Any] | None
 
     @property
     def last(self) -> RoundFigures:

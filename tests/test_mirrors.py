@@ -193,8 +193,8 @@ COVERED = {
         eval.commands.reproduce eval.published.agreement eval.published.figures
         eval.published.plan""",
     "tests/eval/comparison/test_cells.py": """
-        eval.comparison.summary eval.comparison.tables eval.experiment eval.running eval.planning
-        eval.results""",
+        eval.comparison.csv_tables eval.comparison.summary eval.comparison.tables
+        eval.experiment eval.running eval.planning eval.results""",
     "tests/eval/officer/test_seal.py": """
         eval.commands.privacy eval.officer.document eval.officer.facts eval.officer.wording""",
     "tests/eval/officer/test_plan.py": "eval.officer.noised",

@@ -10,6 +10,7 @@ from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.deployment.certificates import certificates_in
 from eval.deployment.federation_file import FILE, RUN, FederationFile, names_in, new_id
+from pfedmoap.config.spelling import written
 from pfedmoap.engine.flower.places import Address, Certificates, require_extra
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import make_folder
@@ -39,12 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     folder = Path(options["out"])
     sampling = config.sections["sampling"]
-    left = {"classes": "all", "unseen_clients": 0, "server_shots": 0, "validation": 0.0}
+    left: dict[str, object] = {"classes": "all", "unseen_clients": 0, "server_shots": 0}
+    left |= {"validation": 0.0, "left_out_domain": None}
     for name, usual in left.items():
         if sampling[name] != usual:
             raise ConfigError(
                 f"sampling.{name} is {sampling[name]!r}, but sites have their own data: leave it "
-                f"at {usual!r}"
+                f"at {written(usual)}"
             )
     asked: dict[str, Any] = {
         "sections": {**config.sections, "data": {"name": "digits"}},

@@ -2,17 +2,19 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from eval.comparison.spec import KEYS, Cell, Comparison, comparison
 from eval.experiment import ExperimentLoader
-from eval.generalisation import base_to_new, has_new_classes
 from eval.promise import is_private
+from eval.protocols import Protocols, figures_by
 from eval.results import GENERALISATION, RunResult, is_finished, read_result
 from eval.running import run_experiment
 from eval.tracking.choose import FOLDER, NOT_TRACKED, Tracks
+from pfedmoap.config.schema import Section
 from pfedmoap.errors import ConfigError, PFedMoAPError, RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.layout import PRIVATE
@@ -90,7 +92,7 @@ def run_comparison(
     by_cell: dict[tuple[str, str, int], RunResult] = {}
     for done, cell in enumerate(plan.cells):
         advance(cell, done, 0, 0)
-        run_cell(cell, out, loader, partial(advance, cell, done), tracks)
+        run_cell(cell, out, loader, partial(advance, cell, done), tracks, plan.elsewhere)
         by_cell[cell.task, cell.method, cell.seed] = read_result(out / cell.folder)
         following = plan.cells[done + 1] if done + 1 < len(plan.cells) else None
         if following is None or (following.task, following.seed) != (cell.task, cell.seed):
@@ -155,6 +157,11 @@ def refuse_another_comparison(plan: Comparison, out: Path) -> None:
 
 def _check_all(plan: Comparison, out: Path, loader: ExperimentLoader, advance: Advance) -> None:
     """Prepare every pair of task and method once, so that errors show before the first run."""
+    for label, section in plan.elsewhere.items():
+        try:
+            loader.other_dataset(section)
+        except PFedMoAPError as error:
+            raise type(error)(f"elsewhere.{label}: {error}") from error
     for cell in plan.cells:
         first = cell.seed == plan.cells[0].seed
         if first and not is_finished(out / cell.folder):
@@ -171,6 +178,7 @@ def run_cell(
     loader: ExperimentLoader,
     watch: Callable[[int, int], None] = lambda *_: None,
     tracks: Tracks = NOT_TRACKED,
+    elsewhere: Mapping[str, Section] | None = None,
 ) -> None:
     """Run one cell to its end, unless it is finished already.
 
@@ -180,14 +188,15 @@ def run_cell(
         loader: Loads what it names.
         watch: Called after each round.
         tracks: Which trackers are told of it.
+        elsewhere: Other data sets to test it on, by label.
 
     Raises:
         RunError: It was run with another configuration.
     """
     folder = out / cell.folder
-    halves = has_new_classes(cell.config)
+    protocols = Protocols.of(cell.config, elsewhere)
     run = RunDirectory(folder)
-    if is_finished(folder) and (not halves or run.layout.where(GENERALISATION).exists()):
+    if is_finished(folder) and protocols.done(_figures(run)):
         sections = dict(cell.config.sections)
         RunDirectory.create(folder, sections, run.task, resume=True, divided=is_private(sections))
         return
@@ -203,15 +212,15 @@ def run_cell(
             listen=told.round,
         )
         told.end()
-    if halves:
-        found = base_to_new(experiment, outcome.final)
-        figures = {key: value for key, value in asdict(found).items() if key != "by_client"}
-        write_json(
-            run.layout.where(GENERALISATION),
-            figures | {"harmonic": found.harmonic},
-            private=run.divided,
-        )
+    if protocols:
+        figures = figures_by(protocols, experiment, outcome.final, loader)
+        write_json(run.layout.where(GENERALISATION), figures, private=run.divided)
         run.finish(GENERALISATION)
+
+
+def _figures(run: RunDirectory) -> Mapping[str, Any] | None:
+    place = run.whole(GENERALISATION)
+    return read_json(place) if place.exists() else None
 
 
 def promises_privacy(plan: Comparison) -> bool:

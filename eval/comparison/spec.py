@@ -11,10 +11,15 @@ methods whose result is one model, in that of the ``global`` one::
     seeds: [0, 1, 2]
     reference: PromptFL
     differences: clients
+    elsewhere: {Pets: {name: oxford_pets, root: data}}
+
+``elsewhere`` names data sets that every model is tested on as well, with their own classes (the
+cross-dataset protocol). Base to new (`sampling.classes: base`) and leave one domain out
+(`sampling.left_out_domain`) are options of tasks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,7 +30,7 @@ from pfedmoap.config.suggestions import none_such
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
 
-KEYS = {"base", "tasks", "methods", "seeds", "reference", "differences"}
+KEYS = {"base", "tasks", "methods", "seeds", "reference", "differences", "elsewhere"}
 SEEDED = ("partition", "few_shot", "training")
 
 Models = Literal["clients", "global"]
@@ -60,12 +65,14 @@ class Comparison:
         differences: Whose accuracy is compared with the reference's: the personal models',
             client by client, or the global model's.
         source: What it was made from, as JSON.
+        elsewhere: Other data sets to test on, by label.
     """
 
     cells: tuple[Cell, ...]
     reference: str
     differences: Models
     source: Section
+    elsewhere: Mapping[str, Section] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -128,7 +135,24 @@ def comparison(source: Mapping[str, Any]) -> Comparison:
         for seed in seeds
         for method in methods
     )
-    return Comparison(cells, str(reference), differences, dict(source))
+    elsewhere = _elsewhere(source.get("elsewhere"))
+    return Comparison(cells, str(reference), differences, dict(source), elsewhere)
+
+
+def _elsewhere(entries: object) -> dict[str, Section]:
+    """Other data sets by label; a name alone is short for it."""
+    if entries is None:
+        return {}
+    named = entries
+    if isinstance(entries, dict):
+        named = {label: {"name": v} if isinstance(v, str) else v for label, v in entries.items()}
+    found = _labelled(named, "elsewhere")
+    for label, section in found.items():
+        try:
+            found[label] = training_schema().resolve({"data": section}).sections["data"]
+        except ConfigError as error:
+            raise ConfigError(f"elsewhere.{label}: {error}") from error
+    return found
 
 
 def slug(label: str) -> str:

@@ -1,7 +1,8 @@
 """The rows of a comparison's table: mean and spread over seeds, of the last round."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,8 @@ class Row:
         difference: Against the reference, in what the comparison's ``differences`` names; ``None``
             for the reference itself, or where it is not finished or has no such model.
         queries: To a closed model in all of training; ``None`` where there were none.
+        left_out: Accuracy on the domain that no client has; ``None`` where not tested.
+        elsewhere: Accuracy on other data sets by label; without those that were not tested.
     """
 
     task: str
@@ -61,6 +64,8 @@ class Row:
     harmonic: Spread | None
     difference: Difference | None
     queries: Spread | None = None
+    left_out: Spread | None = None
+    elsewhere: Mapping[str, Spread] = field(default_factory=dict)
 
 
 def table_rows(results: Results) -> list[Row]:
@@ -79,6 +84,11 @@ def table_rows(results: Results) -> list[Row]:
                 difference = paired_difference(own, reference)
             rows.append(_row(task, method, list(runs.values()), difference))
     return rows
+
+
+def other_data(rows: Sequence[Row]) -> list[str]:
+    """Labels of other data sets that some row was tested on, in their order."""
+    return [*dict.fromkeys(label for row in rows for label in row.elsewhere)]
 
 
 def spread_of(values: Sequence[float]) -> Spread:
@@ -118,4 +128,15 @@ def _row(task: str, method: str, runs: Sequence[RunResult], difference: Differen
         harmonic=_where_known([half.get("harmonic") for half in halves]),
         difference=difference,
         queries=_where_known([run.last.queries or None for run in runs]),
+        left_out=_where_known([half.get("left_out") for half in halves]),
+        elsewhere={
+            label: spread
+            for label in dict.fromkeys(name for half in halves for name in _other(half))
+            if (spread := _where_known([_other(half).get(label) for half in halves])) is not None
+        },
     )
+
+
+def _other(found: Mapping[str, Any]) -> Mapping[str, float | None]:
+    known: Mapping[str, float | None] = found.get("elsewhere", {})
+    return known

@@ -1,7 +1,5 @@
 """A comparison's table for the terminal, and as CSV, Markdown and LaTeX."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +7,10 @@ from pathlib import Path
 from rich.table import Table
 
 from eval.comparison.cells import Results, promises_privacy
+from eval.comparison.csv_tables import clients_csv, curves_csv, table_csv
 from eval.comparison.paired import Difference
-from eval.comparison.summary import Row, Spread, table_rows
-from eval.escaping import for_csv, for_latex, for_markdown
+from eval.comparison.summary import Row, Spread, other_data, table_rows
+from eval.escaping import for_latex, for_markdown
 from pfedmoap.runs.layout import make_private_folder
 from pfedmoap.storage.atomic_files import write_bytes
 
@@ -36,6 +35,7 @@ COLUMNS = (
     Column("unseen clients %", lambda row: in_percent(row.unseen)),
     Column("new classes %", lambda row: in_percent(row.new)),
     Column("harmonic %", lambda row: in_percent(row.harmonic)),
+    Column("domain left out %", lambda row: in_percent(row.left_out)),
     Column("difference [95% CI]", lambda row: interval(row.difference)),
     Column("better / worse", lambda row: wins(row.difference)),
     Column("down / round", lambda row: in_bytes(row.down_bytes.mean)),
@@ -44,6 +44,7 @@ COLUMNS = (
     Column("train s", lambda row: f"{row.train_seconds.mean:.1f}"),
 )
 FIGURES, COSTS = COLUMNS[:-5], COLUMNS[-5:]
+_DIFFERENCE = 7  # place of the first column that is no accuracy
 
 
 def in_percent(figure: Spread | None) -> str:
@@ -131,71 +132,15 @@ def row_texts(
 ) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of one task's table, as texts; columns without any text are left out."""
     columns = [column for column in among if any(column.text(row) for row in rows)]
+    if among is not COSTS:
+        place = next((i for i, one in enumerate(columns) if one in COLUMNS[_DIFFERENCE:]), None)
+        place = len(columns) if place is None else place
+        columns[place:place] = [
+            Column(f"on {label} %", lambda row, label=label: in_percent(row.elsewhere.get(label)))  # type: ignore[misc]
+            for label in other_data(rows)
+        ]
     cells = [[row.method, *(column.text(row) or "-" for column in columns)] for row in rows]
     return ["method", *(column.heading for column in columns)], cells
-
-
-def table_csv(results: Results) -> str:
-    """Write the table with plain numbers: fractions, bytes and seconds."""
-    names = ("mean", "worst_decile", "global_union", "unseen", "new", "harmonic")
-    costs = ("down_bytes", "up_bytes", "queries", "train_seconds")
-    rows: list[list[object]] = [
-        [
-            "task",
-            "method",
-            "seeds",
-            *(f"{name}{part}" for name in (*names, *costs) for part in ("", "_std")),
-            "difference",
-            "difference_low",
-            "difference_high",
-            "interval_over",
-            "wins",
-            "losses",
-        ]
-    ]
-    for row in table_rows(results):
-        spreads: list[Spread | None] = [getattr(row, name) for name in (*names, *costs)]
-        gap = row.difference
-        paired = (
-            [None] * 6
-            if gap is None
-            else [gap.mean, gap.low, gap.high, gap.unit, gap.wins, gap.losses]
-        )
-        flat = [part for s in spreads for part in ((s.mean, s.std) if s else (None, None))]
-        rows.append([row.task, row.method, row.seeds, *flat, *paired])
-    return _csv(rows)
-
-
-def curves_csv(results: Results) -> str:
-    """Write every evaluated round of every run."""
-    rows: list[list[object]] = [
-        [
-            "task",
-            "method",
-            "seed",
-            "round",
-            "mean",
-            "worst_decile",
-            "global_union",
-            "down_bytes",
-            "up_bytes",
-            "train_seconds",
-        ]
-    ]
-    for (task, method, seed), run in results.by_cell.items():
-        for at in run.curve:
-            figures = (at.summary.mean, at.summary.worst_decile, at.summary.global_union)
-            costs = (at.down_bytes, at.up_bytes, at.train_seconds)
-            rows.append([task, method, seed, at.round, *figures, *costs])
-    return _csv(rows)
-
-
-def clients_csv(results: Results) -> str:
-    """Write the accuracy of every client of every run after the last round."""
-    rows: list[list[object]] = [["task", "method", "seed", "client", "accuracy"]]
-    for (task, method, seed), run in results.by_cell.items():
-        rows += [[task, method, seed, client, value] for client, value in run.accuracy.items()]
-    return _csv(rows)
 
 
 def write_tables(results: Results, out: Path) -> Path:
@@ -272,10 +217,3 @@ def _bar(cells: Iterable[str]) -> str:
 
 def _ampersands(cells: Iterable[str]) -> str:
     return " & ".join(for_latex(cell) for cell in cells) + r" \\"
-
-
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    safe = [[for_csv(cell) for cell in row] for row in rows]
-    csv.writer(text, lineterminator="\n").writerows(safe)
-    return text.getvalue()

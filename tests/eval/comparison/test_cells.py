@@ -8,17 +8,10 @@ from typing import Any
 import pytest
 
 from eval.comparison.cells import Results, read_results, run_comparison
+from eval.comparison.csv_tables import clients_csv, curves_csv, table_csv
 from eval.comparison.spec import Cell, Comparison, comparison
 from eval.comparison.summary import table_rows
-from eval.comparison.tables import (
-    clients_csv,
-    curves_csv,
-    latex,
-    markdown,
-    table_csv,
-    terminal_tables,
-    write_tables,
-)
+from eval.comparison.tables import latex, markdown, terminal_tables, write_tables
 from eval.experiment import ExperimentLoader
 from eval.published.reproduction import run_available
 from pfedmoap.errors import ConfigError, RunError
