@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -13,7 +14,7 @@ from pfedmoap.config.bounds import Count, NotNegative, check_options
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask
 from pfedmoap.data.decoding import cores
-from pfedmoap.engine.flower.places import require_extra
+from pfedmoap.engine.flower.places import INSTALL
 from pfedmoap.engine.flower.room import Room, per_gpu
 from pfedmoap.errors import ConfigError
 from pfedmoap.wire.messages import ClientId
@@ -105,7 +106,8 @@ class FlowerSimulation:
         Raises:
             ConfigError: Flower is not installed, or there is no room for the actors.
         """
-        require_extra()
+        if find_spec("flwr") is None or find_spec("ray") is None:
+            raise ConfigError(f"--engine flower needs Flower and Ray: {INSTALL}")
         device = method.setting.backbone.device
         if device.type == "cuda" and not self.num_gpus:
             raise ConfigError(

@@ -43,6 +43,14 @@ def test_layers_lie_on_each_other_and_a_seed_sets_all_three():
     assert comparison(GOOD).cells[0].config.sections["method"]["context_length"] == 4
 
 
+def test_where_cells_train_is_said_once_and_changes_none_of_them():
+    there = comparison({**GOOD, "base": {**GOOD["base"], "engine": {"name": "flower"}}})
+    for cell, here in zip(there.cells, comparison(GOOD).cells, strict=True):
+        assert cell.config.name("engine") == "flower"
+        assert here.config.name("engine") == "local"
+        assert cell.config.sections == here.config.sections
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

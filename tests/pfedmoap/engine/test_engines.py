@@ -89,6 +89,14 @@ def test_actors_without_a_gpu_are_refused_where_the_run_has_one(clip, machine, m
         FlowerSimulation().start(method_of(clip), random_data([3]), nobody)
 
 
+def test_the_extra_is_named_where_it_is_missing(clip, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "ray" else name)
+    with pytest.raises(
+        ConfigError, match=r"needs Flower and Ray: pip install 'pfedmoap\[flower\]'"
+    ):
+        FlowerSimulation().start(method_of(clip), random_data([3]), nobody)
+
+
 def test_the_engine_of_this_process_trains_here(clip):
     method, data = method_of(clip), random_data([3, 4])
     tasks = [ClientTask(d, None, data[d.client]) for d in method.plan(method.init(), [*data], 1)]
