@@ -121,6 +121,13 @@ BENCHMARKS = (
         takes_device=False,
     ),
     Benchmark(
+        "Messages of a federation, beside Flower's own strategy",
+        "bench_federation.py",
+        cpu=("--nodes 100",),
+        quick=("--nodes 4 --rounds 1 --model embedded",),
+        takes_device=False,
+    ),
+    Benchmark(
         "Starting a command",
         "bench_startup.py",
         cpu=("",),

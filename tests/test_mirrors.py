@@ -33,7 +33,7 @@ COVERED = {
     "tests/eval/api/test_classifier.py": "eval.api.fitted eval.api.inputs",
     "tests/eval/deployment/test_running.py": """
         pfedmoap.engine.flower.control pfedmoap.engine.flower.links
-        pfedmoap.engine.flower.places pfedmoap.engine.flower.workers eval.deployment.app
+        pfedmoap.engine.flower.places eval.deployment.app
         eval.deployment.apps""",
     "tests/eval/test_accuracy.py": "eval.pieces",
     "tests/eval/test_erasure.py": """

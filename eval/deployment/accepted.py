@@ -73,7 +73,7 @@ def accepted_privacy(config: Config, options: SiteOptions, ledgers: str) -> Priv
     """
     name = config.name("privacy")
     made: Any = config.build("privacy")
-    if name == "none" and options.max_epsilon is None:
+    if name in ("none", "central") and options.max_epsilon is None:
         return made  # type: ignore[no-any-return]  # of the protocol's type
     if name not in ("dpsgd", "release"):
         raise PrivacyError(

@@ -29,6 +29,7 @@ from pfedmoap.errors import ConfigError, DataError, PFedMoAPError, RunError, Upd
 from pfedmoap.storage.atomic_files import append_line, json_bytes, write_bytes
 from pfedmoap.storage.strict_json import read_strict
 from pfedmoap.wire.messages import Arrays, ClientId, Download
+from privacy.mechanisms.central import ForTrustedServer
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +159,8 @@ class SiteHost:
 
     def _privatizer(self, taken: _TakenUp, client: ClientId) -> Privatizer:
         config = taken.config
+        if config.name("privacy") == "central":  # cohorts, noise and the ledger are the server's
+            return ForTrustedServer()
         rounds, training = config.build("rounds"), config.build("training")
         groups = taken.federation.groups
         planned = PlannedTraining(

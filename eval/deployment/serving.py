@@ -26,7 +26,7 @@ from pfedmoap.engine.flower.remote import RemoteFederation, committed_rounds
 from pfedmoap.engine.flower.roll_call import Quorum, RollCall
 from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.engine.simulation import FederationState, Progress, run_rounds
-from pfedmoap.errors import UpdateRejectedError
+from pfedmoap.errors import ConfigError, UpdateRejectedError
 from pfedmoap.runs.amend import amend
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
@@ -51,6 +51,7 @@ class Served:
         config: The same, resolved.
         method: The method.
         privatizer: Its server side, and the statement of the guarantee.
+        registered: Numbers of all sites whose keys are there, where their number decides on noise.
     """
 
     folder: Path
@@ -58,6 +59,7 @@ class Served:
     config: Config
     method: AnyMethod
     privatizer: Privatizer
+    registered: tuple[ClientId, ...] = ()
 
     @property
     def private(self) -> bool:
@@ -130,17 +132,37 @@ def prepare(folder: Path) -> Served:
     if isinstance(method, NeedsServerData):
         refuse_what_it_lacks(method)
     rounds, training = config.build("rounds"), config.build("training")
+    central = config.name("privacy") == "central"
+    registered = _registered(folder) if central else ()
     planned = PlannedTraining(
         rounds.rounds,
         training.epochs,
         training.batch_size,
+        clients=registered,
         participation=rounds.participation,
         local_steps=training.local_steps,
     )
     options = config.build("privacy")
-    if is_private(config.sections):  # ledgers are the sites'
+    if is_private(config.sections) and not central:  # ledgers are the sites'
         options = replace(options, ledgers=None)
-    return Served(folder, file, config, method, options.privatizer(method, planned, None))
+    ledgers = folder / RUN / "ledgers" if central else None
+    privatizer = options.privatizer(method, planned, ledgers)
+    return Served(folder, file, config, method, privatizer, registered)
+
+
+def _registered(folder: Path) -> tuple[ClientId, ...]:
+    """Numbers of the sites that have a key here; they are given from 0 on.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    count = len(list((folder / "sites").glob("*.pub")))
+    if not count:
+        raise ConfigError(
+            f"--privacy central makes its noise for a known number of sites, and {folder / 'sites'}"
+            " has no keys: make those of all sites first, with pfedmoap make-keys"
+        )
+    return tuple(ClientId(number) for number in range(count))
 
 
 def check_continues(run: Path, sections: Mapping[str, Any]) -> None:
@@ -194,7 +216,7 @@ def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[
         changed=lambda now: now.write(served.folder),
         erased=lambda site, states: confirm(layout, site, states, signer),
     )
-    remote = RemoteFederation(method, rounds, seed, served.privatizer, roll)
+    remote = RemoteFederation(method, rounds, seed, served.privatizer, roll, served.registered)
     erased_clients(served.run)  # refuses one that was interrupted
     there = claimed(served.run)
     roll.wait(1 if there is None else there.round + 1)

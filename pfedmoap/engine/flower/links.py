@@ -173,7 +173,10 @@ def why_it_ended(said: str) -> str:
         told = [line for line in lines if line][-3:]
     shown = " | ".join(line.rstrip(".") for line in told[:5])
     if "Failed to activate SuperNode" in shown:
-        shown += ". The server does not know its key: its operator adds it with make-keys"
+        shown += (
+            ". The server does not know its key: it is still starting, or its operator has yet to "
+            "add the key with make-keys"
+        )
     return one_line(shown)
 
 

@@ -24,7 +24,7 @@ from pfedmoap.engine.flower.letters import (
 from pfedmoap.engine.flower.roll_call import RollCall
 from pfedmoap.engine.round import Exchanged, RoundResult, settle_round
 from pfedmoap.engine.simulation import FederationState, Rounds
-from pfedmoap.errors import ConfigError, RunError, UpdateRejectedError
+from pfedmoap.errors import RunError, UpdateRejectedError
 from pfedmoap.server.admission import admit
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 from pfedmoap.wire.transport import InProcess
@@ -43,6 +43,9 @@ class RemoteFederation(Generic[S]):
         seed: The training seed.
         privatizer: Its server side is used here; sites make their own.
         roll: The sites, and the nodes that they are behind.
+        registered: Numbers of all sites that there can be, where the privatizer draws them in
+            secret. All that are there are then asked and train, so that the network shows nothing,
+            and the draw says whose updates count.
         committed: The last round in which each site's update was admitted.
     """
 
@@ -51,15 +54,8 @@ class RemoteFederation(Generic[S]):
     seed: int
     privatizer: Privatizer
     roll: RollCall
+    registered: tuple[ClientId, ...] = ()
     committed: dict[ClientId, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.privatizer.server.secret_cohort:
-            raise ConfigError(
-                "--privacy central needs a cohort that nobody sees, but whoever watches the "
-                "network sees which sites are sent a download; use --privacy dpsgd or release, "
-                "which need no trust in server or network"
-            )
 
     def step(self, now: FederationState[S], round: int) -> RoundResult[S]:
         """Run one round; see `pfedmoap.engine.simulation.Step`.
@@ -67,33 +63,38 @@ class RemoteFederation(Generic[S]):
         Raises:
             RunError: Too few sites were there or answered, however often it was tried.
         """
+        fewest = self.roll.quorum.min_clients
         for _ in range(self.roll.quorum.attempts):
-            there = self.roll.wait(round)
-            scheduled = self.rounds.cohort(there, round, self.seed)
-            cohort = self.privatizer.server.draw(sorted(there), round, scheduled)
+            asked = self._asked(self.roll.wait(round), round)
             transport = InProcess(self.rounds.wire)
-            planned = self.method.plan(now.state, cohort, round) if cohort else []
+            planned = self.method.plan(now.state, asked, round) if asked else []
             arrived = {one.client: transport.down(one) for one in planned}
             orders, answers = self._ask("train", round, arrived)
-            result = self._collect(now, round, planned, arrived, orders, answers, transport)
-            admitted = len(result.cohort) - len(result.rejected)
-            if admitted >= min(self.roll.quorum.min_clients, len(cohort)):
+            came = self._received(round, planned, arrived, orders, answers, transport)
+            if len(came.exchanged.admitted) >= min(fewest, len(asked)):
+                result = self._settled(now, round, came, transport)
                 self.committed.update(
                     {one: round for one in result.cohort if one not in result.rejected}
                 )
                 return result
+            missing = {**came.sat_out, **came.exchanged.rejected}
             logger.warning(
                 "round %d: %d updates were admitted of %d that it needs; it is begun again: %s",
                 round,
-                admitted,
-                self.roll.quorum.min_clients,
-                {**result.sat_out, **result.rejected},
+                len(came.exchanged.admitted),
+                fewest,
+                missing,
             )
         raise RunError(
-            f"round {round}: fewer than {self.roll.quorum.min_clients} sites "
-            f"(rounds.min_clients) sent an update, in {self.roll.quorum.attempts} attempts: "
-            f"{result.sat_out or result.rejected}"
+            f"round {round}: fewer than {fewest} sites (rounds.min_clients) sent an update, in "
+            f"{self.roll.quorum.attempts} attempts: {missing}"
         )
+
+    def _asked(self, there: Mapping[ClientId, int], round: int) -> tuple[ClientId, ...]:
+        server = self.privatizer.server
+        if server.secret_cohort:
+            return tuple(sorted(set(there) & set(self.registered)))
+        return server.draw(sorted(there), round, self.rounds.cohort(there, round, self.seed))
 
     def evaluate(self, now: FederationState[S]) -> dict[ClientId, Mapping[str, float]]:
         """Let every site that is there test its model; empty figures where they are private."""
@@ -141,16 +142,15 @@ class RemoteFederation(Generic[S]):
         answers = self.roll.fleet.ask(kind, contents, str(round))
         return orders, {client: answers[self.roll.nodes[client]] for client in downloads}
 
-    def _collect(
+    def _received(
         self,
-        now: FederationState[S],
         round: int,
         planned: Sequence[Download],
         arrived: Mapping[ClientId, Download],
         orders: Mapping[ClientId, Order],
         answers: Mapping[ClientId, RecordDict | Silence],
         transport: InProcess,
-    ) -> RoundResult[S]:
+    ) -> "_Received":
         admitted: list[Update] = []
         rejected: dict[ClientId, str] = {}
         sat_out: dict[ClientId, str] = {}
@@ -176,14 +176,30 @@ class RemoteFederation(Generic[S]):
                 continue
             if answer.epsilon is not None:
                 spent[client] = answer.epsilon
-        took_part = tuple(client for client in sorted(answers) if client not in sat_out)
-        selected = Authorisation(took_part, sat_out, spent)
+        return _Received(Exchanged(planned, arrived, [], admitted, rejected), sat_out, spent)
+
+    def _settled(
+        self, now: FederationState[S], round: int, came: "_Received", transport: InProcess
+    ) -> RoundResult[S]:
+        """Aggregate what came of the sites that count: all that were asked, or those drawn now."""
+        everything, sat_out, spent = came.exchanged, came.sat_out, came.spent
+        counted = set(everything.arrived)
+        if self.privatizer.server.secret_cohort:
+            drawn = self.privatizer.server.draw(self.registered, round, ())
+            authorised = self.privatizer.authorise(drawn, round, {})
+            counted, spent = set(authorised.allowed), authorised.spent
+            sat_out = {
+                one: sat_out.get(one, "it was not there")
+                for one in drawn
+                if one in sat_out or one not in everything.arrived
+            } | dict(authorised.sat_out)
+        took_part = tuple(sorted(counted & everything.arrived.keys() - sat_out.keys()))
         exchanged = Exchanged(
-            [one for one in planned if one.client in took_part],
-            {client: arrived[client] for client in took_part},
+            [one for one in everything.planned if one.client in took_part],
+            {client: everything.arrived[client] for client in took_part},
             [],
-            admitted,
-            rejected,
+            [one for one in everything.admitted if one.client in took_part],
+            {one: why for one, why in everything.rejected.items() if one in took_part},
         )
         anyone = min(self.roll.nodes)
         nobody: Mapping[ClientId, Arrays] = {}
@@ -192,7 +208,7 @@ class RemoteFederation(Generic[S]):
             now.state,
             round,
             anyone,
-            selected,
+            Authorisation(took_part, sat_out, spent),
             exchanged,
             nobody,
             self.privatizer,
@@ -211,6 +227,21 @@ class RemoteFederation(Generic[S]):
             return answer, {}
         uploads = self.method.uploads
         return answer, from_record(arrays, uploads, most_bytes(uploads))
+
+
+@dataclass(frozen=True)
+class _Received:
+    """What came of all sites that were asked, checked, whoever will count.
+
+    Attributes:
+        exchanged: What was sent, and the updates that passed the checks.
+        sat_out: Why others sent none.
+        spent: What sites say to have spent.
+    """
+
+    exchanged: Exchanged
+    sat_out: Mapping[ClientId, str]
+    spent: Mapping[ClientId, float]
 
 
 def committed_rounds(records: Sequence[Mapping[str, Any]]) -> dict[ClientId, int]:

@@ -49,6 +49,9 @@ def serve_tasks(
 ) -> None:
     """Run a client app for every message that a SuperNode receives, one after another.
 
+    An answer that cannot be delivered is dropped: the first greeting takes as long as encoding all
+    images, and the server may have stopped waiting. It asks again.
+
     Args:
         address: Where the SuperNode's tasks are taken.
         secret: What that needs.
@@ -63,8 +66,11 @@ def serve_tasks(
             if token is None:
                 stop.wait(_POLL_SECONDS)
                 continue
-            with _client(address, [RuntimeTokenHttpInterceptor(token)]) as client:
-                _answer(client, app)
+            try:
+                with _client(address, [RuntimeTokenHttpInterceptor(token)]) as client:
+                    _answer(client, app)
+            except Exception as error:  # of Flower, e.g. that nobody waits for it any more
+                logger.warning("nobody waits for an answer any more; it is asked again: %s", error)
 
 
 def _answer(client: RuntimeHttpClient, app: ClientApp) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from eval.choices import schema
+from eval.deployment.certificates import make_keys
 from eval.deployment.federation_file import FederationFile
 from eval.deployment.host import SiteHost
 from eval.deployment.serving import prepare
@@ -122,6 +123,25 @@ def test_other_weights_are_refused(host, welcome):
 def test_a_site_that_demands_privacy_refuses_a_server_that_promises_none(host, welcome):
     host.options = replace(host.options, max_epsilon=2.0)
     assert "differential privacy alone" in host.hello(welcome)["refused"]
+
+
+def test_a_site_trusts_a_server_with_its_updates_only_where_it_sets_no_limit(host, tmp_path):
+    central = {"name": "central", "noise_multiplier": 1.0, "insecure_seed": 1}
+    averaged = {"name": "promptfl", "context_length": 2}
+    make_keys(tmp_path / "server", ["127.0.0.1"], ["site-a", "site-b"])
+    welcome = welcome_of(tmp_path / "server", privacy=central, method=averaged)
+    greeting = host.hello(welcome)
+    assert greeting["refused"] is None
+    assert greeting["profile"] == {"train": [], "test": []}, "counts are private"
+    site = host.site("f0", ClientId(0))
+    arrays = {"context": site.method.init()["context"]}
+    answer, update = site.train(Order("f0", ClientId(0), 1, 0, "n"), arrays)
+    assert (set(update), answer.num_examples, answer.epsilon) == ({"context"}, None, None)
+    assert site.evaluate(Order("f0", ClientId(0), 2, 1, "n"), arrays).scores == {}
+    host.options = replace(host.options, max_epsilon=2.0)
+    host.folder = tmp_path / "other"
+    again = SiteHost(tmp_path / "other", host.options)
+    assert "need no trust in the server" in again.hello(welcome)["refused"]
 
 
 def test_no_server_raises_the_sites_epsilon_and_the_ledger_is_the_sites(host, tmp_path):

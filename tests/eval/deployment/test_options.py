@@ -3,11 +3,9 @@
 import json
 
 import pytest
-import yaml
 from PIL import Image
 
 from eval.commands import example_sites, join, make_keys, serve
-from tests.helpers.places import ROOT
 
 CLASSES = ["--classes", "cat,dog", "--device", "cpu"]
 
@@ -67,33 +65,6 @@ def test_a_site_pins_the_servers_key_that_it_was_given(tmp_path):
     join.main([*words, "--name", "a", "--data", ".", "--credentials", str(tmp_path)])
     kept = json.loads((tmp_path / "site" / "site.json").read_text())
     assert kept["server_key"] == (tmp_path / "server.pub").read_text()
-
-
-def test_containers_run_commands_and_options_that_are_there(capsys):
-    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
-    assert set(compose["services"]) == {"server", "site-a", "site-b", "site-c"}
-    for name, service in compose["services"].items():
-        assert (ROOT / "deploy" / service["build"]["context"]).resolve() == ROOT
-        assert (ROOT / service["build"]["dockerfile"]).exists()
-        word, *options = service["command"]
-        with pytest.raises(SystemExit):
-            {"serve": serve, "join": join}[word].main(["--help", "all"])
-        known = capsys.readouterr().out
-        assert all(option.split("=")[0] in known for option in options), name
-        keys = [volume for volume in service["volumes"] if ".key" in volume]
-        assert name == "server" or keys == [
-            f"./federation/private/{name}.key:/credentials/{name}.key:ro"
-        ], "a site gets its own key alone"
-        named = [v.split(":")[0] for v in service["volumes"] if not v.startswith("./")]
-        assert set(named) <= set(compose["volumes"])
-
-
-def test_the_image_is_made_of_what_is_there():
-    lines = (ROOT / "deploy" / "Dockerfile").read_text().splitlines()
-    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY")]
-    assert all((ROOT / name).exists() for names in copied for name in names)
-    assert {"pfedmoap", "privacy", "eval"} <= {name for names in copied for name in names}
-    assert 'ENTRYPOINT ["pfedmoap"]' in lines
 
 
 def test_example_sites_have_all_classes_and_no_image_twice(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from eval.deployment.certificates import make_keys
 from eval.deployment.running import join
 from eval.deployment.site_options import SiteOptions
+from eval.results import read_result
 from pfedmoap.engine.flower.links import free_port
 from pfedmoap.engine.flower.places import Address
 from tests.helpers.deployed import CLASSES, OPTIONS, command, digits_of, left_over, wait_for
@@ -59,10 +60,23 @@ def test_four_sites_train_five_rounds_as_in_one_process(machines, options):
 
 
 @pytest.mark.deployment
-def test_the_tutorial_runs_as_it_is_written(tmp_path):
+@pytest.mark.parametrize(
+    ("mark", "fewer", "sites"),
+    [
+        ("tutorial", {}, 3),
+        # A site for each domain in place of three: twelve take minutes to start on two cores.
+        ("twelve sites", {"per_domain 3": "per_domain 1", "clients 12": "clients 4"}, 4),
+    ],
+)
+def test_the_pages_commands_run_as_they_are_written(mark, fewer, sites, tmp_path):
     page = (ROOT / "docs" / "federation.md").read_text()
-    block = re.search(r"<!-- tutorial -->\n```bash\n(.*?)```", page, re.DOTALL)[1]
-    block = block.replace("8443", str(free_port()))
+    block = re.search(rf"<!-- {mark} -->\n```bash\n(.*?)```", page, re.DOTALL)[1]
+    for written, changed in {"8443": str(free_port()), "rounds 10": "rounds 3", **fewer}.items():
+        block = block.replace(written, changed)
+    for number, domain in enumerate(("art", "clip art", "photo", "sketch")):
+        digits_of(number, tmp_path / "photographs" / domain, classes=4)
+    for listed in (tmp_path / "photographs").glob("*.txt"):
+        listed.unlink()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ended = subprocess.run(
         ["bash", "-euc", "set -m\n" + block],
@@ -74,7 +88,9 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path):
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "round 3 of 3" in ended.stdout
-    assert (tmp_path / "federation.html").exists()
+    assert "Global model" in (tmp_path / "federation.html").read_text()
+    result = read_result(tmp_path / "federation" / "run")
+    assert (result.clients, result.last.round) == (sites, 3)
     assert left_over(tmp_path) == []
 
 

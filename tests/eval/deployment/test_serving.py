@@ -8,6 +8,7 @@ import pytest
 from eval.accuracy import record
 from eval.choices import schema
 from eval.commands import forget, report, status
+from eval.deployment.certificates import make_keys
 from eval.deployment.federation_file import FederationFile, new_id
 from eval.deployment.host import SiteHost
 from eval.deployment.serving import check_continues, client_scores, prepare, serve_rounds
@@ -20,7 +21,7 @@ from eval.running import load_outcome
 from pfedmoap.engine.flower.client_app import make_client_app
 from pfedmoap.engine.flower.fleet import Fleet
 from pfedmoap.engine.flower.site_state import SiteState
-from pfedmoap.errors import RunError
+from pfedmoap.errors import ConfigError, RunError
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
 from pfedmoap.wire.messages import ClientId
@@ -179,6 +180,33 @@ def test_a_private_federation_learns_no_accuracy_and_no_count(images, tmp_path):
     assert json.loads((folder / "members.json").read_text())["site-0"]["test"] == []
     with pytest.raises(RunError, match=r"noise .* was made to last for 1 rounds"):
         extend(folder / "run", file_of(2, privacy=privacy).sections)
+
+
+def test_a_central_federation_tells_in_public_nobody_who_counted(images, tmp_path):
+    folder = tmp_path / "federation"
+    sections = {
+        "privacy": {"name": "central", "noise_multiplier": 2.0, "insecure_seed": 1},
+        "method": {"name": "promptfl", "context_length": 2},
+    }
+    file_of(2, **sections).write(folder)
+    with pytest.raises(ConfigError, match="has no keys"):
+        prepare(folder)
+    make_keys(folder, ["127.0.0.1"], ["site-0", "site-1"])
+    serve(folder, sites_on(images[:2], tmp_path))
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    for line in lines:
+        said = json.loads(line)
+        said = said.get("record", said)
+        assert said["cohort"] == said["traffic"] == []
+        assert "accuracy" not in said
+    assert RunDirectory(folder / "run").metrics()[-1]["cohort"] == [0, 1]
+    assert len(list((folder / "run" / "ledgers").iterdir())) >= 1
+    assert json.loads((folder / "run" / "privacy.json").read_text())
+    longer = file_of(3, FederationFile.read(folder).federation, **sections)
+    assert extend(folder / "run", longer.sections)
+    longer.write(folder)
+    serve(folder, sites_on(images[:2], tmp_path))  # goes on with its ledger
+    assert RunDirectory(folder / "run").round == 3
 
 
 def test_a_run_is_extended_only_by_more_rounds(images, tmp_path):

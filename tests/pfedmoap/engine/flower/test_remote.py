@@ -14,11 +14,12 @@ from pfedmoap.engine.flower.letters import seal, unseal
 from pfedmoap.engine.flower.remote import committed_rounds
 from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.engine.simulation import FederationState, Rounds, run_federation, run_rounds
-from pfedmoap.errors import ConfigError, RunError, UpdateRejectedError
+from pfedmoap.errors import PrivacyError, RunError, UpdateRejectedError
 from pfedmoap.methods.registry import method_class
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.wire.messages import ClientId
 from privacy.central_options import Central
+from privacy.mechanisms.central import EVERYBODY, ForTrustedServer
 from privacy.options import DPSGD
 from tests.helpers.flower_grid import MemoryGrid, OneSite, app_of, remote, site_maker
 from tests.helpers.small_federation import make_data
@@ -260,12 +261,64 @@ def test_a_site_that_is_still_encoding_is_greeted_again_and_a_refused_one_later(
     assert sorted(server.roll.gather(1).values()) == [100, 101, 102]
 
 
-def test_central_privacy_is_refused_since_the_network_shows_the_cohort(clip, tmp_path):
-    method = method_of(clip, "promptfl")
-    plan = replace(PLAN, clients=tuple(DATA))
-    privatizer = Central(epsilon=100.0, insecure_seed=1).privatizer(method, plan, None)
-    with pytest.raises(ConfigError, match="watches the network"):
-        remote(method, MemoryGrid({}), ROUNDS, privatizer)
+def central(clip, rounds, clients=DATA):
+    plan = replace(PLAN, clients=tuple(clients), participation=rounds.participation)
+    options = Central(epsilon=100.0, noise_multiplier=0.5, insecure_seed=1)
+    return options.privatizer(method_of(clip, "promptfl"), plan, None)
+
+
+def test_all_sites_train_under_central_privacy_and_a_secret_draw_says_who_counts(clip, tmp_path):
+    """The result is the engine's in this process; what the network sees is the same every round."""
+    rounds, method = replace(ROUNDS, participation=0.5), method_of(clip, "promptfl")
+    _, grid = sites(clip, "promptfl", tmp_path, ForTrustedServer)
+    server = remote(method, grid, rounds, central(clip, rounds))
+    server.registered = tuple(DATA)
+    asked, cohorts = [], []
+
+    def step(now, round):
+        before = len(grid.answered)
+        result = server.step(now, round)
+        kinds = [reply.metadata.message_type for reply in grid.answered[before:]]
+        asked.append(kinds.count("train"))
+        cohorts.append(result.cohort)
+        return result
+
+    result = run_rounds(method, rounds, server.privatizer, step)
+    expected = run_federation(method, DATA, rounds, 0, central(clip, rounds))
+    assert_same(method.to_arrays(result.state), method.to_arrays(expected.state))
+    assert asked == [3, 3, 3]
+    assert {len(cohort) for cohort in cohorts} != {3}, "not all count"
+    assert server.committed == {one: n for n, cohort in enumerate(cohorts, 1) for one in cohort}
+
+
+def test_a_site_that_is_away_counts_under_central_privacy_as_one_that_was_not_drawn(clip, tmp_path):
+    rounds, method = ROUNDS, method_of(clip, "promptfl")  # all are drawn
+    _, grid = sites(clip, "promptfl", tmp_path, ForTrustedServer)
+    clients = (*DATA, ClientId(3))  # has a key, and never comes
+    server = remote(method, grid, rounds, central(clip, rounds, clients))
+    server.registered = clients
+    result = server.step(FederationState(0, method.init(), {}), 1)
+    assert result.cohort == tuple(DATA)
+    assert result.sat_out == {3: "it was not there"}
+    assert set(result.epsilon) == set(clients), "the one account is everybody's"
+    server.registered = clients[:2]  # of sites without a key nobody is asked
+    grid.answered.clear()
+    with pytest.raises(PrivacyError, match="planned for others"):
+        server.step(FederationState(1, result.state, {}), 2)
+    kinds = [reply.metadata.message_type for reply in grid.answered]
+    assert kinds == ["train", "train"]
+
+
+def test_a_round_that_is_begun_again_costs_no_budget_under_central_privacy(clip, tmp_path):
+    rounds, method = ROUNDS, method_of(clip, "promptfl")
+    _, grid = sites(clip, "promptfl", tmp_path, ForTrustedServer)
+    grid.meddle = spoil(lambda _: None)
+    privatizer = central(clip, rounds)
+    server = remote(method, grid, rounds, privatizer, min_clients=3, attempts=2)
+    server.registered = tuple(DATA)
+    with pytest.raises(RunError, match="in 2 attempts"):
+        server.step(FederationState(0, method.init(), {}), 1)
+    assert privatizer.account.ledgers.rounds_charged(EVERYBODY) == 0
 
 
 def test_a_site_obeys_no_other_server(clip, tmp_path):

@@ -1,0 +1,316 @@
+"""Measure what a federation's messages cost, beside Flower's own strategy for the same payload.
+
+Both run in this process's Flower simulation, one after the other, on the same simulated nodes: our
+server's rounds, and Flower's `FedAvg` with the client of its examples. Nodes train nothing: they
+return what they were sent. So what is measured is the engine. Beside the whole round the table has
+what the server's thread computes for each client: in Flower's grid, and in ours (signing, checking,
+planning, averaging), and what one node computes for a message. ``share`` is our part of a round's
+seconds: the rest is Flower's, and waiting for it.
+"""
+
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+from flwr.simulation import run_simulation
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+
+from pfedmoap.client.local_training import Training
+from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.contract.method import AnyMethod
+from pfedmoap.contract.tasks import Setting
+from pfedmoap.engine.flower.client_app import make_client_app
+from pfedmoap.engine.flower.fleet import Fleet
+from pfedmoap.engine.flower.greeting import SECTIONS, Greeting, Welcome, greeting_json
+from pfedmoap.engine.flower.letters import Answer, Order
+from pfedmoap.engine.flower.links import set_offline
+from pfedmoap.engine.flower.members import Profile
+from pfedmoap.engine.flower.remote import RemoteFederation
+from pfedmoap.engine.flower.roll_call import Quorum, RollCall
+from pfedmoap.engine.flower.signing import Signer
+from pfedmoap.engine.simulation import FederationState, Rounds
+from pfedmoap.methods.registry import method_class
+from pfedmoap.models.loading import BackboneOptions
+from pfedmoap.seeding import generator
+from pfedmoap.wire.messages import Arrays, ClientId
+
+CLASSES = ("cat", "dog")
+TIMEOUT_SECONDS = 3600.0
+
+
+def main(
+    nodes: int = 100,
+    rounds: int = 3,
+    model: str = "ViT-B-16",
+    experts: int = 9,
+    actors: int = 2,
+    json_file: str | None = None,
+) -> None:
+    """Print seconds and milliseconds.
+
+    Args:
+        nodes: Simulated nodes, all of which take part in every round.
+        rounds: Rounds that are measured; one more goes first.
+        model: ``embedded``, or an open_clip architecture, whose width a prompt has.
+        experts: Experts that pFedMoAP sends to each client beside the prompt.
+        actors: Processes of Flower's simulation.
+        json_file: Where rows are written, too.
+    """
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as home:
+        set_offline(Path(home))
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        rows = _all_rows(nodes, rounds, model, experts, actors)
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(rows))
+
+
+def _all_rows(
+    nodes: int, rounds: int, model: str, experts: int, actors: int
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, options in (("promptfl", {}), ("pfedmoap", {"experts": experts})):
+        method = _method(name, model, options)
+        rows.append(_measured(f"ours, {name}", nodes, rounds, actors, Ours(method, nodes, rounds)))
+        both_ways = 2 + (experts if name == "pfedmoap" else 0)
+        shape = (-(-both_ways // 2), *next(iter(method.uploads.values())).shape)
+        rows.append(
+            _measured("FedAvg, as much", nodes, rounds, actors, Theirs(shape, nodes, rounds))
+        )
+    return rows
+
+
+@dataclass
+class Spent:
+    """What rounds took: seconds of the clock, and of this thread's computing.
+
+    Attributes:
+        clock: All of it.
+        grid: Computing in Flower's grid.
+        rest: Computing outside of it.
+    """
+
+    clock: float = 0.0
+    grid: float = 0.0
+    rest: float = 0.0
+
+
+class TimedGrid:
+    """Flower's grid, with the thread's computing time in it counted."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.inside = 0.0
+
+    def __getattr__(self, name: str) -> Any:  # whatever Flower's grid has
+        found = getattr(self.grid, name)
+        if not callable(found):
+            return found
+
+        def timed(*given: Any, **named: Any) -> Any:
+            began = time.thread_time()
+            try:
+                answer = found(*given, **named)
+                return list(answer) if isinstance(answer, Iterable) else answer
+            finally:
+                self.inside += time.thread_time() - began
+
+        return timed
+
+    def measure(self, work: Callable[[], None]) -> Spent:
+        """Do something, and say what it took."""
+        inside, thread, clock = self.inside, time.thread_time(), time.perf_counter()
+        work()
+        grid = self.inside - inside
+        return Spent(time.perf_counter() - clock, grid, time.thread_time() - thread - grid)
+
+
+@dataclass
+class Ours:
+    """Our server and sites that return what they were sent.
+
+    Attributes:
+        method: The method.
+        nodes: How many there are.
+        rounds: How many are measured.
+        spent: What they took.
+        payload: Bytes to and from one client in a round.
+    """
+
+    method: AnyMethod
+    nodes: int
+    rounds: int
+    spent: Spent = field(default_factory=Spent)
+    payload: int = 0
+
+    def serve(self, grid: Grid, context: Context) -> None:
+        """Greet, run one round, and measure the others."""
+        del context
+        timed: Any = TimedGrid(grid)
+        fleet = Fleet(timed, TIMEOUT_SECONDS)
+        roll = RollCall(fleet, _WELCOME, _SIGNER, Quorum(self.nodes))
+        all_rounds = Rounds(self.rounds + 1)
+        remote = RemoteFederation(self.method, all_rounds, 0, NoPrivacy(), roll)
+        now: FederationState[Any] = FederationState(0, self.method.init(), {})
+
+        def step() -> None:
+            nonlocal now
+            result = remote.step(now, now.round + 1)
+            now = FederationState(now.round + 1, result.state, {})
+            one = result.traffic[0]
+            self.payload = sum(one.down_bytes.values()) + sum(one.up_bytes.values())
+
+        step()
+
+        def steps() -> None:
+            for _ in range(self.rounds):
+                step()
+
+        self.spent = timed.measure(steps)
+
+    @property
+    def client(self) -> ClientApp:
+        """The app of a site, around one that does not train."""
+        uploads = tuple(self.method.uploads)
+        return make_client_app(lambda config: EchoHost(str(config["partition-id"]), uploads))
+
+
+@dataclass(frozen=True)
+class EchoHost:
+    """A site's machine without data."""
+
+    number: str
+    uploads: Sequence[str]
+
+    def server_key(self, record: object) -> str:
+        """The one server's."""
+        del record
+        return _PUBLIC
+
+    def hello(self, welcome: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Take part."""
+        del welcome
+        return greeting_json(Greeting(f"site-{self.number}", Profile()))
+
+    def site(self, federation: str, client: ClientId) -> Any:
+        """A site that trains nothing."""
+        del federation, client
+        return self
+
+    def forget(self, federation: str, clients: list[int]) -> dict[int, int]:
+        """Nothing is kept."""
+        del federation
+        return dict.fromkeys(clients, 0)
+
+    def train(self, order: Order, arrays: Arrays) -> tuple[Answer, Arrays]:
+        """Return what was sent, moved as if it had been trained: equal prompts are not served."""
+        answer = Answer(order.federation, order.client, order.round, order.nonce, 16)
+        moves = generator(0, "client", order.client, "round", order.round)
+        sent = {name: arrays[name] for name in self.uploads}
+        return answer, {
+            name: value + 0.01 * torch.randn(value.shape, generator=moves)
+            for name, value in sent.items()
+        }
+
+
+@dataclass
+class Theirs:
+    """Flower's strategy, and the client of its examples.
+
+    Attributes:
+        shape: Of the arrays that go down and come back up, and how many they are.
+        nodes: How many there are.
+        rounds: How many are measured.
+        spent: What they took.
+    """
+
+    shape: tuple[int, ...]
+    nodes: int
+    rounds: int
+    spent: Spent = field(default_factory=Spent)
+    payload: int = 0
+
+    def serve(self, grid: Grid, context: Context) -> None:
+        """Run one round, and measure the others."""
+        del context
+        timed: Any = TimedGrid(grid)
+        arrays = [torch.zeros(self.shape[1:]).numpy() for _ in range(self.shape[0])]
+        everybody = {"min_train_nodes": self.nodes, "min_available_nodes": self.nodes}
+        strategy = FedAvg(fraction_evaluate=0.0, **everybody)  # type: ignore[arg-type]
+        record = ArrayRecord(arrays)
+        self.payload = 2 * sum(array.nbytes for array in arrays)
+
+        def run(count: int) -> None:
+            strategy.start(timed, record, num_rounds=count, timeout=TIMEOUT_SECONDS)
+
+        run(1)
+        self.spent = timed.measure(lambda: run(self.rounds))
+
+    @property
+    def client(self) -> ClientApp:
+        """The client of Flower's examples, without training."""
+        app = ClientApp()
+
+        @app.train()
+        def train(message: Message, context: Context) -> Message:
+            del context
+            arrays = message.content.array_records["arrays"].to_numpy_ndarrays()
+            metrics = MetricRecord({"train_loss": 0.1, "num-examples": 16})
+            content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": metrics})
+            return Message(content, reply_to=message)
+
+        return app
+
+
+def _measured(name: str, nodes: int, rounds: int, actors: int, work: Any) -> dict[str, Any]:
+    app = ServerApp()
+    app.main()(work.serve)
+    resources = {"client_resources": {"num_cpus": 1}, "init_args": {"num_cpus": actors}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this way to simulate will go
+        run_simulation(app, work.client, nodes, backend_config=resources)  # type: ignore[arg-type]
+    spent, each = work.spent, 1000 / rounds / nodes
+    return {
+        "engine": name,
+        "nodes": nodes,
+        "KiB a client": round(work.payload / 1024),
+        "s a round": round(spent.clock / rounds, 2),
+        "grid, ms a client": round(spent.grid * each, 2),
+        "engine, ms a client": round(spent.rest * each, 2),
+        "share": f"{100 * spent.rest / spent.clock:.1f} %",
+    }
+
+
+def _method(name: str, model: str, options: Mapping[str, Any]) -> AnyMethod:
+    weights = None if model == "embedded" else "random"
+    backbone = BackboneOptions(model, weights, device="cpu").load()
+    setting = Setting(backbone, CLASSES, Training(clients_per_batch=1))
+    kind: Any = method_class(name)
+    made: AnyMethod = kind(setting, **options)
+    return made
+
+
+_SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+_PUBLIC = _SIGNER.public
+_WELCOME = Welcome("bench", {name: {} for name in SECTIONS}, CLASSES, ("{}.",), "weights", _PUBLIC)
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
