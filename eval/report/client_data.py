@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 
 from eval.accuracy import ClientScore
+from eval.console import percent
 from eval.predictions import NO_CLASS, ClientPredictions
 from eval.report.expert_plots import own_weights, served_matrix
 from eval.report.run_data import Evidence
 from eval.report.structure import Data, Table
 from eval.report.style import thin
+from pfedmoap.runs.log import Record
 
 POINTS, CONFUSIONS, EXPERTS = 60, 120, 40
+COLUMNS = 12  # rounds in the table without a script
 NAMED = 3  # pairs of classes, or givers, of a client in words
 
 
@@ -33,9 +36,7 @@ def client_data(run: Evidence) -> Data:
         figures, curve, confusion as (true, predicted, images), experts as (giver, times) and mean
         attention, as JSON.
     """
-    evaluated = [record for record in run.records if "evaluation" in record]
-    kept = sorted({*thin(len(evaluated), POINTS), len(evaluated) - 1} if evaluated else ())
-    records = [evaluated[i] for i in kept]
+    records = _evaluated(run, POINTS)
     served, own, counts = served_matrix(run).astype(np.int64), own_weights(run), run.counts()
     answers = {one.client: one for one in run.predictions}
     rows = {client: row for row, client in enumerate(run.ids)}
@@ -96,6 +97,23 @@ def clients_in_words(run: Evidence) -> Table:
     )
 
 
+def clients_by_round(run: Evidence) -> Table | None:
+    """Each client's accuracy after some rounds; ``None`` where one alone was evaluated."""
+    records = _evaluated(run, COLUMNS)
+    if len(records) < 2:
+        return None
+    given = [[record["accuracy"].get(str(one.client)) for record in records] for one in run.scores]
+    return Table(
+        ("client", *(f"round {record['round']}, %" for record in records)),
+        [
+            (str(one.client), *map(percent, values))
+            for one, values in zip(run.scores, given, strict=True)
+        ],
+        folded="Every client by round",
+        keys=[f"c{one.client}" for one in run.scores],
+    )
+
+
 def confusion(one: ClientPredictions) -> list[tuple[tuple[int, int], int]]:
     """Count a personal model's answers, the most frequent first.
 
@@ -107,6 +125,13 @@ def confusion(one: ClientPredictions) -> list[tuple[tuple[int, int], int]]:
     """
     pairs = zip(one.labels.tolist(), one.personal.predicted.tolist(), strict=True)
     return sorted(Counter(pairs).items(), key=lambda item: (-item[1], item[0]))
+
+
+def _evaluated(run: Evidence, most: int) -> list[Record]:
+    """The records of about so many evaluated rounds, the first and the last among them."""
+    found = [record for record in run.records if "evaluation" in record]
+    kept = {*thin(len(found), most), len(found) - 1} if found else set()
+    return [found[i] for i in sorted(kept)]
 
 
 def _facts(run: Evidence, one: ClientScore) -> list[list[str]]:

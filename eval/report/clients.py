@@ -51,6 +51,7 @@ def accuracy_by_client(run: Evidence) -> Picture:
             linewidths=1.2,
             label=f"{name}, mean {100 * values.mean():.1f}%",
             zorder=4 if marker == "o" else 3,
+            clip_on=False,
         )
         tips = [
             f"client {one.client}, {name}: {100 * value:.1f}%"

@@ -9,7 +9,7 @@ from eval.accuracy import summarise
 from eval.comparison.tables import in_bytes
 from eval.console import percent
 from eval.holdout import validation_note
-from eval.report.client_data import client_data, clients_in_words
+from eval.report.client_data import client_data, clients_by_round, clients_in_words
 from eval.report.clients import accuracy_by_client, accuracy_by_group
 from eval.report.curves import learning_curves, shown_arrays, traffic
 from eval.report.distribution import label_distribution
@@ -130,7 +130,8 @@ def _one_client(run: Evidence) -> Section:
         "A client's own learning curve, the answers of its personal model by true class, the "
         "experts that it was served and its attention."
     )
-    return Section("One client", [text], tables=[clients_in_words(run)], explorer="clients")
+    tables = [one for one in (clients_in_words(run), clients_by_round(run)) if one is not None]
+    return Section("One client", [text], tables=tables, explorer="clients")
 
 
 def _changed(run: Evidence) -> list[str]:

@@ -121,6 +121,7 @@ def _clients(axes: Axes, row: int, one: Contender, low: float, key: str) -> None
                 s=size if marker == "o" else max(size, 14),
                 color=PALETTE[0],
                 marker=marker,
+                clip_on=False,
                 alpha=0.5 if marker == "o" else 0.8,
                 linewidths=0,
             )

@@ -17,6 +17,8 @@ from matplotlib.artist import Artist
 from eval.escaping import for_terminal
 from eval.report.colours import PALETTE, VARIABLES
 
+MOST_CELLS = 60_000
+
 _TOLD = "tell:"
 _TAG = re.compile("<[^>]*>")
 
@@ -52,9 +54,12 @@ def tell_cells(
         say: What the pointer is told, with ``{row}``, ``{column}`` and ``{cell}`` in it.
         rows: Name of each row.
         columns: Name of each column.
-        cells: A text without spaces for each cell, row by row; ``-`` for nothing.
+        cells: A text without spaces for each cell, row by row; ``-`` for nothing. A map of more
+            than `MOST_CELLS` has none, so that a page of a thousand clients stays below 5 MB.
         keys: What a click on each column picks; empty for nothing.
     """
+    if len(rows) * len(columns) > MOST_CELLS:
+        return
     told = {
         "say": say,
         "rows": _lines(rows),
@@ -102,6 +107,8 @@ def _for_the_page(tag: re.Match[str]) -> str:
     """Rewrite one tag's attributes; texts, which may look like attributes, are not touched."""
     text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", tag[0]).replace(" xlink:href=", " href=")
     text = re.sub(r'style="([^"]*)"', lambda found: f'style="{_themed(found[1])}"', text)
+    if text.startswith("<path"):  # to a hundredth of a unit
+        text = re.sub(r'\sd="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
     if text.startswith("<text"):
         for i in range(len(PALETTE)):
             text = text.replace(f"fill: var(--series-{i})", f"fill: var(--label-{i})")

@@ -9,7 +9,7 @@ import pytest
 from eval.experiment import ExperimentLoader
 from eval.predictions import NO_CLASS, Answers
 from eval.report import client_data as module
-from eval.report.client_data import client_data, clients_in_words, confusion
+from eval.report.client_data import client_data, clients_by_round, clients_in_words, confusion
 from eval.report.expert_plots import served_matrix
 from eval.report.run_data import Evidence, read_evidence
 from tests.helpers.reports import with_clients
@@ -54,6 +54,15 @@ def test_what_a_run_does_not_have_is_left_out(run: Evidence):
     assert client["curve"] == [None]
     assert {"zero-shot", "global model"}.isdisjoint(dict(client["facts"]))
     assert clients_in_words(bare).rows[0][3] == "-"
+
+
+def test_without_a_script_a_table_has_every_clients_curve(run: Evidence):
+    table = clients_by_round(run)
+    assert table is not None
+    assert table.headings == ("client", "round 1, %", "round 2, %")
+    for row, score in zip(table.rows, run.scores, strict=True):
+        assert float(row[2]) == pytest.approx(100 * score.accuracy, abs=0.01)
+    assert clients_by_round(replace(run, records=run.records[-1:])) is None
 
 
 def test_no_answer_is_counted_as_a_mistake(run: Evidence):

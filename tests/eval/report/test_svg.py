@@ -84,3 +84,20 @@ def test_the_style_of_equal_points_is_written_once():
     svg = drawn(draw)
     assert svg.count("<use") == 50
     assert svg.count("var(--series-0)") <= 3
+
+
+def test_a_map_of_a_thousand_clients_has_no_tips():
+    _, (axes,) = new_figure(2.0)
+    image = axes.imshow([[0]])
+    names = [str(i) for i in range(1000)]
+    tell_cells(image, "{cell}", names, names, [])
+    assert image.get_gid() is None
+    tell_cells(image, "{cell}", names[:100], names[:100], [])
+    assert image.get_gid() is not None
+
+
+def test_paths_are_written_to_a_hundredth():
+    svg = drawn(lambda axes: axes.plot([0, 1 / 3, 1], [0, 2 / 7, 1]))
+    paths = re.findall(r'\sd="([^"]*)"', svg)
+    assert paths
+    assert not re.search(r"\.\d{3}", "".join(paths))
