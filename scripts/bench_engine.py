@@ -1,15 +1,20 @@
 """Measure what a round costs beside training, a client: planning, messages, aggregation, files.
 
 Clients do not train: each returns its prompt with some noise, and a gate. All else is what a run
-does. In the same run, the same clients' states are also written in the old way, one file a client
-with two flushes each, and read again; both must hold the same.
+does. In the same run, the same states are also written in the old way, one file a client with two
+flushes each and the server's whole state in one file, and read again; both must hold the same. Each
+number of clients is measured in a process of its own, so that memory is its own, too.
 """
 
+import json
+import multiprocessing
 import resource
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -19,6 +24,7 @@ from jsonargparse import auto_cli
 
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy, Privatizer
+from pfedmoap.contract.server_rows import joined
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Setting
 from pfedmoap.engine.simulation import FederationState, Rounds, run_federation
 from pfedmoap.methods.pfedmoap.method import PFedMoAP
@@ -26,7 +32,7 @@ from pfedmoap.models.loading import BackboneOptions
 from pfedmoap.runs.checkpoint import Checkpoint
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.state_files import Owner, read_state, write_state
-from pfedmoap.wire.messages import ClientId, Update
+from pfedmoap.wire.messages import Arrays, ClientId, Update
 
 CPU: dict[str, float] = defaultdict(float)
 WALL: dict[str, float] = defaultdict(float)
@@ -85,34 +91,59 @@ class TimedRun(RunDirectory):
         """Write the round in both ways."""
         with Timed("files"):
             super().save(checkpoint, trained, *more)
-        old = self.path.parent / "old"
+        old, round = self.path.parent / "old", checkpoint.round
+        whole = checkpoint.server
+        if checkpoint.rows is not None:
+            whole = joined(whole, checkpoint.rows)
+        _both(old / "server.safetensors", whole, Owner(None, round), self.load_server)
         for client in trained:
-            file, owner = old / f"{client:04d}/state.safetensors", Owner(client, checkpoint.round)
-            state = checkpoint.local_states[client]
-            with Timed("old way"):
-                write_state(file, state, owner)
-            with Timed("(check)"):
-                again, now = read_state(file, owner, None), self.local_states[client]
-                if any(not torch.equal(now[name], again[name]) for name in {*now, *again}):
-                    raise ValueError(f"client {client} is read in two ways")
+            file = old / f"{client:04d}/state.safetensors"
+            state, read = checkpoint.local_states[client], partial(self.load_client, client)
+            _both(file, state, Owner(client, round), read)
+
+
+def _both(file: Path, state: Arrays, owner: Owner, read: Callable[[], Arrays | None]) -> None:
+    """Write a state in the old way, and compare with what the run reads."""
+    with Timed("old way"):
+        write_state(file, state, owner)
+    with Timed("(check)"):
+        again, now = read_state(file, owner, None), read() or {}
+        if any(not torch.equal(now[name], again[name]) for name in {*now, *again}):
+            raise ValueError(f"{owner} is read in two ways")
 
 
 def main(
-    clients: int = 1000,
+    clients: tuple[int, ...] = (1000,),
     participation: float = 0.1,
     rounds: int = 5,
     warm: int = 2,
     experts: int = 9,
+    json_file: str | None = None,
 ) -> None:
-    """Print milliseconds a client and round, by part, and the ratio to the old way of the files.
+    """Print CPU (and wall) milliseconds a client and round, by part, and the files' old way.
 
     Args:
-        clients: Number of clients.
+        clients: Numbers of clients.
         participation: Share of them in each round.
         rounds: Rounds that are timed.
         warm: Rounds before them.
         experts: Experts of a client.
+        json_file: Where rows are written, too.
     """
+    rows: list[dict[str, str]] = []
+    for count in clients:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            asked = process.submit(_measure, count, participation, rounds, warm, experts)
+            rows.append(asked.result())
+        print(" ".join(f"{name} {value};" for name, value in rows[-1].items()), flush=True)
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(rows))
+
+
+def _measure(
+    clients: int, participation: float, rounds: int, warm: int, experts: int
+) -> dict[str, str]:
+    """One row: CPU and wall milliseconds a client and round."""
     torch.set_num_threads(1)
     setting = Setting(BackboneOptions().load(), ("cat", "dog"), Training())
     method = Idle(setting, experts=experts)
@@ -134,23 +165,21 @@ def main(
         cpu, wall = process_time() - began["cpu"], perf_counter() - began["wall"]
         disk = sum(file.stat().st_size for file in (run.path / "clients").iterdir())
         held = len(run.local_states)
-    each = 1000 / (len(schedule.cohort(data, 1, 0)) * rounds)
+    cohort = len(schedule.cohort(data, 1, 0))
+    each = 1000 / (cohort * rounds)
     CPU["rest"] = cpu - sum(CPU.values())
     WALL["rest"] = wall - sum(WALL.values())
-    print(
-        f"{clients} clients, {participation:.0%} a round, {rounds} rounds; ms a client and round:"
-    )
-    print(f"{'':16}{'CPU':>8}{'wall':>8}")
-    for part in ("plan", "aggregate", "files", "rest", "old way"):
-        print(f"{part:16}{CPU[part] * each:8.2f}{WALL[part] * each:8.2f}")
-    print(
-        f"old way of the files / now: {CPU['old way'] / CPU['files']:.1f} times the CPU, "
-        f"{WALL['old way'] / WALL['files']:.1f} times the wall; the states read are the same"
-    )
-    print(
-        f"on disk {disk / held / 1024:.0f} KiB a client with state; resident at most "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
-    )
+    parts = ("plan", "aggregate", "files", "rest")
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        "clients": f"{clients:,}, {cohort:,} a round",
+        **{part: f"{CPU[part] * each:.2f} ({WALL[part] * each:.1f})" for part in parts},
+        "all": f"{sum(CPU[part] for part in parts) * each:.2f}",
+        "files, old way": f"{CPU['old way'] * each:.2f} ({WALL['old way'] * each:.1f})",
+        "old / now": f"{CPU['old way'] / CPU['files']:.1f}x",
+        "on disk KiB": f"{disk / held / 1024:.0f}",
+        "resident GiB": f"{resident:.2f}",
+    }
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
 from eval.contract.federation import SmallFederation
 from eval.contract.requirements import require, require_same, require_same_results, same, snapshot
 from pfedmoap.client.privatizer import NoPrivacy
+from pfedmoap.contract.server_rows import KeepsRows, ServerRows, joined
 from pfedmoap.storage.atomic_files import read_arrays, write_arrays
-from pfedmoap.wire.messages import Arrays
+from pfedmoap.wire.messages import Arrays, ClientId
 
 
 def same_seed_gives_the_same_bytes(world: SmallFederation) -> None:
@@ -88,6 +90,30 @@ def saved_and_loaded_state_goes_on_identically(world: SmallFederation) -> None:
     arrays = method.to_arrays
     require_same(arrays(straight), arrays(resumed), "the resumed server differs")
     require_same_results(results, results_resumed, "a resumed client differs")
+
+
+def rows_of_the_server_change_with_their_cohort_alone(world: SmallFederation) -> None:
+    """See `KeepsRows`: both parts make the whole; who takes no part keeps its entry."""
+    if not isinstance(world.method, KeepsRows):
+        return
+    method: Any = world.method  # whose state is of a type of its own
+    state, local_states, _ = world.rounds(1)
+    before = _joined(method.divided(state))
+    require_same(method.to_arrays(state), before, "the parts make another state")
+    absent, *cohort = world.clients
+    after, _, _ = world.round(state, local_states, cohort, 2)
+    require_same(method.to_arrays(after), _joined(method.divided(after)), "the parts differ later")
+    old, new = (_entry(method.divided(each), absent) for each in (state, after))
+    require_same(old, new, f"the entry of client {absent}, who took no part, changed")
+
+
+def _joined(parts: tuple[Arrays, ServerRows | None]) -> Arrays:
+    shared, rows = parts
+    return shared if rows is None else joined(shared, rows)
+
+
+def _entry(parts: tuple[Arrays, ServerRows | None], client: ClientId) -> Arrays:
+    return {} if parts[1] is None else dict(parts[1].of.get(client, {}))
 
 
 def _round_trip(arrays: Arrays, folder: Path) -> Arrays:

@@ -36,6 +36,7 @@ _ALL: tuple[Check, ...] = (
     determinism.order_of_tasks_and_updates_is_irrelevant,
     determinism.order_of_the_cohort_is_irrelevant_to_the_plan,
     determinism.saved_and_loaded_state_goes_on_identically,
+    determinism.rows_of_the_server_change_with_their_cohort_alone,
     determinism.clients_side_by_side_equal_clients_one_by_one,
     determinism.a_client_does_not_depend_on_who_ran_before,
     determinism.inputs_are_left_alone,

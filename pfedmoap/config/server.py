@@ -62,6 +62,10 @@ class PoolOptions:
             finds too few of them; see ``recall``.
         recall: Share of the true neighbours that the approximate search has to find among some
             of the pool's own prompts, or it looks at more and at last gives way to the exact one.
+        precision: How prompts are kept, compared and served: ``exact``, as they were uploaded, or
+            ``float16``, in half of the room, each number off by 2^-11 of its size at most.
+        rows: Where they are: in ``memory``, or ``mapped``, in a temporary file of which the
+            system keeps in memory what is read (its folder is TMPDIR).
     """
 
     copies: NotNegative | None = 0.05
@@ -69,6 +73,8 @@ class PoolOptions:
     max_served: Count | None = None
     exact_below: Count = 20_000
     recall: Share = 0.95
+    precision: Literal["exact", "float16"] = "exact"
+    rows: Literal["memory", "mapped"] = "memory"
 
     def __post_init__(self) -> None:
         check_options(self, "pool")

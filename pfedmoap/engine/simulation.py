@@ -1,7 +1,7 @@
 """Simulate a federation in this process, from the last checkpoint to the last round."""
 
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Generic, Literal, TypeVar
@@ -9,6 +9,7 @@ from typing import Generic, Literal, TypeVar
 from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.config.bounds import Count, Share, check_options
 from pfedmoap.contract.method import Method
+from pfedmoap.contract.server_rows import KeepsRows
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.engine.engines import Train, train_here
@@ -204,14 +205,28 @@ def run_rounds(
         if round % rounds.evaluate_every == 0 or round == last:
             record |= observe(now)
         if run:
-            server = method.to_arrays(now.state)
-            checkpoint = Checkpoint(round, server, now.local_states, now.charges, privacy)
+            checkpoint = _checkpoint(method, now, privacy, result.cohort, privatizer)
             run.save(checkpoint, tuple(result.local_states), record, private)
             now = replace(now, local_states=run.local_states)  # no longer in memory
         progress(round, last)
         listen(record | private, last)
         began = perf_counter()
     return now
+
+
+def _checkpoint(
+    method: Method[S],
+    now: FederationState[S],
+    privacy: Mapping[str, float],
+    cohort: Sequence[ClientId],
+    privatizer: Privatizer,
+) -> Checkpoint:
+    """What is kept of a round. Which rows it changed is who took part, which may be a secret."""
+    if isinstance(method, KeepsRows) and not privatizer.server.secret_cohort:
+        server, rows = method.divided(now.state)
+    else:
+        server, rows = method.to_arrays(now.state), None
+    return Checkpoint(now.round, server, now.local_states, now.charges, privacy, rows, cohort)
 
 
 def _laid_over(

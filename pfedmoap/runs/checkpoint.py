@@ -1,14 +1,15 @@
 """The state after a complete round, and the files that it is kept in."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from pfedmoap.contract.server_rows import ServerRows, joined
 from pfedmoap.runs.checksums import warn_without_checksums
-from pfedmoap.runs.client_states import ClientStates, open_states
+from pfedmoap.runs.client_states import ClientStates, open_rows, open_states
 from pfedmoap.runs.commit import commit, with_checksums
 from pfedmoap.runs.layout import Layout
-from pfedmoap.runs.manifest import Manifest, round_of, shard_file, state_file
-from pfedmoap.runs.shard_writer import StateWriter
+from pfedmoap.runs.manifest import SERVER, Manifest, round_of, shard_file, state_file
+from pfedmoap.runs.shard_writer import StateWriter, Written
 from pfedmoap.runs.state_files import Owner, read_state, write_state
 from pfedmoap.wire.messages import Arrays, ClientId
 
@@ -22,12 +23,15 @@ class Checkpoint:
 
     Attributes:
         round: The last complete round; 0 before the first.
-        server: The server's state.
+        server: The server's state, without its rows where there are some.
         local_states: Each client's own state; clients that never took part are absent. What was
             read from a run is on the disk: each access reads it.
         charges: How many charges each client's privacy ledger held then; a ledger that holds fewer
             has been rolled back. Clients without a ledger are absent.
         privacy: State of the privatizer's server side; see `ServerSide.state`.
+        rows: What the server's state holds of single clients; ``None`` where ``server`` has all. A
+            checkpoint that was read has all there.
+        changed: Clients whose rows the round may have changed.
     """
 
     round: int
@@ -35,6 +39,8 @@ class Checkpoint:
     local_states: Mapping[ClientId, Arrays]
     charges: Mapping[ClientId, int] = field(default_factory=dict)
     privacy: Mapping[str, float] = field(default_factory=dict)
+    rows: ServerRows | None = None
+    changed: Sequence[ClientId] = ()
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,13 @@ class Open:
         layout: Where its files are.
         manifest: That of the last complete round.
         writer: The clients' states.
+        rows: What the server's state holds of clients; ``None`` before it is needed.
     """
 
     layout: Layout
     manifest: Manifest
     writer: StateWriter
+    rows: StateWriter | None = None
 
 
 def write_states(run: Open, checkpoint: Checkpoint, trained: Sequence[ClientId]) -> Open:
@@ -70,6 +78,8 @@ def write_states(run: Open, checkpoint: Checkpoint, trained: Sequence[ClientId])
     states = ((client, checkpoint.local_states[client]) for client in sorted(trained))
     shard = shard_file(checkpoint.round)
     written = run.writer.write(layout, shard, checkpoint.round, states)
+    rows = _write_rows(run, checkpoint)
+    of_clients = () if rows is None else rows.writer.states.files
     manifest = Manifest(
         checkpoint.round,
         server,
@@ -77,13 +87,32 @@ def write_states(run: Open, checkpoint: Checkpoint, trained: Sequence[ClientId])
         charges=checkpoint.charges,
         privacy=checkpoint.privacy,
         sha256={
-            **_kept_sums(before, written.writer.states.files),
+            **_kept_sums(before, (*of_clients, *written.writer.states.files)),
             **sums,
             **written.checksums,
+            **({} if rows is None else rows.checksums),
         },
         lines=before.lines,
+        rows=of_clients,
+        owners=None if checkpoint.rows is None else checkpoint.rows.owners,
     )
-    return Open(layout, manifest, written.writer)
+    return Open(layout, manifest, written.writer, None if rows is None else rows.writer)
+
+
+def _write_rows(run: Open, checkpoint: Checkpoint) -> Written | None:
+    """Write what a round changed of the server's rows; all of them where none is on disk."""
+    if checkpoint.rows is None:
+        return None
+    of, before = checkpoint.rows.of, run.rows
+    if before is None:
+        before = StateWriter.over(open_rows(run.layout, run.manifest))
+    changed: Collection[ClientId] = {*checkpoint.changed} & of.keys()
+    known = before.states
+    if len(known) + sum(client not in known for client in changed) != len(of):
+        before, changed = StateWriter.over(ClientStates(run.layout)), of.keys()
+    file = shard_file(checkpoint.round, folder=SERVER)
+    entries = ((client, of[client]) for client in sorted(changed))
+    return before.write(run.layout, file, checkpoint.round, entries)
 
 
 def open_to_write(layout: Layout, manifest: Manifest) -> Open:
@@ -161,10 +190,27 @@ def read_checkpoint(layout: Layout, manifest: Manifest) -> Checkpoint | None:
     """
     if manifest.server is None:
         return None
-    server = read_named(layout, manifest, manifest.server, None)
+    server = read_server(layout, manifest, manifest.server)
     states = open_states(layout, manifest)
     states.check()
     return Checkpoint(manifest.round, server, states, manifest.charges, manifest.privacy)
+
+
+def read_server(layout: Layout, manifest: Manifest, file: str) -> Arrays:
+    """Read the server's whole state, with its rows.
+
+    Args:
+        layout: Where the run's files are.
+        manifest: The manifest.
+        file: The server's file, as the manifest names it.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    shared = read_named(layout, manifest, file, None)
+    if manifest.owners is None:
+        return shared
+    return joined(shared, ServerRows(manifest.owners, open_rows(layout, manifest)))
 
 
 def read_named(layout: Layout, manifest: Manifest, file: str, client: ClientId | None) -> Arrays:

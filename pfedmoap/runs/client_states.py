@@ -124,15 +124,26 @@ class ClientStates(Mapping[ClientId, Arrays]):
             self[client]
 
 
+def open_rows(layout: Layout, manifest: Manifest) -> ClientStates:
+    """Find what the server's state holds of single clients; reads the headers of shards alone.
+
+    Raises:
+        RunError: A header is damaged.
+    """
+    return ClientStates(layout, _read(layout, manifest, manifest.rows))
+
+
+def _read(layout: Layout, manifest: Manifest, files: Iterable[str]) -> list[Shard]:
+    return [read_shard(layout.where(file), file, manifest.sha256.get(file)) for file in files]
+
+
 def open_states(layout: Layout, manifest: Manifest) -> ClientStates:
     """Find all clients' states; reads the headers of shards alone.
 
     Raises:
         RunError: A header is damaged.
     """
-    shards = [
-        read_shard(layout.where(file), file, manifest.sha256.get(file)) for file in manifest.shards
-    ]
+    shards = _read(layout, manifest, manifest.shards)
     files = {
         client: (file, manifest.sha256.get(file))
         for client, file in sorted(manifest.clients.items())

@@ -8,7 +8,7 @@ metrics.jsonl     one line a round
 private/          readable by its owner only; see `pfedmoap.runs.log` and `pfedmoap.runs.layout`
 checkpoint.json   the manifest: which files make up the last complete round, and their checksums
 checkpoint-previous.json  the one before it, while the run is going on: for `pfedmoap repair`
-server/           the server's state, safetensors
+server/           the server's state, safetensors; what it holds of clients in shards, as below
 clients/          the clients' personal states, one shard a round; see `pfedmoap.runs.shard`
 per_client.csv    the final table
 privacy.json      the guarantee; empty where there is none
@@ -34,7 +34,7 @@ from pfedmoap.runs.checkpoint import (
     Open,
     open_to_write,
     read_checkpoint,
-    read_named,
+    read_server,
     write_states,
 )
 from pfedmoap.runs.checksums import check_content, sha256
@@ -262,7 +262,7 @@ class RunDirectory:
         manifest = self._manifest
         if manifest.server is None:
             raise RunError(f"{self.path} has no complete round yet")
-        return read_named(self.layout, manifest, manifest.server, None)
+        return read_server(self.layout, manifest, manifest.server)
 
     def load_client(self, client: ClientId) -> Arrays | None:
         """Read one client's state; ``None`` for a client that never took part."""

@@ -170,7 +170,10 @@ def sweep(run: Path, named: AbstractSet[str]) -> None:
 
 def _state_folders(run: Path) -> list[tuple[tuple[str, ...], re.Pattern[str]]]:
     """Folders of state files, each with the names that these have there."""
-    found: list[tuple[tuple[str, ...], re.Pattern[str]]] = [(("server",), STATE)]
+    found: list[tuple[tuple[str, ...], re.Pattern[str]]] = [
+        (("server",), STATE),
+        (("server",), SHARD),
+    ]
     for clients in (("clients",), (PRIVATE, "clients")):
         found.append((clients, SHARD))
         names = real_folders(run, clients, lambda name: CLIENT.fullmatch(name) is not None)

@@ -18,6 +18,8 @@ from pfedmoap.storage.own_files import refuse_link
 from pfedmoap.storage.strict_json import fields, integer, items, number, read_strict
 from pfedmoap.wire.messages import ClientId
 
+CLIENTS = "clients"
+SERVER = "server"
 FILE = "checkpoint.json"
 PREVIOUS = "checkpoint-previous.json"
 STATE = re.compile(r"round-(\d{6,9})\.safetensors")
@@ -40,6 +42,9 @@ class Manifest:
         sha256: Checksum of each file that decides something, named as in an undivided run; empty
             in runs of versions that did not write it.
         lines: Checksums of the lines of each log, in their order; see `sha256_of_line`.
+        rows: Files with what the server's state holds of single clients, the oldest first; the
+            server's file has the rest then. See `pfedmoap.contract.server_rows`.
+        owners: Name of the array of these clients in the server's state; ``None`` without rows.
     """
 
     round: int = 0
@@ -50,6 +55,8 @@ class Manifest:
     privacy: Mapping[str, float] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     lines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
+    owners: str | None = None
 
     @property
     def sealed(self) -> bool:
@@ -65,7 +72,7 @@ class Manifest:
     def files(self) -> frozenset[str]:
         """All state files of the round, relative to the run."""
         server = () if self.server is None else (self.server,)
-        return frozenset((*self.shards, *self.clients.values(), *server))
+        return frozenset((*self.rows, *self.shards, *self.clients.values(), *server))
 
     def shown(self, public: Collection[str]) -> "Manifest":
         """Return its public part: nothing about participants, no checksum of a private file.
@@ -88,14 +95,15 @@ def state_file(round: int) -> str:
     return f"round-{round:06d}.safetensors"
 
 
-def shard_file(round: int, part: int | None = None) -> str:
+def shard_file(round: int, part: int | None = None, folder: str = CLIENTS) -> str:
     """Name of a shard, relative to an undivided run.
 
     Args:
         round: The round that writes it.
         part: Which one of several; ``None`` for a round's only one.
+        folder: `CLIENTS`, or `SERVER` for what the server holds of clients.
     """
-    return f"clients/shard-{round:06d}{'' if part is None else f'-{part:04d}'}.safetensors"
+    return f"{folder}/shard-{round:06d}{'' if part is None else f'-{part:04d}'}.safetensors"
 
 
 def round_of(file: str) -> int:
@@ -137,6 +145,8 @@ def write_manifest(
         "server": manifest.server,
         "shards": list(manifest.shards),
     }
+    if manifest.owners is not None:
+        record["rows"] = {"owners": manifest.owners, "files": list(manifest.rows)}
     if manifest.clients:
         record["clients"] = {str(client): file for client, file in manifest.clients.items()}
     if manifest.charges:
@@ -158,7 +168,7 @@ def _check(record: dict[str, Any]) -> str:  # JSON
 
 
 def _parse(record: Any) -> Manifest:  # JSON of any shape
-    optional = ("clients", "shards", "charges", "privacy", "sha256", "lines", "check")
+    optional = ("rows", "clients", "shards", "charges", "privacy", "sha256", "lines", "check")
     fields(record, ("round", "server"), optional)
     if ("sha256" in record) != ("check" in record):
         raise ValueError("its checksums are incomplete")
@@ -170,10 +180,14 @@ def _parse(record: Any) -> Manifest:  # JSON of any shape
         raise ValueError(f"round {round} with server state {server!r}")
     if server is not None and server != f"server/{state_file(round)}":
         raise ValueError(f"server is {server!r}, expected server/{state_file(round)}")
-    shards = tuple(str(file) for file in items(record.get("shards", []), "shards"))
-    orders = [_order(file, round) for file in shards]
-    if orders != sorted(set(orders)):
-        raise ValueError(f"shards are not in their order: {shards!r:.80}")
+    shards = _shards(record.get("shards", []), CLIENTS, round)
+    rows: tuple[str, ...] = ()
+    owners = None
+    if "rows" in record:
+        known = fields(record["rows"], ("owners", "files"))
+        rows, owners = _shards(known["files"], SERVER, round), known["owners"]
+        if not isinstance(owners, str):
+            raise ValueError(f"rows of {owners!r:.60}")
     clients = {}
     for client, file in _by_client(record.get("clients", {})).items():
         found = re.fullmatch(f"clients/{client:04d}/{STATE.pattern}", str(file))
@@ -194,15 +208,24 @@ def _parse(record: Any) -> Manifest:  # JSON of any shape
         file: tuple(_digits(line, LINE_DIGITS) for line in items(found, file))
         for file, found in _object(record.get("lines", {}), "lines").items()
     }
-    if missing := [file for file in shards if file not in whole]:
+    if missing := [file for file in (*rows, *shards) if file not in whole]:
         raise ValueError(f"shard {missing[0]} has no checksum")
-    return Manifest(round, server, shards, clients, charges, privacy, whole, lines)
+    return Manifest(round, server, shards, clients, charges, privacy, whole, lines, rows, owners)
 
 
-def _order(file: str, round: int) -> tuple[int, int]:
+def _shards(value: object, folder: str, round: int) -> tuple[str, ...]:
+    """Names of shards in a folder, in their order."""
+    shards = tuple(str(file) for file in items(value, "shards"))
+    orders = [_order(file, folder, round) for file in shards]
+    if orders != sorted(set(orders)):
+        raise ValueError(f"shards are not in their order: {shards!r:.80}")
+    return shards
+
+
+def _order(file: str, folder: str, round: int) -> tuple[int, int]:
     """A shard's place among the others: its round, and its part."""
-    found = SHARD.fullmatch(file.removeprefix("clients/"))
-    if not found or not file.startswith("clients/") or not 1 <= int(found[1]) <= round:
+    found = SHARD.fullmatch(file.removeprefix(f"{folder}/"))
+    if not found or not file.startswith(f"{folder}/") or not 1 <= int(found[1]) <= round:
         raise ValueError(f"{file!r:.80} is no shard of a round up to {round}")
     return int(found[1]), int(found[2] or 0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pfedmoap.errors import RunError
 from pfedmoap.runs.checkpoint import read_named
 from pfedmoap.runs.checksums import check_content, sha256_of_line
-from pfedmoap.runs.client_states import open_states
+from pfedmoap.runs.client_states import open_rows, open_states
 from pfedmoap.runs.commit import commit, layout_of
 from pfedmoap.runs.folder import read_object, refuse_links
 from pfedmoap.runs.layout import PRIVATE, PRIVATE_TASK, Layout
@@ -132,10 +132,12 @@ def _broken_states(layout: Layout, manifest: Manifest, found: list[str]) -> list
     owners: dict[str, ClientId | None] = {file: client for client, file in manifest.clients.items()}
     if manifest.server is not None:
         owners[manifest.server] = None
-    for file in (*sorted(owners), *manifest.shards):
+    for file in (*sorted(owners), *manifest.rows, *manifest.shards):
         try:
             if file in owners:
                 read_named(layout, manifest, file, owners[file])
+            elif file in manifest.rows:
+                open_rows(layout, replace(manifest, rows=(file,))).check()
             else:
                 open_states(layout, replace(manifest, shards=(file,), clients={})).check()
         except RunError as error:

@@ -54,4 +54,7 @@ def rewrite_states(run: RunDirectory, saved: Checkpoint, states: Mapping[ClientI
     for part in ((), (PRIVATE,)):  # what a repair has kept may hold what is to be gone
         remove_files(run.path, (*part, DAMAGED), lambda name: ".safetensors" in name)
     found = write_state(layout.where(server), saved.server, Owner(None, saved.round))
-    commit(layout, replace(begun, sha256={**begun.sha256, server: found}))
+    sums = {file: known for file, known in begun.sha256.items() if file not in begun.rows}
+    whole = replace(begun, rows=(), owners=None, sha256={**sums, server: found})
+    commit(layout, whole)
+    sweep(run.path, whole.files)

@@ -1,7 +1,6 @@
 """The server's pool of prompt experts: every client's last prompt, and who is near whom."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -9,27 +8,14 @@ import torch
 from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions
+from pfedmoap.contract.server_rows import ServerRows
 from pfedmoap.errors import PFedMoAPError, ShapeError
-from pfedmoap.server.neighbours import Found
+from pfedmoap.server import pool_arrays
+from pfedmoap.server.expert import Expert, experts_of
 from pfedmoap.server.pool_search import PoolSearch
 from pfedmoap.server.prompt_rows import PromptRows, check_prompts
 from pfedmoap.server.screening import Screened, screen
 from pfedmoap.wire.messages import Arrays, ClientId
-
-
-@dataclass(frozen=True)
-class Expert:
-    """One pool entry as it is served.
-
-    Attributes:
-        client: Whose prompt it is.
-        context: The prompt, (L, W).
-        distance: Euclidean distance to the query client's own entry.
-    """
-
-    client: ClientId
-    context: Tensor = field(compare=False)  # of tensors, no single comparison comes
-    distance: float
 
 
 class ExpertPool:
@@ -60,10 +46,24 @@ class ExpertPool:
         self._shape: tuple[int, ...] = ()
         self._search: PoolSearch | None = None
         if contexts:
-            kinds = check_prompts(contexts)
-            self._shape = next(iter(kinds))[0]
-            self._rows = PromptRows({client: contexts[client] for client in sorted(contexts)})
+            self._join(contexts)
             self._settle()
+
+    @classmethod
+    def gathered(
+        cls, parts: Iterable[Mapping[ClientId, Tensor]], options: PoolOptions | None = None
+    ) -> "ExpertPool":
+        """Make a pool of prompts that come in parts; none is kept longer than it takes to copy it.
+
+        Args:
+            parts: Prompts by client; a later one of a client counts.
+            options: See above.
+        """
+        made = cls(options=options)
+        for part in parts:
+            made._join(part)
+        made._settle()
+        return made
 
     def __len__(self) -> int:
         return 0 if self._rows is None else len(self._rows)
@@ -115,10 +115,8 @@ class ExpertPool:
         """Make a pool without one client's entry; it may have none."""
         if client not in self:
             return self
-        arrays = self.to_arrays()
-        kept = arrays["pool.clients"] != client
-        others = {name: arrays[name][kept] for name in ("pool.clients", "pool.contexts")}
-        return ExpertPool.from_arrays(others if bool(kept.any()) else {}, self._options)
+        left = pool_arrays.without_client(self.to_arrays(), client)
+        return ExpertPool.from_arrays(left, self._options)
 
     def nearest(self, client: ClientId, k: int, hidden: Collection[ClientId] = ()) -> list[Expert]:
         """Find the ``k`` entries nearest to a client's own one; see `nearest_all`."""
@@ -188,7 +186,8 @@ class ExpertPool:
         others = [other for other in self.clients if other != client and other not in hidden]
         chosen = rng.choice(len(others), size=min(k, len(others)), replace=False)
         drawn = self._rows_of([others[i] for i in chosen.tolist()])
-        return self._experts([self._searched.exact.among(rows.take(own)[0], drawn)])[0]
+        found = self._searched.exact.among(rows.take(own)[0], drawn)
+        return experts_of(rows, self._shape, [found])[0]
 
     def screened(self, options: PoolOptions) -> Screened:
         """Decide whose entries are served at all; see `screen`."""
@@ -211,33 +210,44 @@ class ExpertPool:
         return {"recall": quality.recall, "approximate": float(self._search.approximate)}
 
     def to_arrays(self) -> Arrays:
-        """All state as tensors: ``pool.clients`` (n,) and ``pool.contexts`` (n, L, W).
+        """All state as tensors; see `pool_arrays`, which has the prompts.
 
         Where the search is approximate, what it needs is there, too.
         """
         if self._rows is None:
             return {}
-        order = np.argsort(self._rows.ids)
         search = {} if self._search is None else self._search.to_arrays()
-        return {
-            "pool.clients": torch.from_numpy(self._rows.ids[order]),
-            "pool.contexts": self._rows.take(order.tolist()).view(-1, *self._shape),
-            **search,
-        }
+        return {**pool_arrays.to_arrays(self._rows, self._shape), **search}
+
+    def divided(self) -> tuple[Arrays, ServerRows | None]:
+        """The same in two parts, of which clients' entries are read when they are asked for."""
+        if self._rows is None:
+            return {}, None
+        search = {} if self._search is None else self._search.to_arrays()
+        entries = pool_arrays.Entries(self._rows, self.clients, self._shape)
+        own = ServerRows(pool_arrays.CLIENTS, entries)
+        return {**pool_arrays.shared_arrays(self._rows), **search}, own
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, options: PoolOptions | None = None) -> "ExpertPool":
         """Inverse of `to_arrays`."""
         made = cls(options=options)
-        if "pool.clients" not in arrays:
+        if pool_arrays.CLIENTS not in arrays:
             return made
-        clients = map(ClientId, arrays["pool.clients"].tolist())
-        contexts = dict(zip(clients, arrays["pool.contexts"], strict=True))
-        made._shape = next(iter(check_prompts(contexts)))[0]
-        made._rows = PromptRows(contexts)
+        made._rows, made._shape = pool_arrays.from_arrays(arrays, made._options)
         made._searched.restore(arrays)
         made._settle()
         return made
+
+    def _join(self, contexts: Mapping[ClientId, Tensor]) -> None:
+        """Add prompts to a pool that is being made."""
+        ordered = {client: contexts[client] for client in sorted(contexts)}
+        if self._rows is None and ordered:
+            self._shape = next(iter(check_prompts(ordered)))[0]
+            self._rows = PromptRows(ordered, self._options)
+        elif self._rows is not None and ordered:
+            check_prompts(ordered, (self._shape, self._rows.dtype))
+            self._rows = self._rows.put(ordered)
 
     def _settle(self) -> None:
         """Have the approximate search made where the pool is large enough for it."""
@@ -271,25 +281,10 @@ class ExpertPool:
     def _found(self, queries: Tensor, k: int, without: Sequence[set[int]]) -> list[list[Expert]]:
         if k < 0:
             raise PFedMoAPError(f"k must be at least 0, got {k}")
-        if not self:
+        if self._rows is None:
             return [[] for _ in without]
-        return self._experts(self._searched.nearest_all(queries, k, without))
-
-    def _experts(self, found: Sequence[Found]) -> list[list[Expert]]:
-        """Copy the prompts that were found, each once."""
-        rows = self._rows
-        distinct = sorted({row for near, _ in found for row in near})
-        if rows is None or not distinct:
-            return [[] for _ in found]
-        contexts = dict(zip(distinct, rows.take(distinct).view(-1, *self._shape), strict=True))
-        ids = rows.ids
-        return [
-            [
-                Expert(ClientId(int(ids[row])), contexts[row], distance)
-                for row, distance in zip(near, distances, strict=True)
-            ]
-            for near, distances in found
-        ]
+        found = self._searched.nearest_all(queries, k, without)
+        return experts_of(self._rows, self._shape, found)
 
     @cached_property
     def _screened(self) -> dict[PoolOptions, Screened]:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pfedmoap.errors import PFedMoAPError
+from pfedmoap.server.row_store import Rows, blocks, largest_of
 
 _RELATIVE = 1e-3  # of a float32 sum of squares of a few 10^5 terms
 _ABSOLUTE = 4 * float(np.finfo(np.float32).eps)  # of a coordinate, in units of the longest vector
 _FAR = 1e15  # a query so many times larger than all vectors overflows the square of float32
-_BLOCK = 1024
+_KEY_BYTES = 4
+_KEYS_BYTES = 2**31  # of keys that are kept; above it they are made for each search
+_STREAMED = 2**26  # numbers of keys that are made at once then
 _MORE = 16  # seen beside those that are wanted, so that the search seldom has to widen
 _CHEAPER = 5  # a query is, among many
 _SPARE = 2  # growth of the keys' array, so that vectors that join copy nothing most of the time
@@ -37,8 +40,8 @@ class Neighbours:
         ids: What decides between equal distances, the lower first, (n,); ``None`` for the row.
     """
 
-    def __init__(self, vectors: Tensor, ids: NDArray[np.int64] | None = None) -> None:
-        self._vectors = vectors.detach().cpu()
+    def __init__(self, vectors: Rows, ids: NDArray[np.int64] | None = None) -> None:
+        self._vectors = vectors.detach().cpu() if isinstance(vectors, Tensor) else vectors
         self._ids = np.arange(len(vectors)) if ids is None else ids
         self._spared: NDArray[np.float32] | None = None  # the array that holds the keys
 
@@ -82,7 +85,7 @@ class Neighbours:
             if not few:
                 break
             places, most = sorted(few), max(few.values())
-            squared, ids = _nearest_keys(scaled[places].astype(np.float32), self._keys, most)
+            squared, ids = self._nearest_keys(scaled[places].astype(np.float32), most)
             for place, furthest, seen in zip(places, squared[:, -1], ids, strict=True):
                 kept = [row for row in seen.tolist() if row not in without[place]]
                 found[place] = self.among(queries[place], kept, k)
@@ -101,10 +104,9 @@ class Neighbours:
         first = torch.from_numpy(self._first)
         points = (queries.detach().cpu().double() / self._unit - first).float()
         apart = torch.empty(len(points), len(self._vectors))
-        for begin in range(0, len(self._vectors), _BLOCK):
-            block = torch.from_numpy(self._scaled(self._vectors[begin : begin + _BLOCK]))
-            part = block.square().sum(1) - 2 * points @ block.T
-            apart[:, begin : begin + _BLOCK] = part
+        for some in blocks(self._vectors):
+            block = torch.from_numpy(self._scaled(self._vectors[some]))
+            apart[:, some] = block.square().sum(1) - 2 * points @ block.T
         found = []
         for place, hidden in enumerate(without):
             apart[place, list(hidden)] = torch.inf
@@ -117,21 +119,31 @@ class Neighbours:
         """Rank given rows by their distances to a vector (d,); see `nearest_all`."""
         chosen = np.fromiter(rows, dtype=np.int64)
         point = query.detach().cpu().double().numpy()
-        unit = _power_of_two(max(self._largest, float(np.abs(point).max(initial=0.0))))
+        longest = float(np.abs(point).max(initial=0.0))
         found = []
-        for part in np.array_split(chosen, 1 + len(chosen) // 256):
-            gap = self._vectors[torch.from_numpy(part)].double().numpy() / unit - point / unit
-            found.append(np.sqrt(np.square(gap).sum(axis=1)))
-        with np.errstate(over="ignore"):
-            distances = np.concatenate(found) * unit
+        for part in np.array_split(chosen, 1 + len(chosen) // 64):
+            near = self._vectors[torch.from_numpy(part)].double().numpy()
+            unit = _power_of_two(max(longest, float(np.abs(near).max(initial=0.0))))
+            gap = near / unit - point / unit
+            with np.errstate(over="ignore"):
+                found.append(np.sqrt(np.square(gap).sum(axis=1)) * unit)
+        distances = np.concatenate(found)
         if not np.isfinite(distances).all():
             raise PFedMoAPError("prompts are so far apart that their distance exceeds float64")
-        order = np.lexsort((self._ids[chosen], distances))[:k]
-        return chosen[order].tolist(), distances[order].tolist()
+        return self._first_of(chosen, distances, k)
 
-    def followed(
-        self, vectors: Tensor, rows: Sequence[int], ids: NDArray[np.int64]
-    ) -> "Neighbours":
+    def together(self, one: Found, other: Found, k: int) -> Found:
+        """The ``k`` nearest of two sets of rows without a common one; see `nearest_all`."""
+        rows = np.array([*one[0], *other[0]], dtype=np.int64)
+        return self._first_of(rows, np.array([*one[1], *other[1]]), k)
+
+    def _first_of(
+        self, rows: NDArray[np.int64], distances: NDArray[np.float64], k: int | None
+    ) -> Found:
+        order = np.lexsort((self._ids[rows], distances))[:k]
+        return rows[order].tolist(), distances[order].tolist()
+
+    def followed(self, vectors: Rows, rows: Sequence[int], ids: NDArray[np.int64]) -> "Neighbours":
         """Make the search over other vectors of which only some are new; takes this one's array.
 
         This search must not be used any more.
@@ -142,42 +154,64 @@ class Neighbours:
             ids: See `Neighbours`, (m,).
         """
         made = Neighbours(vectors, ids)
-        if "_keys" not in self.__dict__ or not len(rows):
+        if "_longest" not in self.__dict__ or not len(rows):
             return made
         new = made._vectors[torch.tensor(rows)]
-        if float(new.abs().max()) > _SPARE * self._unit or new.dtype != self._vectors.dtype:
+        largest = float(new.abs().max())
+        if largest > _SPARE * self._unit or new.dtype != self._vectors[:0].dtype:
             return made  # the unit no longer fits: all keys are made again
-        array = self._keys if self._spared is None else self._spared
-        if len(vectors) > len(array):
-            array = np.empty((_SPARE * len(vectors), array.shape[1]), dtype=np.float32)
-            array[: len(self._keys)] = self._keys
         keys = self._scaled(new)
-        array[np.asarray(rows)] = keys
-        made._spared = array
         made.__dict__ |= {
             "_unit": self._unit,
             "_first": self._first,
-            "_largest": max(self._largest, float(new.abs().max())),
-            "_keys": array[: len(vectors)],
+            "_largest": max(self._largest, largest),
             "_longest": max(self._longest, _longest(keys)),
         }
+        if "_keys" in self.__dict__ and made._keeps_keys:
+            array = self._keys if self._spared is None else self._spared
+            if len(vectors) > len(array):
+                array = np.empty((_SPARE * len(vectors), array.shape[1]), dtype=np.float32)
+                array[: len(self._keys)] = self._keys
+            array[np.asarray(rows)] = keys
+            made._spared = array
+            made.__dict__["_keys"] = array[: len(vectors)]
         return made
 
-    def _scaled(self, vectors: Tensor) -> NDArray[np.float32]:
+    def _nearest_keys(
+        self, queries: NDArray[np.float32], count: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Squared distances and rows of the keys nearest to each query, both (m, count)."""
+        if self._keeps_keys:
+            return _nearest_keys(queries, self._keys, count)
+        best = np.empty((len(queries), 0), dtype=np.float32)
+        rows = np.empty((len(queries), 0), dtype=np.int64)
+        for place in blocks(self._vectors, _STREAMED):
+            keys = self._scaled(self._vectors[place])
+            squared, ids = _nearest_keys(queries, keys, min(count, len(keys)))
+            both, there = np.hstack([best, squared]), np.hstack([rows, ids + place.start])
+            order = np.argsort(both, axis=1, kind="stable")[:, :count]
+            best, rows = (np.take_along_axis(each, order, axis=1) for each in (both, there))
+        return best, rows
+
+    @property
+    def _keeps_keys(self) -> bool:
+        return len(self._vectors) * self._vectors.shape[1] * _KEY_BYTES <= _KEYS_BYTES
+
+    def _scaled(self, vectors: Rows) -> NDArray[np.float32]:
         keys = np.empty(tuple(vectors.shape), dtype=np.float32)
-        for begin in range(0, len(vectors), _BLOCK):
-            block = vectors[begin : begin + _BLOCK].double().numpy()
-            keys[begin : begin + _BLOCK] = block / self._unit - self._first
+        for place in blocks(vectors):
+            block = vectors[place].double().numpy() / self._unit
+            keys[place] = np.subtract(block, self._first, out=block)
         return keys
 
     @cached_property
     def _first(self) -> NDArray[np.float64]:
-        first: NDArray[np.float64] = self._vectors[0].double().numpy() / self._unit
+        first: NDArray[np.float64] = self._vectors[:1][0].double().numpy() / self._unit
         return first
 
     @cached_property
     def _largest(self) -> float:
-        return float(self._vectors.abs().max()) if self._vectors.numel() else 0.0
+        return largest_of(self._vectors)
 
     @cached_property
     def _unit(self) -> float:
@@ -189,7 +223,9 @@ class Neighbours:
 
     @cached_property
     def _longest(self) -> float:
-        return _longest(self._keys)
+        if self._keeps_keys:
+            return _longest(self._keys)
+        return max(_longest(self._scaled(self._vectors[place])) for place in blocks(self._vectors))
 
 
 def _nearest_keys(
@@ -209,8 +245,8 @@ def _nearest_keys(
 
 
 def _longest(keys: NDArray[np.float32]) -> float:
-    blocks = (keys[begin : begin + _BLOCK] for begin in range(0, len(keys), _BLOCK))
-    return max(float(np.linalg.norm(block.astype(np.float64), axis=1).max()) for block in blocks)
+    parts = (keys[place].astype(np.float64) for place in blocks(torch.from_numpy(keys)))
+    return max(float(np.linalg.norm(part, axis=1).max()) for part in parts)
 
 
 def _power_of_two(value: float) -> float:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pfedmoap.server.neighbours import Found, Neighbours
-from pfedmoap.server.sketch_index import Directions, Effort, SketchIndex
+from pfedmoap.server.row_store import Rows
+from pfedmoap.server.sketch_index import Directions, Effort, SketchIndex, lists_for
 from pfedmoap.wire.messages import Arrays
 
 CHECK_EVERY = 50
@@ -24,6 +25,9 @@ CHECKED = 32
 DEPTH = 10
 """Neighbours of each of them."""
 
+_MORE = 16  # vectors that are read beside the wanted number before a proof is sought
+_COMPARED = 4096  # vectors a query that a check reads before it reads all of them instead
+_OUTGROWN = 4  # so many times more lists would suit a pool than its index has
 _MOST = 8  # at most one in so many prompts is a candidate; then the exact search is as good
 _PREFIX = "pool.search."
 
@@ -57,7 +61,7 @@ class PoolSearch:
     """
 
     def __init__(
-        self, vectors: Tensor, ids: NDArray[np.int64], exact_below: int, recall: float
+        self, vectors: Rows, ids: NDArray[np.int64], exact_below: int, recall: float
     ) -> None:
         self.exact = Neighbours(vectors, ids)
         self.quality: Quality | None = None
@@ -79,17 +83,35 @@ class PoolSearch:
         effort = self.quality.effort
         effort = replace(effort, candidates=max(effort.candidates, 2 * k))
         found: list[Found] = []
-        for place, near in enumerate(self._sketches.candidates(queries, effort)):
-            rows = [row for row in near.tolist() if row >= 0 and row not in without[place]]
+        nearest, bounds = self._sketches.candidates(queries, effort)
+        for place, (near, least) in enumerate(zip(nearest, bounds, strict=True)):
+            served = np.array([row >= 0 and row not in without[place] for row in near.tolist()])
+            rows, least = near[served], least[served]
             if len(rows) < min(k, len(self._vectors) - len(without[place])):
                 found += self.exact.scan(queries[place : place + 1], k, [without[place]])
             else:
-                found.append(self.exact.among(queries[place], rows, k))
+                found.append(self._ranked(queries[place], k, rows, least))
         return found
 
-    def followed(
-        self, vectors: Tensor, rows: Sequence[int], ids: NDArray[np.int64]
-    ) -> "PoolSearch":
+    def _ranked(
+        self, query: Tensor, k: int, rows: NDArray[np.int64], least: NDArray[np.float64]
+    ) -> Found:
+        """The ``k`` nearest of some rows, by exact distances.
+
+        Rows are in the order of what their distances are not below: once that is beyond the
+        ``k``-th nearest, no later one can be nearer, and it is not read.
+        """
+        found: Found = ([], [])
+        begin, some = 0, k + _MORE
+        while begin < len(rows) and k:
+            if len(found[0]) == k and least[begin] > found[1][-1]:
+                break
+            part = self.exact.among(query, rows[begin : begin + some], k)
+            found = self.exact.together(found, part, k)
+            begin, some = begin + some, 2 * some
+        return found
+
+    def followed(self, vectors: Rows, rows: Sequence[int], ids: NDArray[np.int64]) -> "PoolSearch":
         """Make the search after an update; this one must not be used any more.
 
         Args:
@@ -107,17 +129,22 @@ class PoolSearch:
         return made
 
     def settle(self) -> None:
-        """Choose the search, and check the approximate one where it is new or due."""
+        """Choose the search, and check the approximate one where it is new or due.
+
+        An index of which the pool has outgrown the lists is made again.
+        """
+        count = len(self._vectors)
         failed_at = 0 if self.quality is None else self.quality.failed_at
-        if len(self._vectors) < max(self._below, 2 * failed_at, 1):
+        if count < max(self._below, 2 * failed_at, 1):
             return
-        if self._sketches is None or self.quality is None:
-            index = SketchIndex(Directions.learn(self._vectors, np.argsort(self._ids)))
-            index.replace(range(len(self._vectors)), self._vectors)
-            self._sketches, self.quality = index, Quality(failed_at=failed_at)
-        elif self.quality.updates < CHECK_EVERY:
+        due = self.quality is None or self.quality.updates >= CHECK_EVERY
+        if self._sketches is not None and not due:
             return
-        self.quality = self._checked(self.quality)
+        if self._sketches is None or lists_for(count) >= _OUTGROWN * self._sketches.lists:
+            self._sketches = SketchIndex(Directions.learn(self._vectors, np.argsort(self._ids)))
+            self._sketches.fill(self._vectors)
+            self.quality = Quality(failed_at=failed_at)
+        self.quality = self._checked(self.quality or Quality())
         if self.quality.recall < self._wanted:
             self._sketches = None
 
@@ -128,18 +155,39 @@ class PoolSearch:
         drawn = torch.randperm(count, generator=stream)[:CHECKED].numpy()
         rows = np.argsort(self._ids)[drawn].tolist()
         queries, alone = self._vectors[torch.tensor(rows)], [{row} for row in rows]
-        truth = [set(found) for found, _ in self.exact.scan(queries, DEPTH, alone)]
-        effort = quality.effort
+        effort, truth = quality.effort, None
         while True:
             self.quality = Quality(effort)
-            found = [set(rows) for rows, _ in self.nearest_all(queries, DEPTH, alone)]
-            hits = sum(len(one & other) for one, other in zip(truth, found, strict=True))
+            found = self.nearest_all(queries, DEPTH, alone)
+            truth = truth or self._truth(queries, alone, found)
+            hits = sum(len(one & {*other}) for one, (other, _) in zip(truth, found, strict=True))
             recall = hits / max(1, sum(map(len, truth)))
             if recall >= self._wanted:
                 return Quality(effort, recall)
             if 2 * effort.candidates > count // _MOST:
                 return Quality(effort, recall, failed_at=count)
             effort = effort.doubled()
+
+    def _truth(
+        self, queries: Tensor, alone: Sequence[set[int]], found: Sequence[Found]
+    ) -> list[set[int]]:
+        """The true `DEPTH` nearest of each query, given some that are near.
+
+        What is nearer than the last of these has a sketch that is nearer, too; where that leaves
+        too many to compare, all rows are read.
+        """
+        near = []
+        if self._sketches is not None:
+            for query, (_, distances) in zip(queries, found, strict=True):
+                near.append(self._sketches.within(query, distances[-1] if distances else 0.0))
+                if len(near[-1]) > max(_COMPARED, len(self._vectors) // 64):
+                    break
+        if len(near) < len(queries):
+            return [{*rows} for rows, _ in self.exact.scan(queries, DEPTH, alone)]
+        return [
+            {*self.exact.among(query, (row for row in rows.tolist() if row not in own), DEPTH)[0]}
+            for query, rows, own in zip(queries, near, alone, strict=True)
+        ]
 
     def to_arrays(self) -> Arrays:
         """What a resumed run needs to search as this one, by name; nothing for a small pool."""

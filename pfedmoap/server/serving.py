@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Mapping, Sequence
 
-from pfedmoap.server.expert_pool import Expert
+from pfedmoap.server.expert import Expert
 from pfedmoap.wire.messages import ClientId
 
 

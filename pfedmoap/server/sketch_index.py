@@ -12,6 +12,7 @@ the same prompts give the same index in a resumed run.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import faiss
 import numpy as np
@@ -19,12 +20,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pfedmoap.server.row_store import Rows, blocks
 from pfedmoap.wire.messages import Arrays
 
 DIRECTIONS = 128
 _SAMPLE = 4096
 _PER_LIST = 256
-_BLOCK = 4096
+_MOST_LISTS = 2048
+_TAUGHT = 64  # vectors a list from which its centre is learned
+_BLOCK = 1024
+_ROUNDING = 1e-5  # of a sketch's length, and of its squared distance from another
 _HASHED = 2  # faiss.DirectMap.Hashtable: finds and removes a row without a pass over all
 
 
@@ -60,7 +65,7 @@ class Directions:
     lists: Tensor
 
     @classmethod
-    def learn(cls, vectors: Tensor, order: NDArray[np.int64], seed: int = 0) -> "Directions":
+    def learn(cls, vectors: Rows, order: NDArray[np.int64], seed: int = 0) -> "Directions":
         """Learn them from vectors (n, d): the largest principal directions of a sample.
 
         Args:
@@ -70,8 +75,8 @@ class Directions:
         """
         stream = torch.Generator().manual_seed(seed)
         rows = torch.from_numpy(order)
-        drawn = rows[torch.randperm(len(vectors), generator=stream)[:_SAMPLE]]
-        sample = vectors[drawn].float()
+        drawn = torch.randperm(len(vectors), generator=stream)
+        sample = vectors[rows[drawn[:_SAMPLE]]].float()
         centre = sample.mean(0)
         width = min(DIRECTIONS, *sample.shape)
         with torch.random.fork_rng(devices=[]):  # the decomposition draws from the global stream
@@ -79,10 +84,11 @@ class Directions:
             basis = torch.svd_lowrank(sample - centre, q=width, niter=2)[2].T
         basis = torch.linalg.qr(basis.double().T)[0].T.float().contiguous()
         unlisted = cls(centre, basis, torch.zeros(0, width + 1))
-        count = max(1, min(4096, len(vectors) // _PER_LIST))
+        count = lists_for(len(vectors))
         kmeans = faiss.Kmeans(width + 1, count, niter=10, seed=1 + seed, min_points_per_centroid=1)
-        blocks = (vectors[part] for part in rows[: _PER_LIST * count].split(_BLOCK))
-        kmeans.train(np.concatenate([unlisted.sketch(block) for block in blocks]))
+        taught = rows[drawn[: _TAUGHT * count].sort().values]
+        sketches = [unlisted.sketch(vectors[part]) for part in taught.split(_BLOCK)]
+        kmeans.train(np.concatenate(sketches))
         return cls(centre, basis, torch.from_numpy(np.array(kmeans.centroids)))
 
     def sketch(self, vectors: Tensor) -> NDArray[np.float32]:
@@ -90,10 +96,25 @@ class Directions:
 
         Sums are taken in float64, so that a vector's sketch hardly depends on its company.
         """
-        away = vectors.double() - self.centre.double()
-        along = away @ self.basis.double().T
-        rest = (away.square().sum(1) - along.square().sum(1)).clamp(min=0).sqrt()
-        return torch.cat([along, rest[:, None]], dim=1).float().numpy()
+        centre, across = self._whole
+        made = np.empty((len(vectors), len(self.basis) + 1), dtype=np.float32)
+        for place in blocks(vectors):
+            away = vectors[place].double().sub_(centre)
+            along = away @ across
+            made[place, :-1] = along.numpy()
+            rest = torch.linalg.vecdot(away, away) - torch.linalg.vecdot(along, along)
+            made[place, -1] = rest.clamp_(min=0).sqrt_().numpy()
+        return made
+
+    @cached_property
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        """Centre (d,) and directions (d, s) in float64."""
+        return self.centre.double(), self.basis.double().T.contiguous()
+
+
+def lists_for(count: int) -> int:
+    """How many inverted lists suit so many vectors."""
+    return max(1, min(_MOST_LISTS, count // _PER_LIST))
 
 
 class SketchIndex:
@@ -125,21 +146,46 @@ class SketchIndex:
         old = ids[ids < len(self)]
         if len(old):
             self._index.remove_ids(faiss.IDSelectorArray(old))
-        for begin in range(0, len(ids), _BLOCK):
-            part = slice(begin, begin + _BLOCK)
-            self._index.add_with_ids(self.directions.sketch(vectors[part]), ids[part])
+        self._index.add_with_ids(self.directions.sketch(vectors), ids)
 
-    def candidates(self, queries: Tensor, effort: Effort) -> NDArray[np.int64]:
+    def fill(self, vectors: Rows) -> None:
+        """Put all vectors (n, d) into an empty index."""
+        for begin in range(0, len(vectors), _BLOCK):
+            some = vectors[begin : begin + _BLOCK]
+            self.replace(range(begin, begin + len(some)), some)
+
+    def candidates(
+        self, queries: Tensor, effort: Effort
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Rows whose sketches are nearest to those of queries (m, d); -1 where too few are found.
 
         Returns:
-            (m, min(candidates, n)).
+            Rows, (m, min(candidates, n)), the nearest sketches first, and for each a length that
+            its vector's distance is not below.
         """
         count = min(effort.candidates, len(self))
         self._index.nprobe = min(effort.probes, self.lists)
-        _, found = self._index.search(self.directions.sketch(queries), count)
+        sketches = self.directions.sketch(queries)
+        squared, found = self._index.search(sketches, count)
         ids: NDArray[np.int64] = found
-        return ids
+        slack = _ROUNDING * np.linalg.norm(sketches, axis=1)[:, None]
+        return ids, np.sqrt(squared.clip(min=0)) * (1 - _ROUNDING) - slack
+
+    def within(self, query: Tensor, distance: float) -> NDArray[np.int64]:
+        """All rows of which a sketch does not prove that they lie beyond a distance of a vector.
+
+        Every sketch is looked at.
+
+        Args:
+            query: The vector, (d,).
+            distance: The distance.
+        """
+        self._index.nprobe = self.lists
+        sketch = self.directions.sketch(query[None])
+        reach = distance * (1 + _ROUNDING) + 2 * _ROUNDING * float(np.linalg.norm(sketch))
+        _, _, found = self._index.range_search(sketch, reach**2)
+        rows: NDArray[np.int64] = found
+        return rows
 
     def to_arrays(self) -> Arrays:
         """What the index was made with, by name; its content follows from the vectors."""
@@ -147,8 +193,8 @@ class SketchIndex:
         return {"centre": made.centre, "basis": made.basis, "lists": made.lists}
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, vectors: Tensor) -> "SketchIndex":
+    def from_arrays(cls, arrays: Arrays, vectors: Rows) -> "SketchIndex":
         """Inverse of `to_arrays`, with the vectors (n, d) that it holds."""
         index = cls(Directions(arrays["centre"], arrays["basis"], arrays["lists"]))
-        index.replace(range(len(vectors)), vectors)
+        index.fill(vectors)
         return index

@@ -156,7 +156,7 @@ def test_what_a_repair_has_kept_of_a_damaged_run_goes_too(run, tmp_path):
     prompt = prompt_of(run, 1)
     kept = run / "damaged" / "shard-000002.safetensors.1"
     kept.parent.mkdir()
-    shutil.copy(sorted((run / "server").iterdir())[0], kept)
+    shutil.copy(sorted((run / "server").glob("shard-*"))[-1], kept)
     assert "damaged/shard-000002.safetensors.1" in traces_of(prompt, run)
     (run / "damaged" / "metrics.jsonl").write_text("{}")
     erase(run, ClientId(1), tmp_path / "key")

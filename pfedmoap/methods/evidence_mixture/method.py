@@ -34,6 +34,7 @@ from pfedmoap.config.bounds import Bounds, NotNegative, Positive
 from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import ManyModels, PredictionTask
+from pfedmoap.contract.server_rows import ServerRows, divide
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -63,6 +64,7 @@ from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.prompts.tuning import PromptProblem, tune
 from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import ExpertPool
+from pfedmoap.server.pool_arrays import CLIENTS, OF_CLIENTS, prompt_of
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 
 PRIOR, HEAD = "class_prior", "residual_head"
@@ -144,12 +146,14 @@ class EvidenceMixture(AveragedPrompt):
         averaged = combine(common, updates, self.weighting, self.setting.server)
         return {**averaged, **self._pool(state).put(prompts).to_arrays()}
 
+    def divided(self, state: Arrays) -> tuple[Arrays, ServerRows | None]:
+        """See `KeepsRows`: a round changes the prompts of its cohort alone."""
+        return divide(state, CLIENTS, OF_CLIENTS)
+
     def starts(self, state: Arrays, client: ClientId) -> Arrays:
         """See `StartsElsewhere`: from the client's last prompt, which the pool has."""
-        if "pool.clients" not in state:
-            return {}
-        own = state["pool.contexts"][state["pool.clients"] == client]  # one, or none
-        return {"context": own[0]} if len(own) else {}
+        own = prompt_of(state, client)
+        return {} if own is None else {"context": own}
 
     def screened(self, state: Arrays) -> Mapping[ClientId, str]:
         """See `ServesExperts`."""

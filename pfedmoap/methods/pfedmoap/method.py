@@ -215,9 +215,8 @@ class PFedMoAP:
         """See `SendsGlobalModel`."""
         return classify(self.encoder, download.arrays["context"], self.setting, features["image"])
 
-    def to_arrays(self, state: ServerState) -> Arrays:
-        """See `ServerState.to_arrays`."""
-        return state.to_arrays()
+    to_arrays = staticmethod(ServerState.to_arrays)
+    divided = staticmethod(ServerState.divided)  # see `KeepsRows`
 
     def from_arrays(self, arrays: Arrays) -> ServerState:
         """Inverse of `to_arrays`."""

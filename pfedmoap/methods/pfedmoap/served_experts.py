@@ -13,7 +13,7 @@ from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.prompts.tuning import classify
-from pfedmoap.server.expert_pool import Expert
+from pfedmoap.server.expert import Expert
 from pfedmoap.wire.messages import Arrays, ClientId
 
 EXPERTS = "experts"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions, ServerOptions
+from pfedmoap.contract.server_rows import ServerRows
 from pfedmoap.methods.pfedmoap.mixture import GATE
 from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import ExpertPool
@@ -29,6 +30,11 @@ class ServerState:
     def to_arrays(self) -> Arrays:
         """The averaged prompt, the pool, and the gate where it is averaged, as named tensors."""
         return {"context": self.context, **self.pool.to_arrays(), **self.gate}
+
+    def divided(self) -> tuple[Arrays, ServerRows | None]:
+        """The same with the pool's prompts apart; see `KeepsRows`."""
+        shared, rows = self.pool.divided()
+        return {"context": self.context, **shared, **self.gate}, rows
 
     def after(self, updates: Sequence[Update], options: ServerOptions) -> "ServerState":
         """Average the prompts of a round, and the gates where they are averaged.

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions
 from pfedmoap.seeding import numpy_generator
-from pfedmoap.server.expert_pool import Expert, ExpertPool
+from pfedmoap.server.expert import Expert
+from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.server.serving import serve_at_most
 from pfedmoap.wire.messages import ClientId
 

@@ -7,6 +7,7 @@ import torch
 
 from eval.commands.check_method import main, prepare
 from eval.contract.suite import CHECKS, run_checks
+from pfedmoap.contract.server_rows import ServerRows, joined
 from pfedmoap.errors import MethodError, UpdateRejectedError
 from pfedmoap.methods.promptfl import PromptFL
 
@@ -88,7 +89,18 @@ class ClaimsToAverage(PromptFL):
         return {"context": torch.stack(contexts).median(0).values} if updates else state
 
 
+@dataclass(frozen=True)
+class HoldsWhatChangesForAll(PromptFL):
+    def divided(self, state):
+        entries = {client: {"context": state["context"]} for client in range(9)}
+        return {}, ServerRows("owners", entries)
+
+    def to_arrays(self, state):
+        return joined(*self.divided(state))
+
+
 WRONG = {
+    HoldsWhatChangesForAll: "rows of the server change with their cohort alone",
     SendsInAnyOrder: "order of the cohort is irrelevant to the plan",
     TakesTheLastUpdate: "order of tasks and updates is irrelevant",
     StartsAnywhere: "global random state is neither read nor changed",

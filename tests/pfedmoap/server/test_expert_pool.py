@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from pfedmoap.config.server import PoolOptions
+from pfedmoap.contract.server_rows import joined
 from pfedmoap.errors import PFedMoAPError, ShapeError
 from pfedmoap.server.expert_pool import ExpertPool
+from pfedmoap.server.pool_arrays import prompt_of
+from pfedmoap.server.row_store import Packed
 from pfedmoap.wire.messages import ClientId
 
 
@@ -217,3 +220,93 @@ def test_a_pool_without_a_client_is_one_that_never_had_it():
     for client in others:
         left = left.without(client)
     assert (len(left), left.to_arrays()) == (0, {})
+
+
+HALF = PoolOptions(precision="float16")
+
+
+@pytest.mark.parametrize(
+    "options", [HALF, PoolOptions(precision="float16", rows="mapped"), PoolOptions(rows="mapped")]
+)
+def test_a_pool_in_less_memory_is_the_same_pool_of_rounded_prompts(options):
+    """Every version stays; what is found, served and stored is the rounded prompt."""
+    half = options.precision == "float16"
+
+    def rounded(prompts):
+        packed = {c: Packed.of(p.view(1, -1), half=half) for c, p in prompts.items()}
+        return {c: p.unpacked(torch.float32).view(2, 3) for c, p in packed.items()}
+
+    prompts = {c: 0.02 * pool_of(30)[c] for c in pool_of(30).clients}
+    changes = {c: 0.02 * p for c, p in zip(list(prompts)[::3], torch.randn(10, 2, 3), strict=True)}
+    first = ExpertPool(prompts, options)
+    second = first.put(changes)
+    branch = first.put({ClientId(2000): torch.ones(2, 3)})
+    resumed = ExpertPool.from_arrays(second.to_arrays(), options)
+    for pool, truth in (
+        (first, prompts),
+        (second, {**prompts, **changes}),
+        (resumed, {**prompts, **changes}),
+        (branch, {**prompts, ClientId(2000): torch.ones(2, 3)}),
+    ):
+        whole = ExpertPool(rounded(truth))
+        assert pool.clients == whole.clients
+        for client in pool.clients:
+            assert torch.equal(pool[client], whole[client])
+            assert pool.nearest(client, 5) == whole.nearest(client, 5)
+    for name, array in second.to_arrays().items():
+        assert torch.equal(array, resumed.to_arrays()[name])
+
+
+def test_sixteen_bits_move_a_distance_by_no_more_than_is_said():
+    exact = pool_of(40)
+    half = ExpertPool({client: exact[client] for client in exact.clients}, HALF)
+    for client in exact.clients:
+        for expert in half.nearest(client, 39):
+            true = float((exact[client].double() - exact[expert.client].double()).norm())
+            lengths = float(exact[client].norm() + exact[expert.client].norm())
+            assert abs(expert.distance - true) <= 2**-11 * lengths * 1.01
+            assert expert.context.dtype == torch.float32
+
+
+def test_a_pool_is_read_in_the_other_precision():
+    exact = pool_of(12)
+    half = ExpertPool({client: exact[client] for client in exact.clients}, HALF)
+    again = ExpertPool.from_arrays(half.to_arrays())
+    assert all(torch.equal(again[client], half[client]) for client in half.clients)
+    again = ExpertPool.from_arrays(exact.to_arrays(), HALF)
+    assert all(torch.equal(again[client], half[client]) for client in half.clients)
+
+
+@pytest.mark.parametrize("options", [None, HALF])
+def test_both_parts_of_a_pool_make_its_arrays_and_stay_what_they_were(options):
+    prompts = {client: pool_of(9)[client] for client in pool_of(9).clients}
+    pool = ExpertPool(prompts, options)
+    whole = pool.to_arrays()
+    shared, rows = pool.divided()
+    first = pool.clients[0]
+    pool.put({first: torch.zeros(2, 3)})
+    again = joined(shared, rows)
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[name], array) for name, array in whole.items())
+    assert first in rows.of
+    assert ClientId(5000) not in rows.of
+    own = prompt_of(whole, first)
+    assert torch.equal(own, pool[first])
+    assert prompt_of(whole, ClientId(5000)) is None
+    left = pool.without(first)
+    assert left.clients == pool.clients[1:]
+    assert all(torch.equal(left[client], pool[client]) for client in left.clients)
+
+
+def test_a_pool_that_comes_in_parts_is_the_same():
+    prompts = {client: pool_of(25)[client] for client in pool_of(25).clients}
+    parts = [dict(list(prompts.items())[begin : begin + 7]) for begin in range(0, 25, 7)]
+    options = PoolOptions(exact_below=20)
+    made = ExpertPool.gathered(
+        [{}, *parts, {made: prompts[made] for made in [*prompts][:2]}], options
+    )
+    assert made.searched["approximate"] in (0, 1)
+    assert made.clients == ExpertPool(prompts).clients
+    assert all(torch.equal(made[client], prompts[client]) for client in prompts)
+    with pytest.raises(ShapeError, match="one shape"):
+        ExpertPool.gathered([prompts, {ClientId(1): torch.zeros(3, 2)}])

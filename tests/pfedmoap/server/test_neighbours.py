@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pfedmoap.errors import PFedMoAPError
+from pfedmoap.server import neighbours
 from pfedmoap.server.neighbours import Neighbours
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -108,3 +109,20 @@ def test_one_entry_and_nothing_to_find():
     assert index.nearest(torch.zeros(3), 4)[0] == [0]
     assert index.nearest(torch.zeros(3), 4, {0}) == ([], [])
     assert index.nearest(torch.zeros(3), 0) == ([], [])
+
+
+def test_keys_that_are_made_for_each_search_find_the_same(monkeypatch):
+    vectors = torch.randn(200, 6, generator=torch.Generator().manual_seed(3))
+    queries, without = vectors[::20] + 0.1, [{row} for row in range(0, 200, 20)]
+    kept = Neighbours(vectors).nearest_all(queries, 7, without)
+    monkeypatch.setattr(neighbours, "_KEYS_BYTES", 0)
+    monkeypatch.setattr(neighbours, "_STREAMED", 6 * 33)
+    made = Neighbours(vectors)
+    assert made.nearest_all(queries, 7, without) == kept
+    assert "_keys" not in made.__dict__
+    vectors[5] = queries[1]
+    later = made.followed(vectors, [5], np.arange(200))
+    assert later.nearest_all(queries, 7, without) == Neighbours(vectors).nearest_all(
+        queries, 7, without
+    )
+    assert later.nearest(queries[1], 1)[0] == [5]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pfedmoap.server import pool_search
+from pfedmoap.server import pool_search, sketch_index
 from pfedmoap.server.neighbours import Neighbours
 from pfedmoap.server.pool_search import DEPTH, PoolSearch
 from pfedmoap.server.sketch_index import Directions, Effort, SketchIndex
@@ -64,7 +64,7 @@ def test_an_index_that_was_changed_finds_what_a_new_one_does():
     again = SketchIndex.from_arrays(index.to_arrays(), vectors)
     assert len(index) == len(again) == 600
     effort = Effort(2, 30)
-    found, other = (one.candidates(vectors[:30], effort) for one in (index, again))
+    found, other = (one.candidates(vectors[:30], effort)[0] for one in (index, again))
     assert [set(row) for row in found.tolist()] == [set(row) for row in other.tolist()]
 
 
@@ -124,3 +124,56 @@ def test_more_than_the_candidates_hold_is_looked_for_among_all():
     hidden = set(search.exact.nearest(vectors[0], 900)[0])
     found = search.nearest_all(vectors[:1], 5, [hidden])
     assert found == Neighbours(vectors).nearest_all(vectors[:1], 5, [hidden])
+
+
+def test_an_early_end_of_the_ranking_changes_nothing():
+    """What is not read is proved to be further: the same as ranking all candidates."""
+    for vectors in (low_rank(1500), low_rank(1500) + 0.3 * noise(1500)[:, :WIDTH]):
+        search = search_over(vectors, recall=0.0)
+        effort = search.quality.effort
+        near, least = search._sketches.candidates(vectors[:40], effort)
+        apart = torch.cdist(vectors[:40].double(), vectors.double()).numpy()
+        assert (least <= np.take_along_axis(apart, near, axis=1) + 1e-12).all()
+        found = search.nearest_all(vectors[:40], 7, [{row} for row in range(40)])
+        for row, seen in enumerate(found):
+            others = [other for other in near[row].tolist() if other not in (-1, row)]
+            assert seen == search.exact.among(vectors[row], others, 7)
+
+
+def test_the_ranking_reads_few_of_the_candidates_of_trained_prompts(monkeypatch):
+    search, read = search_over(vectors := low_rank(2500)), []
+    among = Neighbours.among
+
+    def counted(self, query, rows, k=None):
+        read.append(len(rows := list(rows)))
+        return among(self, query, rows, k)
+
+    monkeypatch.setattr(Neighbours, "among", counted)
+    search.nearest_all(vectors[:50], 9, [()] * 50)
+    assert sum(read) / 50 < 64 < search.quality.effort.candidates
+
+
+def test_the_truth_of_a_check_is_that_of_a_scan(monkeypatch):
+    vectors = low_rank(1500)
+    search = search_over(vectors)
+    queries, alone = vectors[:20], [{row} for row in range(20)]
+    scanned = [{*rows} for rows, _ in search.exact.scan(queries, DEPTH, alone)]
+    poor = [search.exact.among(queries[row], range(30, 60), DEPTH) for row in range(20)]
+    assert search._truth(queries, alone, poor) == scanned, "sketches alone"
+    monkeypatch.setattr(pool_search, "_COMPARED", 0)
+    assert search._truth(queries, alone, poor) == scanned
+
+
+def test_a_pool_that_outgrew_its_lists_gets_new_ones(monkeypatch):
+    monkeypatch.setattr(pool_search, "CHECK_EVERY", 1)
+    monkeypatch.setattr(sketch_index, "_PER_LIST", 50)
+    vectors = low_rank(300)
+    search = search_over(vectors)
+    assert search._sketches.lists == 6
+    for end in (900, 1199, 1200):
+        more = low_rank(1200)[:end]
+        more[:300] = vectors
+        search = search.followed(more, range(len(search._vectors), end), np.arange(end))
+        assert search._sketches.lists == (24 if end == 1200 else 6)
+        assert len(search._sketches) == end
+    assert recall_of(search, more) >= 0.9

@@ -2,7 +2,8 @@
 
 import torch
 
-from pfedmoap.server.expert_pool import Expert, ExpertPool
+from pfedmoap.server.expert import Expert
+from pfedmoap.server.expert_pool import ExpertPool
 from pfedmoap.server.serving import serve_at_most
 from pfedmoap.wire.messages import ClientId
 

@@ -15,7 +15,7 @@ from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture
 from pfedmoap.methods.pfedmoap.served_experts import encode_experts, pack_experts
 from pfedmoap.methods.registry import method_class
 from pfedmoap.prompts.encoding import EncodedOnce
-from pfedmoap.server.expert_pool import Expert
+from pfedmoap.server.expert import Expert
 from pfedmoap.wire.messages import ClientId, Download
 from tests.helpers.models import CLASS_NAMES, random_data
 

@@ -20,7 +20,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
 )
 from pfedmoap.prompts.encoding import EncodedOnce
 from pfedmoap.prompts.tuning import classify
-from pfedmoap.server.expert_pool import Expert
+from pfedmoap.server.expert import Expert
 from pfedmoap.wire.messages import Arrays, ClientId, Download
 from tests.helpers.models import CLASS_NAMES
 
