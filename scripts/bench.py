@@ -40,7 +40,7 @@ class Benchmark:
         cpu: Arguments of full runs on a CPU, each a run of its own.
         cuda: The same on a GPU.
         quick: Arguments of the quick run, on either.
-        takes_json: Whether it writes its rows to ``--json_file``; else what it prints is the table.
+        large: Arguments of runs on a CPU that are only made where they are asked for.
         takes_device: Whether it can be told where to run.
     """
 
@@ -49,7 +49,7 @@ class Benchmark:
     cpu: tuple[str, ...] = ()
     cuda: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
-    takes_json: bool = True
+    large: tuple[str, ...] = ()
     takes_device: bool = True
 
 
@@ -95,7 +95,7 @@ BENCHMARKS = (
         cpu=("--clients [100]",),
         cuda=("--model ViT-B-16 --classes 10", "--model ViT-B-16 --classes 100 --clients [100]"),
         quick=("--clients [5] --repeats 1",),
-        takes_json=False,
+        large=("--clients [10000] --repeats 1",),
     ),
     Benchmark(
         "Encoding images",
@@ -107,17 +107,20 @@ BENCHMARKS = (
     Benchmark(
         "The pool of experts",
         "bench_pool.py",
-        cpu=("--sizes [1000,10000]",),
+        cpu=("--sizes [1000,10000,100000]",),
         quick=("--sizes [500] --queries 5",),
-        takes_json=False,
+        large=(
+            "--sizes [100000,1000000] --precision float16",
+            "--sizes [1000000] --kinds [trained] --length 16 --precision float16 --rows mapped",
+        ),
         takes_device=False,
     ),
     Benchmark(
         "A round beside training",
         "bench_engine.py",
         cpu=("--rounds 3",),
-        quick=("--clients 20 --participation 0.5 --rounds 1 --warm 1 --experts 2",),
-        takes_json=False,
+        quick=("--clients [20] --participation 0.5 --rounds 1 --warm 1 --experts 2",),
+        large=("--clients [1000,10000] --rounds 10 --warm 1",),
         takes_device=False,
     ),
     Benchmark(
@@ -140,6 +143,7 @@ BENCHMARKS = (
 def main(
     device: Device = "cpu",
     quick: bool = False,
+    large: bool = False,
     only: tuple[str, ...] = (),
     page: str | None = None,
 ) -> None:
@@ -148,6 +152,8 @@ def main(
     Args:
         device: ``cpu`` or ``cuda``.
         quick: Small sizes; without ``page`` nothing is written.
+        large: On a CPU, also ten thousand clients and a million prompts: an hour or more, 16 GiB
+            of disk.
         only: Scripts to run, e.g. ``[bench_step.py]``; none runs all.
         page: Where the tables are written; none takes docs/performance.md, unless ``quick``.
     """
@@ -156,6 +162,8 @@ def main(
         if only and benchmark.script not in only:
             continue
         runs = benchmark.quick if quick else getattr(benchmark, device)
+        if large and not quick and device == "cpu":
+            runs += benchmark.large
         if runs:
             sections[benchmark.title] = section(benchmark, runs, device)
     target = PAGE if page is None and not quick else page
@@ -176,19 +184,17 @@ def section(benchmark: Benchmark, runs: Sequence[str], device: Device) -> str:
         printed, rows = run(benchmark, given)
         command = " ".join([f"scripts/{benchmark.script}", *given])
         print(f"{command}: {perf_counter() - began:.0f} s\n{printed}", flush=True)
-        lines += [f"`{command}`", "", *(markdown(rows) if rows else fenced(printed)), ""]
+        lines += [f"`{command}`", "", *markdown(rows), ""]
     return "\n".join(lines)
 
 
-def run(
-    benchmark: Benchmark, arguments: Sequence[str]
-) -> tuple[str, list[dict[str, str | float]] | None]:
-    """Run one script; returns what it printed, and its rows where it writes them."""
+def run(benchmark: Benchmark, arguments: Sequence[str]) -> tuple[str, list[dict[str, str | float]]]:
+    """Run one script; returns what it printed, and its rows."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        asked = ["--json_file", str(file)] if benchmark.takes_json else []
+        script = str(ROOT / "scripts" / benchmark.script)
         done = subprocess.run(
-            [sys.executable, str(ROOT / "scripts" / benchmark.script), *arguments, *asked],
+            [sys.executable, script, *arguments, "--json_file", str(file)],
             cwd=ROOT,
             env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
@@ -197,7 +203,7 @@ def run(
         )
         if done.returncode:
             raise SystemExit(f"{benchmark.script} {' '.join(arguments)} failed: {done.stdout}")
-        return done.stdout, json.loads(file.read_text()) if file.exists() else None
+        return done.stdout, json.loads(file.read_text())
 
 
 def markdown(rows: Sequence[dict[str, str | float]]) -> list[str]:
@@ -206,11 +212,6 @@ def markdown(rows: Sequence[dict[str, str | float]]) -> list[str]:
     body = [[str(row[column]) for column in columns] for row in rows]
     rule = ["---", *["--:"] * (len(columns) - 1)]
     return [f"| {' | '.join(line)} |" for line in (columns, rule, *body)]
-
-
-def fenced(printed: str) -> list[str]:
-    """Show what a script printed, as it is."""
-    return ["```", *(line.rstrip() for line in printed.strip("\n").splitlines()), "```"]
 
 
 def machine(device: Device) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from scripts import bench
-from scripts.bench import BENCHMARKS, PAGE, PARTS, Benchmark, fenced, markdown, section, write_part
+from scripts.bench import BENCHMARKS, PAGE, PARTS, Benchmark, markdown, section, write_part
 from tests.helpers.places import ROOT
 
 TEXT = "# Performance\n\nAbout.\n\n## On a CPU\n\nold\n\n## On a GPU\n\nkept\n"
@@ -21,12 +21,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def script(folder, body):
+ROWS = "open(sys.argv[-1], 'w').write('[{\"a\": 1}]')"
+
+
+def script(folder, body=ROWS):
     (folder / "scripts" / "one.py").write_text(f"import json, sys\n{body}\n")
     return Benchmark("One thing", "one.py", cpu=("--a 1", "--b 2"), quick=("--q",))
 
 
-def test_rows_become_a_table_and_other_prints_are_shown_as_they_are(folder):
+def test_rows_become_a_table(folder):
     rows = [{"classes": 10, "ratio": "3x"}]
     body = f"open(sys.argv[-1], 'w').write({json.dumps(json.dumps(rows))})\nprint('printed')"
     found = section(script(folder, body), ("--a 1", "--b 2"), "cpu")
@@ -34,8 +37,8 @@ def test_rows_become_a_table_and_other_prints_are_shown_as_they_are(folder):
     assert head.startswith("### One thing\n\nMachine: ")
     assert tables
     assert found.count("| 10 | 3x |") == 2
-    plain = replace(script(folder, "print('printed')"), takes_json=False, takes_device=False)
-    assert "`scripts/one.py --a 1`\n\n```\nprinted\n```" in section(plain, ("--a 1",), "cpu")
+    plain = replace(script(folder, body), takes_device=False)
+    assert "`scripts/one.py --a 1`\n\n| classes |" in section(plain, ("--a 1",), "cpu")
 
 
 def test_a_benchmark_that_disagrees_ends_the_run_and_writes_nothing(folder, monkeypatch):
@@ -49,7 +52,7 @@ def test_a_benchmark_that_disagrees_ends_the_run_and_writes_nothing(folder, monk
 
 
 def test_a_run_replaces_what_it_measured_and_leaves_the_rest(folder, monkeypatch):
-    monkeypatch.setattr(bench, "BENCHMARKS", (script(folder, "print('new')"),))
+    monkeypatch.setattr(bench, "BENCHMARKS", (script(folder),))
     page = folder / "page.md"
     page.write_text(TEXT)
     for _ in range(2):
@@ -73,16 +76,25 @@ def test_a_run_replaces_what_it_measured_and_leaves_the_rest(folder, monkeypatch
 
 
 def test_a_quick_run_writes_no_page_of_its_own(folder, monkeypatch):
-    monkeypatch.setattr(bench, "BENCHMARKS", (script(folder, "print('new')"),))
+    monkeypatch.setattr(bench, "BENCHMARKS", (script(folder),))
     monkeypatch.setattr(bench, "PAGE", folder / "page.md")
     bench.main(quick=True)
     assert not (folder / "page.md").exists()
 
 
+def test_large_sizes_are_measured_where_they_are_asked_for(folder, monkeypatch):
+    monkeypatch.setattr(bench, "BENCHMARKS", (replace(script(folder), large=("--huge",)),))
+    page = folder / "page.md"
+    for large, quick, expected in ((False, False, 0), (True, False, 1), (True, True, 0)):
+        page.write_text(TEXT)
+        bench.main(large=large, quick=quick, page=str(page))
+        assert page.read_text().count("--huge") == expected
+    assert {one.script for one in BENCHMARKS if one.large} >= {"bench_pool.py", "bench_engine.py"}
+
+
 def test_tables():
     rows = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
     assert markdown(rows) == ["| a | b |", "| --- | --: |", "| 1 | x |", "| 2 | y |"]
-    assert fenced("\n  a \nb\n") == ["```", "  a", "b", "```"]
 
 
 def test_every_benchmark_is_there_and_every_script_is_run():

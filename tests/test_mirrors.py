@@ -53,6 +53,8 @@ COVERED = {
         pfedmoap.wire.messages pfedmoap.wire.transport""",
     "tests/pfedmoap/server/test_aggregation.py": "pfedmoap.config.server",
     "tests/pfedmoap/server/test_bounding.py": "pfedmoap.server.robust_limits",
+    "tests/pfedmoap/server/test_expert_pool.py": """
+        pfedmoap.server.expert pfedmoap.server.pool_arrays""",
     "tests/privacy/test_options.py": """
         privacy.checks privacy.statements""",
     "tests/eval/test_faults.py": "eval.commands.faults",
@@ -133,7 +135,7 @@ COVERED = {
     "tests/pfedmoap/runs/test_shard_writer.py": """
         pfedmoap.runs.client_states pfedmoap.runs.shard pfedmoap.runs.state_content""",
     "tests/pfedmoap/runs/test_directory.py": """
-        pfedmoap.runs.checkpoint pfedmoap.runs.commit pfedmoap.runs.folder pfedmoap.runs.layout
+        pfedmoap.runs.commit pfedmoap.runs.folder pfedmoap.runs.layout
         pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.state_files
         pfedmoap.storage.own_files pfedmoap.storage.strict_json""",
     "tests/pfedmoap/engine/test_simulation.py": "pfedmoap.storage.atomic_files",

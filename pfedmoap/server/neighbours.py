@@ -17,8 +17,8 @@ _RELATIVE = 1e-3  # of a float32 sum of squares of a few 10^5 terms
 _ABSOLUTE = 4 * float(np.finfo(np.float32).eps)  # of a coordinate, in units of the longest vector
 _FAR = 1e15  # a query so many times larger than all vectors overflows the square of float32
 _KEY_BYTES = 4
-_KEYS_BYTES = 2**31  # of keys that are kept; above it they are made for each search
-_STREAMED = 2**26  # numbers of keys that are made at once then
+KEYS_BYTES = 2**31  # of keys that are kept; above it they are made for each search
+STREAMED_NUMBERS = 2**26  # numbers of keys that are made at once then
 _MORE = 16  # seen beside those that are wanted, so that the search seldom has to widen
 _CHEAPER = 5  # a query is, among many
 _SPARE = 2  # growth of the keys' array, so that vectors that join copy nothing most of the time
@@ -185,7 +185,7 @@ class Neighbours:
             return _nearest_keys(queries, self._keys, count)
         best = np.empty((len(queries), 0), dtype=np.float32)
         rows = np.empty((len(queries), 0), dtype=np.int64)
-        for place in blocks(self._vectors, _STREAMED):
+        for place in blocks(self._vectors, STREAMED_NUMBERS):
             keys = self._scaled(self._vectors[place])
             squared, ids = _nearest_keys(queries, keys, min(count, len(keys)))
             both, there = np.hstack([best, squared]), np.hstack([rows, ids + place.start])
@@ -195,7 +195,7 @@ class Neighbours:
 
     @property
     def _keeps_keys(self) -> bool:
-        return len(self._vectors) * self._vectors.shape[1] * _KEY_BYTES <= _KEYS_BYTES
+        return len(self._vectors) * self._vectors.shape[1] * _KEY_BYTES <= KEYS_BYTES
 
     def _scaled(self, vectors: Rows) -> NDArray[np.float32]:
         keys = np.empty(tuple(vectors.shape), dtype=np.float32)

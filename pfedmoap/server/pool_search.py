@@ -26,7 +26,7 @@ DEPTH = 10
 """Neighbours of each of them."""
 
 _MORE = 16  # vectors that are read beside the wanted number before a proof is sought
-_COMPARED = 4096  # vectors a query that a check reads before it reads all of them instead
+COMPARED = 4096  # vectors a query that a check reads before it reads all of them instead
 _OUTGROWN = 4  # so many times more lists would suit a pool than its index has
 _MOST = 8  # at most one in so many prompts is a candidate; then the exact search is as good
 _PREFIX = "pool.search."
@@ -67,23 +67,23 @@ class PoolSearch:
         self.quality: Quality | None = None
         self._vectors, self._ids = vectors, ids
         self._below, self._wanted = exact_below, recall
-        self._sketches: SketchIndex | None = None
+        self.sketches: SketchIndex | None = None
 
     @property
     def approximate(self) -> bool:
         """Whether the approximate search is in use."""
-        return self._sketches is not None
+        return self.sketches is not None
 
     def nearest_all(
         self, queries: Tensor, k: int, without: Sequence[Collection[int]]
     ) -> list[Found]:
         """See `Neighbours.nearest_all`; the approximate search may miss some."""
-        if self._sketches is None or self.quality is None:
+        if self.sketches is None or self.quality is None:
             return self.exact.nearest_all(queries, k, without)
         effort = self.quality.effort
         effort = replace(effort, candidates=max(effort.candidates, 2 * k))
         found: list[Found] = []
-        nearest, bounds = self._sketches.candidates(queries, effort)
+        nearest, bounds = self.sketches.candidates(queries, effort)
         for place, (near, least) in enumerate(zip(nearest, bounds, strict=True)):
             served = np.array([row >= 0 and row not in without[place] for row in near.tolist()])
             rows, least = near[served], least[served]
@@ -121,9 +121,9 @@ class PoolSearch:
         """
         made = PoolSearch(vectors, ids, self._below, self._wanted)
         made.exact = self.exact.followed(vectors, rows, ids)
-        made._sketches, made.quality = self._sketches, self.quality
-        if made._sketches is not None and made.quality is not None:
-            made._sketches.replace(rows, vectors[torch.tensor(rows, dtype=torch.int64)])
+        made.sketches, made.quality = self.sketches, self.quality
+        if made.sketches is not None and made.quality is not None:
+            made.sketches.replace(rows, vectors[torch.tensor(rows, dtype=torch.int64)])
             made.quality = replace(made.quality, updates=made.quality.updates + 1)
         made.settle()
         return made
@@ -138,15 +138,15 @@ class PoolSearch:
         if count < max(self._below, 2 * failed_at, 1):
             return
         due = self.quality is None or self.quality.updates >= CHECK_EVERY
-        if self._sketches is not None and not due:
+        if self.sketches is not None and not due:
             return
-        if self._sketches is None or lists_for(count) >= _OUTGROWN * self._sketches.lists:
-            self._sketches = SketchIndex(Directions.learn(self._vectors, np.argsort(self._ids)))
-            self._sketches.fill(self._vectors)
+        if self.sketches is None or lists_for(count) >= _OUTGROWN * self.sketches.lists:
+            self.sketches = SketchIndex(Directions.learn(self._vectors, np.argsort(self._ids)))
+            self.sketches.fill(self._vectors)
             self.quality = Quality(failed_at=failed_at)
         self.quality = self._checked(self.quality or Quality())
         if self.quality.recall < self._wanted:
-            self._sketches = None
+            self.sketches = None
 
     def _checked(self, quality: Quality) -> Quality:
         """Measure the recall, and widen the search until it is enough or costs too much."""
@@ -155,20 +155,20 @@ class PoolSearch:
         drawn = torch.randperm(count, generator=stream)[:CHECKED].numpy()
         rows = np.argsort(self._ids)[drawn].tolist()
         queries, alone = self._vectors[torch.tensor(rows)], [{row} for row in rows]
-        effort, truth = quality.effort, None
+        effort, known = quality.effort, None
         while True:
             self.quality = Quality(effort)
             found = self.nearest_all(queries, DEPTH, alone)
-            truth = truth or self._truth(queries, alone, found)
-            hits = sum(len(one & {*other}) for one, (other, _) in zip(truth, found, strict=True))
-            recall = hits / max(1, sum(map(len, truth)))
+            known = known or self.truth(queries, alone, found)
+            hits = sum(len(one & {*other}) for one, (other, _) in zip(known, found, strict=True))
+            recall = hits / max(1, sum(map(len, known)))
             if recall >= self._wanted:
                 return Quality(effort, recall)
             if 2 * effort.candidates > count // _MOST:
                 return Quality(effort, recall, failed_at=count)
             effort = effort.doubled()
 
-    def _truth(
+    def truth(
         self, queries: Tensor, alone: Sequence[set[int]], found: Sequence[Found]
     ) -> list[set[int]]:
         """The true `DEPTH` nearest of each query, given some that are near.
@@ -177,10 +177,10 @@ class PoolSearch:
         too many to compare, all rows are read.
         """
         near = []
-        if self._sketches is not None:
+        if self.sketches is not None:
             for query, (_, distances) in zip(queries, found, strict=True):
-                near.append(self._sketches.within(query, distances[-1] if distances else 0.0))
-                if len(near[-1]) > max(_COMPARED, len(self._vectors) // 64):
+                near.append(self.sketches.within(query, distances[-1] if distances else 0.0))
+                if len(near[-1]) > max(COMPARED, len(self._vectors) // 64):
                     break
         if len(near) < len(queries):
             return [{*rows} for rows, _ in self.exact.scan(queries, DEPTH, alone)]
@@ -199,7 +199,7 @@ class PoolSearch:
             "counts": torch.tensor(counts),
             "recall": torch.tensor(known.recall, dtype=torch.float64),
         }
-        made = {} if self._sketches is None else self._sketches.to_arrays()
+        made = {} if self.sketches is None else self.sketches.to_arrays()
         return {_PREFIX + name: array for name, array in {**arrays, **made}.items()}
 
     def restore(self, arrays: Arrays) -> None:
@@ -211,4 +211,4 @@ class PoolSearch:
         effort = Effort(probes, candidates)
         self.quality = Quality(effort, float(own["recall"]), updates, failed_at)
         if "basis" in own:
-            self._sketches = SketchIndex.from_arrays(own, self._vectors)
+            self.sketches = SketchIndex.from_arrays(own, self._vectors)

@@ -178,7 +178,7 @@ class RowStore:
         length = rows * self.width * self._kept.itemsize
         with tempfile.TemporaryFile() as file:
             try:
-                _reserve(file.fileno(), length)
+                reserve_room(file.fileno(), length)
             except OSError as error:
                 raise PFedMoAPError(
                     f"no room for {length:,} bytes of the pool's rows in {tempfile.gettempdir()} "
@@ -189,7 +189,7 @@ class RowStore:
         return torch.frombuffer(mapped, dtype=self._kept).view(rows, self.width)
 
 
-def _reserve(file: int, length: int) -> None:
+def reserve_room(file: int, length: int) -> None:
     """Give a file its length, and its blocks where the system can: writing never fails later."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, length)

@@ -25,7 +25,7 @@ from pfedmoap.wire.messages import Arrays
 
 DIRECTIONS = 128
 _SAMPLE = 4096
-_PER_LIST = 256
+PER_LIST = 256
 _MOST_LISTS = 2048
 _TAUGHT = 64  # vectors a list from which its centre is learned
 _BLOCK = 1024
@@ -114,7 +114,7 @@ class Directions:
 
 def lists_for(count: int) -> int:
     """How many inverted lists suit so many vectors."""
-    return max(1, min(_MOST_LISTS, count // _PER_LIST))
+    return max(1, min(_MOST_LISTS, count // PER_LIST))
 
 
 class SketchIndex:

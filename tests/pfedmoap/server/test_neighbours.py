@@ -115,8 +115,8 @@ def test_keys_that_are_made_for_each_search_find_the_same(monkeypatch):
     vectors = torch.randn(200, 6, generator=torch.Generator().manual_seed(3))
     queries, without = vectors[::20] + 0.1, [{row} for row in range(0, 200, 20)]
     kept = Neighbours(vectors).nearest_all(queries, 7, without)
-    monkeypatch.setattr(neighbours, "_KEYS_BYTES", 0)
-    monkeypatch.setattr(neighbours, "_STREAMED", 6 * 33)
+    monkeypatch.setattr(neighbours, "KEYS_BYTES", 0)
+    monkeypatch.setattr(neighbours, "STREAMED_NUMBERS", 6 * 33)
     made = Neighbours(vectors)
     assert made.nearest_all(queries, 7, without) == kept
     assert "_keys" not in made.__dict__

@@ -131,7 +131,7 @@ def test_an_early_end_of_the_ranking_changes_nothing():
     for vectors in (low_rank(1500), low_rank(1500) + 0.3 * noise(1500)[:, :WIDTH]):
         search = search_over(vectors, recall=0.0)
         effort = search.quality.effort
-        near, least = search._sketches.candidates(vectors[:40], effort)
+        near, least = search.sketches.candidates(vectors[:40], effort)
         apart = torch.cdist(vectors[:40].double(), vectors.double()).numpy()
         assert (least <= np.take_along_axis(apart, near, axis=1) + 1e-12).all()
         found = search.nearest_all(vectors[:40], 7, [{row} for row in range(40)])
@@ -159,21 +159,21 @@ def test_the_truth_of_a_check_is_that_of_a_scan(monkeypatch):
     queries, alone = vectors[:20], [{row} for row in range(20)]
     scanned = [{*rows} for rows, _ in search.exact.scan(queries, DEPTH, alone)]
     poor = [search.exact.among(queries[row], range(30, 60), DEPTH) for row in range(20)]
-    assert search._truth(queries, alone, poor) == scanned, "sketches alone"
-    monkeypatch.setattr(pool_search, "_COMPARED", 0)
-    assert search._truth(queries, alone, poor) == scanned
+    assert search.truth(queries, alone, poor) == scanned, "sketches alone"
+    monkeypatch.setattr(pool_search, "COMPARED", 0)
+    assert search.truth(queries, alone, poor) == scanned
 
 
 def test_a_pool_that_outgrew_its_lists_gets_new_ones(monkeypatch):
     monkeypatch.setattr(pool_search, "CHECK_EVERY", 1)
-    monkeypatch.setattr(sketch_index, "_PER_LIST", 50)
+    monkeypatch.setattr(sketch_index, "PER_LIST", 50)
     vectors = low_rank(300)
     search = search_over(vectors)
-    assert search._sketches.lists == 6
-    for end in (900, 1199, 1200):
+    assert search.sketches.lists == 6
+    for before, end in ((300, 900), (900, 1199), (1199, 1200)):
         more = low_rank(1200)[:end]
         more[:300] = vectors
-        search = search.followed(more, range(len(search._vectors), end), np.arange(end))
-        assert search._sketches.lists == (24 if end == 1200 else 6)
-        assert len(search._sketches) == end
+        search = search.followed(more, range(before, end), np.arange(end))
+        assert search.sketches.lists == (24 if end == 1200 else 6)
+        assert len(search.sketches) == end
     assert recall_of(search, more) >= 0.9

@@ -87,7 +87,7 @@ def test_rows_in_a_file_have_their_room_or_say_what_to_do(monkeypatch, tmp_path)
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(row_store, "_reserve", full)
+    monkeypatch.setattr(row_store, "reserve_room", full)
     with pytest.raises(PFedMoAPError, match=r"No space left.*TMPDIR"):
         store.reserve(50)
 
