@@ -21,7 +21,7 @@ no gate that its gradient passes through. Why, and what was tried: docs/methods/
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated
 
 import torch
@@ -34,7 +34,7 @@ from pfedmoap.config.bounds import Bounds, NotNegative, Positive
 from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import ManyModels, PredictionTask
-from pfedmoap.contract.server_rows import ServerRows, divide
+from pfedmoap.contract.server_rows import divide
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientData, ClientResult, ClientTask, Prediction
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
@@ -146,9 +146,7 @@ class EvidenceMixture(AveragedPrompt):
         averaged = combine(common, updates, self.weighting, self.setting.server)
         return {**averaged, **self._pool(state).put(prompts).to_arrays()}
 
-    def divided(self, state: Arrays) -> tuple[Arrays, ServerRows | None]:
-        """See `KeepsRows`: a round changes the prompts of its cohort alone."""
-        return divide(state, CLIENTS, OF_CLIENTS)
+    divided = staticmethod(partial(divide, owners=CLIENTS, names=OF_CLIENTS))  # see `KeepsRows`
 
     def starts(self, state: Arrays, client: ClientId) -> Arrays:
         """See `StartsElsewhere`: from the client's last prompt, which the pool has."""
