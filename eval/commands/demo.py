@@ -1,4 +1,4 @@
-"""``demo``: compare zero-shot, the gate alone, and pFedMoAP on digits, offline."""
+"""``demo``: zero-shot, the gate alone, pFedMoAP and the evidence mixture, offline, in a minute."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -12,6 +12,8 @@ from rich.table import Table
 from eval.accuracy import ClientScore, summarise
 from eval.choices import schema
 from eval.commands.errors import readable_errors
+from eval.comparison.paired import BySeed, paired_difference
+from eval.comparison.tables import interval
 from eval.console import console, percent
 from eval.experiment import ExperimentLoader
 from eval.running import run_experiment
@@ -22,13 +24,35 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {  # partial configurations
     "zero-shot": {"method": {"name": "zero_shot"}},
     "gate alone (k = 0)": {"method": {"experts": 0}},
     "pFedMoAP": {},
+    "evidence mixture": {"method": {"name": "evidence_mixture"}},
+    "evidence mixture, no experts": {"method": {"name": "evidence_mixture", "experts": 0}},
 }
+REFERENCE = "gate alone (k = 0)"
+TASKS = {  # its folder and its file, by what it is
+    "digits, ten clients with skewed classes": ("digits", "demo.yaml"),
+    "scenes, forty clients in four hidden groups": ("groups", "hidden-groups.yaml"),
+}
+KEPT = (
+    "context_length",
+    "context_init",
+    "experts",
+)  # shared with the evidence mixture
+MOST_ROWS = 12  # of the table by client
+
+# Figures of docs/results.md, which a test compares.
+WHERE_EXPERTS_HELP = "HELP"
+WHERE_NOT = "NOT"
+
+Found = dict[str, list[tuple[ClientScore, ...]]]
 
 
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the demo; see ``--help``."""
-    parser = command_parser("Train pFedMoAP and its controls on handwritten digits.")
+    parser = command_parser(
+        "Train pFedMoAP, its controls and the evidence mixture on two tasks: one on which other "
+        "clients' prompts add nothing, and one on which they help."
+    )
     parser.add_argument("--out", type=str, default="runs/demo", help="folder for the runs")
     parser.add_argument("--seeds", type=int, default=1, help="repeat with this many seeds")
     parser.add_argument("--resume", type=bool, default=False, help="continue runs in the folder")
@@ -36,32 +60,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
-    text = (
-        Path(options.config).read_text()
+    out, own = Path(options.out), files("eval") / "configs"
+    tasks = (
+        [(options.config, out, Path(options.config).read_text())]
         if options.config
-        else (files("eval") / "configs" / "demo.yaml").read_text()
+        else [(task, out / at, (own / file).read_text()) for task, (at, file) in TASKS.items()]
     )
     loader = ExperimentLoader()
-    found: dict[str, list[tuple[ClientScore, ...]]] = {name: [] for name in VARIANTS}
-    for seed in range(options.seeds):
+    for task, folder, text in tasks:
+        found = _run(text, folder, options.seeds, loader, resume=options.resume)
+        console.print_whole(_summary_table(found, task))
+    over = "clients, of this one run" if options.seeds == 1 else "seeds"
+    console.print(
+        f"Intervals are Student's t over {over}. {WHERE_EXPERTS_HELP} {WHERE_NOT}\n"
+        f"runs: {options.out} (one folder each: configuration, metrics, per_client.csv, every "
+        "client's model)",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _run(text: str, folder: Path, seeds: int, loader: ExperimentLoader, *, resume: bool) -> Found:
+    found: Found = {name: [] for name in VARIANTS}
+    for seed in range(seeds):
         for name, variant in VARIANTS.items():
             config = _variant(yaml.safe_load(text), variant, seed)
-            out = Path(options.out) / f"{_slug(name)}-seed{seed}"
             experiment = loader.prepare(schema().resolve(config))
-            found[name].append(run_experiment(experiment, out, resume=options.resume).scores)
-        console.print(_client_table({name: scores[seed] for name, scores in found.items()}, seed))
-    console.print(_summary_table(found))
-    console.print(
-        f"runs: {options.out} (one folder each: configuration, metrics, per_client.csv, every "
-        "client's model)\nThe gap between the last two rows is what other clients' prompts add; "
-        "the rest of the gain is the private gate and prompt."
-    )
+            run = folder / f"{_slug(name)}-seed{seed}"
+            found[name].append(run_experiment(experiment, run, resume=resume).scores)
+        of_seed = {name: scores[seed] for name, scores in found.items()}
+        if len(of_seed[REFERENCE]) <= MOST_ROWS:
+            console.print_whole(_client_table(of_seed, seed))
+    return found
 
 
 def _variant(base: dict[str, Any], variant: Mapping[str, Any], seed: int) -> dict[str, Any]:
     method = dict(variant.get("method", {}))
+    shared = {key: base["method"][key] for key in KEPT if key in base["method"]}
     if "name" not in method:
         method = base["method"] | method
+    elif method["name"] != "zero_shot":
+        method = shared | method
     seeds = dict.fromkeys(("partition", "few_shot", "training"), seed)
     return base | {"method": method, "seeds": seeds}
 
@@ -82,22 +121,26 @@ def _client_table(scores: Mapping[str, tuple[ClientScore, ...]], seed: int) -> T
     return table
 
 
-def _summary_table(found: Mapping[str, list[tuple[ClientScore, ...]]]) -> Table:
-    seeds = len(next(iter(found.values())))
-    table = Table(title=f"Mean over clients, {seeds} seed(s)", title_justify="left")
-    for heading in ("", "accuracy %", "± over seeds", "worst decile %", "global model %"):
-        table.add_column(heading, justify="right")
+def _summary_table(found: Found, task: str) -> Table:
+    table = Table(
+        title=f"{task}: mean over clients, {len(found[REFERENCE])} seed(s)", title_justify="left"
+    )
+    for heading in ("", "accuracy % [95%]", "less the gate alone [95%]", "worst decile %"):
+        table.add_column(heading, justify="right" if heading else "left")
+    accuracy = {name: _by_seed(runs) for name, runs in found.items()}
+    nothing = {seed: dict.fromkeys(own, 0.0) for seed, own in accuracy[REFERENCE].items()}
     for name, runs in found.items():
-        summaries = [summarise(scores) for scores in runs]
-        means = np.array([summary.mean for summary in summaries])
-        spread = percent(float(means.std(ddof=1))) if seeds > 1 else "-"
-        worst = float(np.mean([summary.worst_decile for summary in summaries]))
-        shared = [s.global_union for s in summaries if s.global_union is not None]
+        gap = None if name == REFERENCE else paired_difference(accuracy[name], accuracy[REFERENCE])
         table.add_row(
             name,
-            percent(float(means.mean())),
-            spread,
-            percent(worst),
-            percent(float(np.mean(shared)) if shared else None),
+            interval(paired_difference(accuracy[name], nothing)).replace("+", "").rstrip("*"),
+            interval(gap).rstrip("*") or "-",
+            percent(float(np.mean([summarise(scores).worst_decile for scores in runs]))),
         )
     return table
+
+
+def _by_seed(runs: Sequence[tuple[ClientScore, ...]]) -> BySeed:
+    return {
+        seed: {score.client: score.accuracy for score in scores} for seed, scores in enumerate(runs)
+    }

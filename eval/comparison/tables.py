@@ -8,6 +8,7 @@ from rich.table import Table
 
 from eval.comparison.cells import Results, promises_privacy
 from eval.comparison.csv_tables import clients_csv, curves_csv, table_csv
+from eval.comparison.overall import Overall, over_tasks
 from eval.comparison.paired import Difference
 from eval.comparison.summary import Row, Spread, other_data, table_rows
 from eval.escaping import for_latex, for_markdown
@@ -43,6 +44,7 @@ COLUMNS = (
     Column("queries", lambda row: f"{row.queries.mean:.0f}" if row.queries else ""),
     Column("train s", lambda row: f"{row.train_seconds.mean:.1f}"),
 )
+ALL_TASKS = "mean over all tasks"
 FIGURES, COSTS = COLUMNS[:-5], COLUMNS[-5:]
 _DIFFERENCE = 7  # place of the first column that is no accuracy
 
@@ -87,6 +89,8 @@ def terminal_tables(results: Results) -> list[Table]:
     for task, rows in _by_task(results):
         tables.append(_terminal_table(*row_texts(rows, FIGURES), task, None))
         tables.append(_terminal_table(*row_texts(rows, COSTS), None, table_note(results, rows)))
+    if overall := over_tasks(results):
+        tables.append(_terminal_table(*_overall_texts(overall), ALL_TASKS, None))
     return tables
 
 
@@ -105,6 +109,10 @@ def markdown(results: Results) -> str:
             table_note(results, rows),
         ]
         parts.append("\n".join(lines))
+    if overall := over_tasks(results):
+        headings, cells = _overall_texts(overall)
+        bars = [_bar(headings), _bar(["---", *("---:" for _ in headings[1:])])]
+        parts.append("\n".join([f"### {ALL_TASKS}", "", *bars, *(_bar(row) for row in cells)]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -125,6 +133,15 @@ def latex(results: Results) -> str:
         ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def _overall_texts(rows: Sequence[Overall]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the means over tasks."""
+    cells = [
+        [row.method, str(row.seeds), in_percent(row.mean), interval(row.difference) or "-"]
+        for row in rows
+    ]
+    return ["method", "seeds", "accuracy %", "difference [95% CI]"], cells
 
 
 def row_texts(
