@@ -189,8 +189,8 @@ def test_the_demo_says_where_experts_help_in_the_figures_of_the_results():
 def test_the_gate_without_its_own_logits_holds_on_the_demos_digits(cache):
     """In the default form, with a gate of half the features' width: 92.4 beside 94.9 per cent.
 
-    It takes clients with images enough to train a gate: on the hidden groups, with one image of each
-    class, the mixture alone is 22 points below.
+    It takes clients with images enough to train a gate: on the hidden groups, with one image of
+    each class, the mixture alone is 22 points below.
     """
     text = (ROOT / "eval/configs/demo.yaml").read_text()
     means = []

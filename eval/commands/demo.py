@@ -32,16 +32,19 @@ TASKS = {  # its folder and its file, by what it is
     "digits, ten clients with skewed classes": ("digits", "demo.yaml"),
     "scenes, forty clients in four hidden groups": ("groups", "hidden-groups.yaml"),
 }
-KEPT = (
-    "context_length",
-    "context_init",
-    "experts",
-)  # shared with the evidence mixture
+SHARED = ("context_length", "context_init", "experts")  # options of both methods
 MOST_ROWS = 12  # of the table by client
 
 # Figures of docs/results.md, which a test compares.
-WHERE_EXPERTS_HELP = "HELP"
-WHERE_NOT = "NOT"
+WHERE_EXPERTS_HELP = (
+    "Experts help where clients have relatives that they do not know of: on these hidden "
+    "groups, over five seeds, the evidence mixture's bring +2.36 [+1.67, +3.05] points and "
+    "random ones bring +1.13 [+0.30, +1.95] to the gate."
+)
+WHERE_NOT = (
+    "They do not where clients have classes of their own: +0.23 [-0.48, +0.95] on the "
+    "digits and -1.07 [-1.63, -0.51] on scenes with the gate."
+)
 
 Found = dict[str, list[tuple[ClientScore, ...]]]
 
@@ -96,7 +99,7 @@ def _run(text: str, folder: Path, seeds: int, loader: ExperimentLoader, *, resum
 
 def _variant(base: dict[str, Any], variant: Mapping[str, Any], seed: int) -> dict[str, Any]:
     method = dict(variant.get("method", {}))
-    shared = {key: base["method"][key] for key in KEPT if key in base["method"]}
+    shared = {key: base["method"][key] for key in SHARED if key in base["method"]}
     if "name" not in method:
         method = base["method"] | method
     elif method["name"] != "zero_shot":

@@ -90,7 +90,7 @@ def terminal_tables(results: Results) -> list[Table]:
         tables.append(_terminal_table(*row_texts(rows, FIGURES), task, None))
         tables.append(_terminal_table(*row_texts(rows, COSTS), None, table_note(results, rows)))
     if overall := over_tasks(results):
-        tables.append(_terminal_table(*_overall_texts(overall), ALL_TASKS, None))
+        tables.append(_terminal_table(*overall_texts(overall), ALL_TASKS, None))
     return tables
 
 
@@ -110,7 +110,7 @@ def markdown(results: Results) -> str:
         ]
         parts.append("\n".join(lines))
     if overall := over_tasks(results):
-        headings, cells = _overall_texts(overall)
+        headings, cells = overall_texts(overall)
         bars = [_bar(headings), _bar(["---", *("---:" for _ in headings[1:])])]
         parts.append("\n".join([f"### {ALL_TASKS}", "", *bars, *(_bar(row) for row in cells)]))
     return "\n\n".join(parts) + "\n"
@@ -135,7 +135,7 @@ def latex(results: Results) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _overall_texts(rows: Sequence[Overall]) -> tuple[list[str], list[list[str]]]:
+def overall_texts(rows: Sequence[Overall]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells of the means over tasks."""
     cells = [
         [row.method, str(row.seeds), in_percent(row.mean), interval(row.difference) or "-"]

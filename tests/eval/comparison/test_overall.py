@@ -8,7 +8,7 @@ import pytest
 from eval.comparison.cells import Results
 from eval.comparison.overall import over_tasks
 from eval.comparison.spec import comparison
-from eval.comparison.tables import ALL_TASKS, markdown
+from eval.comparison.tables import overall_texts
 from eval.results import RunResult
 from pfedmoap.wire.messages import ClientId
 from tests.helpers.runs import small
@@ -62,8 +62,7 @@ def test_a_single_task_has_no_mean_over_tasks():
     assert over_tasks(results({"few": 0.5})) == []
 
 
-def test_the_table_of_all_tasks_is_written(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("eval.comparison.tables._by_task", lambda _: [])
-    text = markdown(results(LEVELS))
-    assert f"### {ALL_TASKS}" in text
-    assert "| b | 3 | 60.00 ± 10.00 | +20.00 [-4.84, +44.84] |" in text
+def test_the_table_of_all_tasks_is_in_per_cent():
+    headings, rows = overall_texts(over_tasks(results(LEVELS)))
+    assert headings == ["method", "seeds", "accuracy %", "difference [95% CI]"]
+    assert rows[1] == ["b", "3", "60.00 ± 10.00", "+20.00 [-4.84, +44.84]"]
