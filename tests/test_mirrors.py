@@ -146,8 +146,7 @@ COVERED = {
         pfedmoap.serving.workplace""",
     "tests/eval/test_classifier_service.py": "eval.commands.serve_model eval.serving_options",
     "tests/eval/test_exporting.py": """
-        eval.commands.export eval.model_card eval.model_privacy pfedmoap.exported.of_run
-        pfedmoap.models.licences""",
+        eval.commands.export eval.model_card eval.model_privacy pfedmoap.models.licences""",
     "tests/pfedmoap/exported/test_folder.py": """
         pfedmoap.exported.model pfedmoap.exported.record pfedmoap.models.clip.architecture""",
     "tests/pfedmoap/exported/test_heads.py": """

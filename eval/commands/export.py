@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from eval.commands.errors import readable_errors
 from eval.escaping import for_terminal
 from pfedmoap.config.exact_options import command_parser, parse
@@ -22,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Write one client's model into a folder of safetensors, JSON and a model card, which "
         "`predict`, `serve-model` and pfedmoap.PersonalizedClassifier.load open without the run."
     )
-    parser.add_argument("run", type=str, help="run directory")
-    parser.add_argument("--client", type=int, required=True, help="whose model")
-    parser.add_argument("--out", type=str, required=True, help="folder, absent or empty")
+    parser.add_argument(
+        "run", type=str, help="run directory; or what `export` wrote, to --push it once more"
+    )
+    parser.add_argument("--client", type=int | None, help="whose model")
+    parser.add_argument("--out", type=str | None, help="folder, absent or empty")
     parser.add_argument("--onnx", type=bool, default=False, help="write model.onnx, too")
     parser.add_argument(
         "--torch_export", type=bool, default=False, help="write model.pt2 of torch.export, too"
@@ -56,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--public", type=bool, default=False, help="make a new repository open to everybody"
     )
     options = parse(parser, arguments)
-    from eval.exporting import ExportOptions, export_model
+    from pfedmoap.exported.folder import is_exported
     from pfedmoap.exported.hub import check_repository, push
 
     if options.push is not None:
@@ -65,6 +69,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ConfigError(
             "--public is for --push user/name: without it nothing leaves this machine"
         )
+    folder = Path(options.run)
+    if is_exported(folder):
+        _refuse_for_folders(options)
+    else:
+        folder = _exported(options)
+    if options.push is not None:
+        place = push(folder, options.push, private=not options.public)
+        print(for_terminal(f"pushed to {place}"))
+
+
+def _exported(options: Namespace) -> Path:
+    """Export a client's model, and say so; returns the folder."""
+    from eval.exporting import ExportOptions, export_model
+
+    if options.client is None or options.out is None:
+        raise ConfigError("say whose model of the run, and where to: --client 3 --out model/")
     if options.license is not None and not LICENCE.fullmatch(options.license):
         raise ConfigError(
             f"--license must be a short name such as mit or apache-2.0, got {options.license!r}"
@@ -80,6 +100,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for note in written.notes:
         logger.warning("%s", note)
     print(for_terminal(f"client {options.client} of {options.run}: {written.folder}"))
-    if options.push is not None:
-        place = push(Path(options.out), options.push, private=not options.public)
-        print(for_terminal(f"pushed to {place}"))
+    return written.folder
+
+
+def _refuse_for_folders(options: Namespace) -> None:
+    """Refuse what is for runs where a folder is given that is exported already."""
+    if options.push is None:
+        raise ConfigError(
+            f"{options.run} is an exported model already; give a run, or --push user/name"
+        )
+    given = [
+        name
+        for name in ("client", "out", "onnx", "torch_export", "counts", "metrics", "license")
+        if options[name] not in (None, False)
+    ]
+    if given:
+        raise ConfigError(
+            f"{options.run} is an exported model, which is pushed as it is: "
+            f"leave out --{', --'.join(given)}"
+        )

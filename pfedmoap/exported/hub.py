@@ -5,12 +5,18 @@ A token is never read, logged or written here: huggingface_hub finds its own (``
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils.tqdm import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 
 from pfedmoap.errors import ConfigError, PFedMoAPError, StorageError
 from pfedmoap.exported.folder import FILES, HEAD, MOST_BYTES, RECORD, TOWER, read_model
@@ -18,6 +24,10 @@ from pfedmoap.exported.folder import FILES, HEAD, MOST_BYTES, RECORD, TOWER, rea
 HUB = "hf-hub:"
 _REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _READ = (RECORD, TOWER, HEAD)
+_AFTER_FETCH = (
+    ", and the Hub's cache does not have it. Use a folder: copy what `pfedmoap export` wrote"
+)
+_AFTER_PUSH = ". The folder is whole: `pfedmoap export {folder} --push {name}` tries again"
 
 
 def fetch(name: str) -> Path:
@@ -38,7 +48,7 @@ def fetch(name: str) -> Path:
     """
     repository, _, revision = name.removeprefix(HUB).partition("@")
     check_repository(repository)
-    with _explained(repository, "fetch"):
+    with _explained(repository, "fetch", _AFTER_FETCH):
         if not constants.HF_HUB_OFFLINE:
             info = HfApi().model_info(repository, revision=revision or None, files_metadata=True)
             _check_sizes(repository, {f.rfilename: f.size or 0 for f in info.siblings or ()})
@@ -65,7 +75,7 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     """
     check_repository(repository)
     read_model(folder)
-    with _explained(repository, "push"):
+    with _explained(repository, "push", _AFTER_PUSH.format(folder=folder, name=repository)):
         api = HfApi()
         api.create_repo(repository, private=private, exist_ok=True)
         api.upload_folder(
@@ -104,10 +114,13 @@ def _check_sizes(repository: str, sizes: dict[str, int]) -> None:
 
 
 @contextmanager
-def _explained(repository: str, doing: str) -> Iterator[None]:
+def _explained(repository: str, doing: str, remedy: str) -> Iterator[None]:
     """Turn the library's errors into ours, without what a request held."""
     place = constants.ENDPOINT
+    silenced = not sys.stderr.isatty() and not are_progress_bars_disabled()
     try:
+        if silenced:
+            disable_progress_bars()
         yield
     except RepositoryNotFoundError as error:
         raise StorageError(
@@ -125,6 +138,8 @@ def _explained(repository: str, doing: str) -> Iterator[None]:
     except Exception as error:  # what the library's network code of the day raises
         raise StorageError(
             f"cannot {doing} {HUB}{repository} ({type(error).__name__}): {place} cannot be reached "
-            f"from here, and the cache ({constants.HF_HUB_CACHE}) does not have it. Use a folder: "
-            "copy what `pfedmoap export` wrote"
+            f"from here{remedy}"
         ) from error
+    finally:
+        if silenced:
+            enable_progress_bars()

@@ -13,11 +13,12 @@ from pfedmoap.client.local_training import Training
 from pfedmoap.config.sampling import Seeds
 from pfedmoap.config.schema import Schema
 from pfedmoap.config.server import PoolOptions, ServerOptions
-from pfedmoap.contract.folding import fold
+from pfedmoap.contract.folding import Folded, fold
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import Prediction, Setting
-from pfedmoap.errors import MethodError, RunError
+from pfedmoap.errors import BackboneError, MethodError, RunError
 from pfedmoap.exported.folder import Parts
+from pfedmoap.exported.heads import make_head
 from pfedmoap.exported.record import ModelRecord, Origin
 from pfedmoap.methods.registry import Methods
 from pfedmoap.models.clip.clip import FrozenCLIP
@@ -31,10 +32,11 @@ _NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuratio
 _SINCE = ("server", "pool")  # what runs of earlier versions lack
 
 AGREES = 1e-4
-"""Largest difference in probabilities between a run's model and the folded one, in float32."""
+"""Largest difference in probabilities between a run's model and the folded one."""
 
-AGREES_IN_HALF = 0.05
-"""The same where the run computes in 16 bits: exported models compute in 32."""
+SAME, SAME_IN_HALF = 1e-4, 0.05
+"""Largest difference of the image tower's features, of unit norm, from those of the tower that is
+built again; in half where the run computes in 16 bits, since exported models compute in 32."""
 
 
 @dataclass(frozen=True)
@@ -100,23 +102,36 @@ class PersonalModel:
         )
         tower: Arrays = self.backbone.model.visual.state_dict()
         parts = Parts(record, _on_cpu(tower), _on_cpu(folded.arrays))
-        self._check(parts)
+        self._check(folded, parts)
         return parts
 
-    def _check(self, parts: Parts) -> None:
-        """Compare answers about noise; raises `MethodError` where they differ."""
-        side = self.preprocessing.size
+    def _check(self, folded: Folded, parts: Parts) -> None:
+        """Compare answers and features of noise; raises where they differ."""
+        side, tower = self.preprocessing.size, self.backbone.images
         noise = torch.randn(4, 3, side, side, generator=generator(0, "exported"))
-        ours = self.predict(noise).logits.softmax(-1).cpu()
-        theirs = parts.model(self.backbone.device).predict(noise).logits.softmax(-1).cpu()
+        head = make_head(folded, tower, len(self.class_names))
+        kinds = tuple(dict.fromkeys((*self.method.features, *head.reads)))
+        seen = tower.features(noise, kinds)
+        with torch.no_grad():
+            theirs = head(seen)[0].softmax(-1).cpu()
+        ours = self.method.predict(self.download, self.local, seen).logits.softmax(-1).cpu()
         apart = float((ours - theirs).abs().max())
-        most = AGREES if self.options.precision == "fp32" else AGREES_IN_HALF
-        if not apart <= most:  # true of what is no number, too
+        if not apart <= AGREES:  # true of what is no number, too
             raise MethodError(
                 f"the exported model would answer otherwise than the run (probabilities differ by "
-                f"{apart:.2g}, at most {most:g} is rounding), so that none is written: `fold` of "
+                f"{apart:.2g}, at most {AGREES:g} is rounding), so that none is written: `fold` of "
                 f"{type(self.method).__name__} does not say what its `predict` does"
             )
+        again = parts.model(self.backbone.device).tower.features(noise, head.reads)
+        most = SAME if self.options.precision == "fp32" else SAME_IN_HALF
+        for kind in head.reads:
+            size = float(seen[kind].abs().max())
+            apart = float((again[kind] - seen[kind]).abs().max()) / max(size, 1.0)
+            if not apart <= most:
+                raise BackboneError(
+                    f"the image tower of {_name(self.options)} cannot be built again: features of "
+                    f"kind {kind!r} differ by {apart:.2g}, at most {most:g} is rounding"
+                )
 
 
 def personal_model(run: str | Path, client: int, device: str = "auto") -> PersonalModel:

@@ -175,6 +175,28 @@ def test_predict_takes_the_folder(model, tmp_path, capsys):
     assert answer["class"] == expected.ranking[0][0]
 
 
+def test_a_folder_is_pushed_again_as_it_is(model, monkeypatch, capsys):
+    pushed: list[tuple[Path, str, bool]] = []
+
+    def push(folder: Path, repository: str, *, private: bool) -> str:
+        pushed.append((folder, repository, private))
+        return "http://hub/me/model"
+
+    monkeypatch.setattr("pfedmoap.exported.hub.push", push)
+    export.main([str(model), "--push", "me/model"])
+    export.main([str(model), "--push", "me/model", "--public"])
+    assert pushed == [(model, "me/model", True), (model, "me/model", False)]
+    assert capsys.readouterr().out == "pushed to http://hub/me/model\n" * 2
+    for options, said in (
+        (["--push", "me/model", "--client", "1", "--onnx"], "leave out --client, --onnx"),
+        ([], "is an exported model already"),
+    ):
+        with pytest.raises(SystemExit):
+            export.main([str(model), *options])
+        assert said in capsys.readouterr().err
+    assert len(pushed) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

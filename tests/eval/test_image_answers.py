@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,23 @@ def test_a_table_answers_the_rest_and_every_bad_file_is_named(finished_run, file
 def test_all_is_well_without_a_bad_file_and_no_bar_is_drawn_in_a_pipe(finished_run, files, capsys):
     (files / "broken.png").unlink()
     assert asked(finished_run, capsys, str(files), "--batch_size", "1")[::2] == (0, "")
+
+
+@pytest.mark.parametrize(("terminal", "size"), [(True, 2), (False, 2), (True, 64)])
+def test_a_bar_is_for_a_terminal_and_more_than_one_batch(
+    terminal, size, finished_run, files, capsys, monkeypatch
+):
+    shown: list[bool] = []
+
+    @contextmanager
+    def bar(*_: str, shown_now: list[bool] = shown, **options: bool) -> Iterator[object]:
+        shown_now.append(options["shown"])
+        yield lambda done, total: None
+
+    monkeypatch.setattr(predict, "progress_bar", bar)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    asked(finished_run, capsys, str(files), "--batch_size", str(size))
+    assert shown == [terminal and size == 2]
 
 
 @pytest.mark.parametrize(

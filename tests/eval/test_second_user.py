@@ -6,43 +6,22 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import pfedmoap
 from eval.classifier_service import PATH, classifier_service
 from eval.commands import export, train
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.serving.listener import Listener
+from tests.helpers.exported import local_clip
 from tests.helpers.serving import request, running
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SITES = tuple(f"site {letter}" for letter in "abcdefghijkl")
 CLASSES = ("normal", "abnormal")
-CONFIG = {
-    "model_cfg": {
-        "embed_dim": 32,
-        "vision_cfg": {
-            "image_size": 32,
-            "patch_size": 16,
-            "width": 32,
-            "layers": 1,
-            "head_width": 16,
-        },
-        "text_cfg": {
-            "context_length": 24,
-            "vocab_size": 49408,
-            "width": 32,
-            "heads": 2,
-            "layers": 1,
-        },
-    },
-    "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]},
-}
 
 
 def photographs(root: Path) -> None:
@@ -55,16 +34,6 @@ def photographs(root: Path) -> None:
             for number in range(4):
                 pixels = stream.integers(0, 100, (40, 52, 3), dtype=np.uint8) + 100 * shade
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-
-
-def local_clip(folder: Path) -> None:
-    """A CLIP in open_clip's own form of a folder, with random weights."""
-    folder.mkdir()
-    (folder / "open_clip_config.json").write_text(json.dumps(CONFIG))
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        model = open_clip.CLIP(**CONFIG["model_cfg"])
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
 
 
 def test_photographs_of_sites_become_onnx_and_http(tmp_path, capsys, monkeypatch):

@@ -1,10 +1,13 @@
-"""Folded models of a small federation, and a folder with one of them."""
+"""Folded models of a small federation, a folder with one of them, and a CLIP in a folder."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from eval.contract.federation import SmallFederation, noise_images, small_setting
@@ -101,3 +104,35 @@ def random_mixture(backbone: FrozenCLIP, classes: int = 100, experts: int = 10) 
     names = [f"class {i}" for i in range(classes)]
     visual = backbone.model.visual
     return ExportedModel(visual, backbone.preprocessing, folded, names, backbone.name)
+
+
+LOCAL = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "vision_cfg": {
+            "image_size": 32,
+            "patch_size": 16,
+            "width": 32,
+            "layers": 1,
+            "head_width": 16,
+        },
+        "text_cfg": {
+            "context_length": 24,
+            "vocab_size": 49408,
+            "width": 32,
+            "heads": 2,
+            "layers": 1,
+        },
+    },
+    "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]},
+}
+
+
+def local_clip(folder: Path) -> None:
+    """A CLIP in open_clip's own form of a folder, with random weights."""
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps(LOCAL))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = open_clip.CLIP(**LOCAL["model_cfg"])
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")

@@ -169,11 +169,13 @@ def test_without_a_network_the_cache_or_a_clear_line(place, model, monkeypatch):
     hub.fetch("hf-hub:me/model")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert PersonalizedClassifier.load("hf-hub:me/model", device="cpu").class_names
-    with pytest.raises(StorageError, match=r"me/other.*cannot be reached from here, and the cache"):
+    with pytest.raises(
+        StorageError, match=r"me/other.*cannot be reached from here, and the Hub's cache"
+    ):
         hub.fetch("hf-hub:me/other")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(StorageError, match=r"cannot be reached from here"):
+    with pytest.raises(StorageError, match=r"from here\. The folder is whole: `pfedmoap export"):
         hub.push(model, "me/model", private=True)
 
 
