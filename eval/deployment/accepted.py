@@ -1,6 +1,6 @@
 """What a site accepts of a server's configuration, and what it refuses to do for anybody."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from eval.choices import schema
 from eval.deployment.site_options import SiteOptions
 from pfedmoap.config.schema import Config
-from pfedmoap.config.suggestions import nearest
+from pfedmoap.config.suggestions import perhaps
 from pfedmoap.contract.privacy_options import PrivacyOptions
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.engine.flower.greeting import Welcome
@@ -115,7 +115,8 @@ def with_published_classes(dataset: ImageDataset, welcome: Welcome) -> ImageData
     if outside := sorted(used - set(welcome.class_names)):
         raise DataError(
             f"the classes {outside} are none of the federation's, which are "
-            f"{list(welcome.class_names)}: rename or move their folders{_meant(outside, welcome)}"
+            f"{list(welcome.class_names)}: rename or move their folders"
+            f"{perhaps(outside, welcome.class_names)}"
         )
     number = {name: label for label, name in enumerate(welcome.class_names)}
     to = np.array([number.get(name, -1) for name in dataset.class_names], dtype=np.int64)
@@ -125,13 +126,6 @@ def with_published_classes(dataset: ImageDataset, welcome: Welcome) -> ImageData
         labels=to[dataset.labels],
         templates=welcome.templates,
     )
-
-
-def _meant(outside: Sequence[str], welcome: Welcome) -> str:
-    """Which published classes may be meant by names that are none."""
-    near = {name: nearest(name, welcome.class_names)[:1] for name in outside}
-    pairs = [f"{name!r} is perhaps {found[0]!r}" for name, found in near.items() if found]
-    return f" ({'; '.join(pairs)})" if pairs else ""
 
 
 def _places(section: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pfedmoap.config.bounds import described
 from pfedmoap.config.help_page import option_list
 from pfedmoap.config.introspection import show_parser
 from pfedmoap.config.spelling import spelt_out
-from pfedmoap.config.suggestions import nearest
+from pfedmoap.config.suggestions import nearest, perhaps
 from pfedmoap.errors import ConfigError
 
 
@@ -161,13 +161,9 @@ def refuse_unknown_keys(given: Mapping[str, Any], known: Iterable[str], what: st
     """
     there = sorted(known)
     if unknown := sorted(set(given) - {*there}, key=str):
-        near = {str(key): nearest(str(key), there)[:1] for key in unknown}
-        meant = ", ".join(
-            f"{key!r} is perhaps {found[0]!r}" for key, found in near.items() if found
-        )
         raise ConfigError(
-            f"{what} has no {', '.join(map(repr, unknown))}{f' ({meant})' if meant else ''}; "
-            f"there are: {', '.join(there)}"
+            f"{what} has no {', '.join(map(repr, unknown))}{perhaps(unknown, there)}; there are: "
+            f"{', '.join(there)}"
         )
 
 

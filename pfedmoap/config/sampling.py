@@ -35,7 +35,7 @@ class Sampling:
         groups: If the data name the person of each image: ``together`` gives all training images
             of a person to one client, ``split`` leaves them where the partition puts them.
         left_out_domain: Domain that no client has any image of, so that the test images of it show
-            how the clients' models carry over to a new one; none leaves none out.
+            how the clients' models carry over to a new one; none leaves all of them in.
         validation: Share of each client's training images that is held out and tested on, in
             place of its test images, which such a run never uses: to choose options by.
     """

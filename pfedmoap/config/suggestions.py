@@ -42,6 +42,19 @@ def none_such(what: str, name: object, known: Iterable[str]) -> str:
     return f"no {what} {shown(name)}{hint}; there are: {', '.join(names)}"
 
 
+def perhaps(unknown: Iterable[object], known: Iterable[str]) -> str:
+    """Say in brackets which names are meant by some that are none; empty where nobody can tell.
+
+    Example:
+        >>> perhaps(["cta", "zebra"], ["cat", "dog"])
+        " ('cta' is perhaps 'cat')"
+    """
+    names = [*known]
+    pairs = {str(name): nearest(str(name), names)[:1] for name in unknown}
+    said = ", ".join(f"{name!r} is perhaps {near[0]!r}" for name, near in pairs.items() if near)
+    return f" ({said})" if said else ""
+
+
 def _form(name: str) -> str:
     """A name without what is easily confused in it."""
     return name.casefold().replace("-", "_").replace(" ", "_")

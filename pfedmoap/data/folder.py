@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pfedmoap.config.bounds import Fraction
+from pfedmoap.config.suggestions import perhaps
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.image_files import read_files
 from pfedmoap.data.tree import LayoutName, scan
@@ -73,7 +74,10 @@ class ImageFolder:
         """Human-readable class names, in the order of the folders."""
         given = self.class_names or {}
         if unknown := sorted(set(given) - set(folders)):
-            raise DataError(f"class_names has {unknown}, but the class folders are {folders}")
+            raise DataError(
+                f"class_names has {unknown}, but the class folders are {folders}"
+                f"{perhaps(unknown, folders)}"
+            )
         names = tuple(given.get(folder, human_name(folder)) for folder in folders)
         if len(set(names)) < len(names):
             named = zip(folders, names, strict=True)

@@ -1,12 +1,14 @@
 """The nearest name, in whatever form a wrong one was written."""
 
 import pytest
+from PIL import Image
 
 from eval.choices import schema
 from eval.commands import check_method
 from pfedmoap.config.exact_options import refuse_unknown_keys
-from pfedmoap.config.suggestions import nearest, none_such
-from pfedmoap.errors import ConfigError
+from pfedmoap.config.suggestions import nearest, none_such, perhaps
+from pfedmoap.data.folder import ImageFolder
+from pfedmoap.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,17 @@ def test_a_mistyped_choice_is_one_line_with_the_nearest(section: str, given: str
         with pytest.raises(ConfigError, match=f"no {section} '{given}'; nearest: {meant}") as found:
             refused()
         assert "\n" not in str(found.value)
+
+
+def test_class_names_that_are_none_are_answered_with_the_nearest(tmp_path):
+    for name in ("golden_retriever", "pug"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name / f"{number}.png")
+    wrong = {"golden retreiver": "dog"}
+    with pytest.raises(DataError, match="'golden retreiver' is perhaps 'golden_retriever'"):
+        ImageFolder(str(tmp_path), class_names=wrong).read()
+    assert perhaps(["zebra"], ["cat"]) == ""
 
 
 def test_sections_keys_and_methods_of_other_commands_are_suggested_too(capsys):
