@@ -123,7 +123,7 @@ def build(root: Path, repository: str, out: Path) -> list[Path]:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__.splitlines()[0])
     parser.add_argument("--repository", required=True, help="address that links lead to")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the files")
     given = parser.parse_args()
