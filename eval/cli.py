@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "classify image files with one client's personal model",
     "export": "write one client's model into a folder of its own, with ONNX where asked for",
     "compare": "run methods x tasks x seeds and tabulate them",
+    "sweep": "try many options, choose by held-out training images, test the best",
     "report": "make one HTML page of runs or of a comparison",
     "reproduce": "run the published tables, and print ours beside the paper's figures",
     "audit": "measure a lower bound of the privacy loss",

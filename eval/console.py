@@ -1,25 +1,15 @@
-"""Progress bars and tables in the terminal."""
+"""Text and tables in the terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from eval.accuracy import ClientScore, Summary
 from eval.escaping import for_terminal
-from pfedmoap.engine.simulation import Progress as Callback
 
 _WIDEST = 10_000
 
@@ -49,39 +39,6 @@ class PlainConsole(Console):
 
 
 console = PlainConsole()
-
-
-def terminal_progress(unit: str | None = None, *, shown: bool = True) -> Progress:
-    """Make an empty display of bars on standard error, which vanishes when it is left.
-
-    Args:
-        unit: What is counted, in the singular, to be written behind the count; none for no word.
-        shown: Show it at all.
-
-    Returns:
-        The display, to be entered and given its bars.
-    """
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *(() if unit is None else (TextColumn(unit + "s"),)),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=PlainConsole(
-            stderr=True, quiet=not shown
-        ),  # older rich ends a hidden bar with a line
-        transient=True,
-        disable=not shown,
-    )
-
-
-@contextmanager
-def progress_bar(label: str, unit: str = "round", *, shown: bool = True) -> Iterator[Callback]:
-    """Show a bar on standard error; yields the function that moves it."""
-    with terminal_progress(unit, shown=shown) as progress:
-        task = progress.add_task(for_terminal(label, lines=False), total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def percent(value: float | None) -> str:

@@ -10,7 +10,6 @@ from eval.accuracy import ClientScore, record
 from eval.actors import recipe_of
 from eval.choices import schema
 from eval.client_csv import write_client_csv
-from eval.console import progress_bar
 from eval.data_of_run import (
     has_its_data_at_sites,
     located,
@@ -21,6 +20,7 @@ from eval.data_of_run import (
 )
 from eval.erasure_record import erased_clients
 from eval.experiment import Experiment, ExperimentLoader
+from eval.progress import round_progress
 from eval.promise import is_private
 from eval.refused import refuse_if_all_refused
 from pfedmoap.client.privatizer import Privatizer
@@ -165,14 +165,18 @@ def _run(
         tested[now.round] = test(now, now.round == rounds.rounds)
         return record(tested[now.round])
 
-    with progress_bar(config.name("method"), shown=shown) as advance:
+    def told(record: Record, last: int) -> None:
+        line(record, last)
+        listen(record, last)
+
+    with round_progress(config.name("method"), shown=shown) as (advance, line):
         final = train_rounds(
             experiment,
             privatizer,
             run=run,
             observe=observe,
             progress=watch or advance,
-            listen=listen,
+            listen=told,
         )
     scores = tested.get(final.round) or test(final, True)
     if run is not None:

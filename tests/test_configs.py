@@ -7,6 +7,8 @@ from eval.attacks.spec import read_plan
 from eval.choices import schema
 from eval.comparison.spec import read_comparison
 from eval.leakage.plan import read_leakage_plan
+from eval.sweep.search import next_trials
+from eval.sweep.spec import VALIDATION, read_sweep
 from pfedmoap.config.schema import Config
 from tests.helpers.places import ROOT
 
@@ -30,6 +32,11 @@ def test_configuration_is_valid(path) -> None:
     elif "membership" in content:
         for config in read_leakage_plan(path).configs.values():
             build_all_but_the_method(config)
+    elif "space" in content:
+        found = read_sweep(path)
+        for trial in next_trials(found, [], {}):
+            for cell in found.cells(trial, VALIDATION):
+                build_all_but_the_method(cell.config)
     elif set(content) & COMPARISON_KEYS:
         for cell in read_comparison(path).cells:
             build_all_but_the_method(cell.config)

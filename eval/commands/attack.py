@@ -10,9 +10,10 @@ from eval.attacks.running import run_plan
 from eval.attacks.spec import read_plan, usual_share
 from eval.attacks.tables import lost_by_defence, markdown
 from eval.commands.errors import readable_errors
-from eval.console import console, terminal_progress
+from eval.console import console
 from eval.experiment import ExperimentLoader
 from eval.marked import around, fill
+from eval.progress import terminal_progress
 from eval.report.attack_part import attack_page
 from eval.report.page import BEGINNING
 from pfedmoap.config.exact_options import command_parser, parse

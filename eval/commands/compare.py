@@ -8,7 +8,8 @@ from eval.commands.errors import readable_errors
 from eval.comparison.cells import Advance, run_comparison
 from eval.comparison.spec import Cell, read_comparison
 from eval.comparison.tables import terminal_tables, write_tables
-from eval.console import console, terminal_progress
+from eval.console import console
+from eval.progress import Lines, is_live, terminal_progress
 from eval.tracking.choose import HELP, Tracks
 from pfedmoap.config.exact_options import command_parser, parse
 
@@ -49,7 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def progress_bars(cells: int, *, shown: bool = True) -> Iterator[Advance]:
-    """Show two bars on standard error: over cells and over the rounds of the running one."""
+    """Show two bars on standard error: over cells and over the rounds of the running one.
+
+    In a pipe or a file each round is a line.
+    """
+    if shown and not is_live():
+        yield _lines(cells)
+        return
     with terminal_progress(shown=shown) as progress:
         over = progress.add_task("cells", total=cells)
         inside = progress.add_task("", total=None)
@@ -60,3 +67,17 @@ def progress_bars(cells: int, *, shown: bool = True) -> Iterator[Advance]:
             progress.update(inside, description=label, completed=round, total=last or None)
 
         yield advance
+
+
+def _lines(cells: int) -> Advance:
+    """Make what writes a line for each round of each cell."""
+    running: dict[str, Lines] = {}
+
+    def advance(cell: Cell, done: int, round: int, last: int) -> None:
+        label = f"{cell.task} | {cell.method} | seed {cell.seed} ({done + 1} of {cells})"
+        if label not in running:
+            running.clear()
+            running[label] = Lines(label, "round")
+        running[label].count(round, last)
+
+    return advance

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.console import console, progress_bar
+from eval.console import console
 from eval.faults import ENDS, KINDS, Table, inject
 from eval.marked import around, fill
+from eval.progress import progress_bar
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import ConfigError
 

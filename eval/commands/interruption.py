@@ -12,7 +12,7 @@ from typing import Any
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-RESUMED = ("train", "demo", "compare", "attack")
+RESUMED = ("train", "demo", "compare", "attack", "sweep")
 """Commands that go on with ``--resume``; `reproduce` goes on by itself."""
 
 

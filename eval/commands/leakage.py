@@ -6,11 +6,12 @@ from pathlib import Path
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
-from eval.console import console, terminal_progress
+from eval.console import console
 from eval.experiment import ExperimentLoader
 from eval.leakage.figures import HEADINGS, SCHEMA, leaks, markdown, rows, to_json
 from eval.leakage.plan import read_leakage_plan
 from eval.marked import around, fill
+from eval.progress import terminal_progress
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.storage.atomic_files import write_json
 from pfedmoap.storage.own_files import refuse_foreign_file

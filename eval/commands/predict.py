@@ -8,9 +8,10 @@ from pathlib import Path
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
-from eval.console import console, progress_bar
+from eval.console import console
 from eval.data_of_run import known_data, report_quick_changes
 from eval.image_answers import FileAnswer, answers, as_csv, as_json, named_files
+from eval.progress import progress_bar
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.data.images import printable
 from pfedmoap.data.known_data import trained_copy

@@ -16,6 +16,8 @@ methods whose result is one model, in that of the ``global`` one::
 ``elsewhere`` names data sets that every model is tested on as well, with their own classes (the
 cross-dataset protocol). Base to new (`sampling.classes: base`) and leave one domain out
 (`sampling.left_out_domain`) are options of tasks.
+
+``only`` restricts a task to some methods, by its label: ``only: {digits: [PromptFL]}``.
 """
 
 from collections.abc import Mapping
@@ -30,7 +32,7 @@ from pfedmoap.config.suggestions import none_such
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
 
-KEYS = {"base", "tasks", "methods", "seeds", "reference", "differences", "elsewhere"}
+KEYS = {"base", "tasks", "methods", "seeds", "reference", "differences", "elsewhere", "only"}
 SEEDED = ("partition", "few_shot", "training")
 
 Models = Literal["clients", "global"]
@@ -121,7 +123,8 @@ def comparison(source: Mapping[str, Any]) -> Comparison:
     differences = source.get("differences", "clients")
     if differences not in get_args(Models):
         raise ConfigError(f"differences must be clients or global, got {differences!r}")
-    pairs = [(task, method) for task in tasks for method in methods]
+    only = _only(source.get("only") or {}, tasks, methods)
+    pairs = [(task, method) for task in tasks for method in methods if method in only[task]]
     configs = {(t, m): _resolve((base, tasks[t], methods[m]), t, m) for t, m in pairs}
     cells = tuple(
         Cell(
@@ -129,11 +132,12 @@ def comparison(source: Mapping[str, Any]) -> Comparison:
             method,
             seed,
             _with_seed(configs[task, method], seed),
-            Path("cells") / slug(task) / slug(method) / f"seed{seed}",
+            folder_of(task, method, seed),
         )
         for task in tasks
         for seed in seeds
         for method in methods
+        if method in only[task]
     )
     elsewhere = _elsewhere(source.get("elsewhere"))
     return Comparison(cells, str(reference), differences, dict(source), elsewhere)
@@ -153,6 +157,25 @@ def _elsewhere(entries: object) -> dict[str, Section]:
         except ConfigError as error:
             raise ConfigError(f"elsewhere.{label}: {error}") from error
     return found
+
+
+def _only(
+    given: object, tasks: Mapping[str, Section], methods: Mapping[str, Section]
+) -> dict[str, list[str]]:
+    """The methods that each task is run with."""
+    wrong = f"only must hold lists of methods by task, got {given!r}"
+    if not isinstance(given, dict) or not set(given) <= set(tasks):
+        raise ConfigError(wrong)
+    if not all(
+        isinstance(one, list) and one and set(one) <= set(methods) for one in given.values()
+    ):
+        raise ConfigError(wrong)
+    return {task: given.get(task, list(methods)) for task in tasks}
+
+
+def folder_of(task: str, method: str, seed: int) -> Path:
+    """Where a cell's run is, inside the comparison's folder."""
+    return Path("cells") / slug(task) / slug(method) / f"seed{seed}"
 
 
 def slug(label: str) -> str:

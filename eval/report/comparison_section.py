@@ -10,6 +10,7 @@ from eval.comparison.cells import Results
 from eval.comparison.summary import table_rows
 from eval.comparison.tables import COSTS, FIGURES, row_texts, table_note
 from eval.console import percent
+from eval.holdout import validation_note
 from eval.promise import spent_epsilon
 from eval.report.contenders import Contender, method_data, method_keys
 from eval.report.families import family_of
@@ -62,14 +63,17 @@ def comparison_parts(results: Results, folder: Path) -> list[Part]:
             Table(*row_texts(rows, FIGURES), keys=keys),
             Table(*row_texts(rows, COSTS), table_note(results, rows), keys=keys),
         ]
-        done, planned = sum(row.seeds for row in rows), len(plan.cells) // len(plan.tasks)
+        cells = [cell for cell in plan.cells if cell.task == task]
+        done, planned = sum(row.seeds for row in rows), len(cells)
+        note = validation_note(cells[0].config.sections)
         unfinished = "" if done == planned else f" {planned - done} runs are not finished."
         clients = next(iter(results.of(task, rows[0].method).values())).clients
         parts.append(
             Part(
                 title=task,
                 subtitle=f"{len(rows)} methods, {clients} clients, "
-                f"{max(row.seeds for row in rows)} seed(s); the last round throughout.{unfinished}",
+                f"{max(row.seeds for row in rows)} seed(s); the last round throughout.{unfinished}"
+                + ("" if note is None else f" {note}"),
                 tiles=(),
                 sections=contender_sections(contenders, plan.reference, tables, plan.differences),
                 configuration=yaml.safe_dump(plan.source, sort_keys=False, allow_unicode=True),

@@ -9,8 +9,9 @@ import pytest
 
 from eval.accuracy import ClientScore
 from eval.client_csv import write_client_csv
-from eval.console import PlainConsole, figures_table, progress_bar
+from eval.console import PlainConsole, figures_table
 from eval.escaping import for_csv, for_latex, for_markdown, for_terminal
+from eval.progress import progress_bar
 from tests.helpers.places import ROOT
 
 HOSTILE = ["[red]x[/red]", "[/]", "[bold", ":smile:", "\x1b[31mred", "a\u202eb", "\x07", "\ud800"]

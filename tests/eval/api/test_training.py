@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 import pfedmoap
 from eval.api import options, rows
 from eval.commands import train as command
-from eval.console import progress_bar
+from eval.progress import round_progress
 from pfedmoap.errors import ConfigError, PrivacyError, RunError
 from tests.helpers.places import ROOT
 from tests.helpers.runs import small
@@ -91,11 +91,11 @@ def test_nothing_is_printed_and_nothing_of_the_process_is_changed(cache, tmp_pat
 def test_a_bar_is_shown_where_it_is_asked_for(cache, tmp_path, monkeypatch, progress):
     bars: list = []
 
-    def noted(label, unit="round", *, shown=True):
+    def noted(label, *, shown=True):
         bars.append((label, shown))
-        return progress_bar(label, unit, shown=False)
+        return round_progress(label, shown=False)
 
-    monkeypatch.setattr("eval.running.progress_bar", noted)
+    monkeypatch.setattr("eval.running.round_progress", noted)
     pfedmoap.train(small(cache), out=tmp_path / "run", rounds__rounds=1, progress=progress)
     assert bars == [("pfedmoap", progress)]
 
