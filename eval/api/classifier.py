@@ -124,6 +124,7 @@ class FederatedPromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
         self.sites_, clients = _sites(groups, len(labels))
         self._made = method_for(config, self._names())
         features = self._encoded(self._made, X, images)
+        self._apart = self._is_apart(images)
         self.learned_ = fit(config, self._made, features, numbers.astype(np.int64), clients)
         self.privacy_ = self.learned_.privacy
         return self
@@ -150,6 +151,11 @@ class FederatedPromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
         """Probabilities, (n, classes), in the order of ``classes_``; see `predict`."""
         check_is_fitted(self)
         images = images_in(X)
+        if self._is_apart(images) != self._apart:
+            raise DataError(
+                "fit was given images or features of the backbone, and this is neither, or the "
+                'other way round: with features="any", give features in both places'
+            )
         if images is None:
             X = _validated(self, X)
         fitted: Fitted = self.learned_
@@ -195,6 +201,10 @@ class FederatedPromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
         except TypeError:  # paths, NumPy's numbers and the like
             return resolved(None, asked)
         return resolved(None, asked) if ".py" in text else _resolved(text)  # a file may change
+
+    def _is_apart(self, images: list[Any] | None) -> bool:
+        """Whether X has features of something else than the backbone."""
+        return images is None and self.features == "any"
 
     def _names(self) -> list[str]:
         labels, given = self.classes_.tolist(), self.class_names
@@ -256,11 +266,17 @@ def _sites(groups: ArrayLike | None, n: int) -> tuple[NDArray[Any], NDArray[np.i
 
 
 def _checked_groups(groups: ArrayLike, n: int) -> NDArray[Any]:
-    names = column_or_1d(np.asarray(groups))
+    names: NDArray[Any] = column_or_1d(np.asarray(groups))
     if len(names) != n:
         raise DataError(f"groups names the sites of {len(names)} images, and X has {n}")
-    found: NDArray[Any] = names
-    return found
+    if missing := [i for i, name in enumerate(names.tolist()) if name is None or name != name]:
+        raise DataError(
+            f"groups has no site for {len(missing)} images, the first of them {missing[0]}"
+        )
+    if len(kinds := {type(name) for name in names.tolist()}) > 1:
+        found = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise DataError(f"groups names sites in several types ({found}): use one")
+    return names
 
 
 def _validated(estimator: BaseEstimator, *given: Any) -> Any:

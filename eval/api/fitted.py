@@ -24,6 +24,7 @@ from pfedmoap.contract.tasks import ClientData, ClientTask
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Client, Federation
 from pfedmoap.data.splits import ClientSplit
+from pfedmoap.errors import BackboneError
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.loading import BackboneOptions
 from pfedmoap.wire.messages import Arrays, ClientId, Download
@@ -46,6 +47,7 @@ class Fitted:
         downloads: What the server would send each site now, and, last, a newcomer.
         kept: What each site keeps.
         privacy: The statement of the guarantee; empty where there is none.
+        fingerprint: Of the backbone that it was learned with.
     """
 
     sections: Sections
@@ -54,11 +56,22 @@ class Fitted:
     downloads: tuple[Arrays, ...]
     kept: Mapping[ClientId, Arrays]
     privacy: Mapping[str, Any]  # JSON of any shape
+    fingerprint: str
 
     def method(self) -> AnyMethod:
-        """Make the method anew; its backbone is loaded where this process has not yet."""
+        """Make the method anew; its backbone is loaded where this process has not yet.
+
+        Raises:
+            BackboneError: It has other weights than it was learned with.
+        """
         config = resolved(self.sections, {})
-        return make_method(config, _backbone(config), self.class_names, TEMPLATES)
+        backbone = _backbone(config)
+        if backbone.fingerprint != self.fingerprint:
+            raise BackboneError(
+                f"this classifier was trained with other weights of {backbone.name} than those "
+                "that are loaded now; its prompts mean nothing to them"
+            )
+        return make_method(config, backbone, self.class_names, TEMPLATES)
 
     def probabilities(
         self, method: AnyMethod, features: Mapping[str, Tensor], clients: NDArray[np.int64]
@@ -153,6 +166,7 @@ def fit(
         tuple(planned[client].arrays for client in everybody),
         {client: local for client, local in states.items() if local is not None},
         privatizer.describe(),
+        method.setting.backbone.fingerprint,
     )
 
 

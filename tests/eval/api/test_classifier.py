@@ -2,6 +2,7 @@
 
 import doctest
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from eval.experiment import Experiment
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.engine.simulation import Rounds, run_federation
-from pfedmoap.errors import ConfigError, DataError, PFedMoAPError
+from pfedmoap.errors import BackboneError, ConfigError, DataError, PFedMoAPError
 from pfedmoap.wire.messages import ClientId
 
 pytestmark = pytest.mark.filterwarnings(
@@ -141,6 +142,28 @@ def test_each_site_is_asked_its_own_model_and_others_are_newcomers(fitted):
         fitted.predict(images, groups=["north", "south"])
 
 
+@pytest.mark.parametrize(
+    ("groups", "why"),
+    [
+        (["a", None, "b"], "no site for 1 images, the first of them 1"),
+        ([1.0, 2.0, float("nan")], "no site for 1 images, the first of them 2"),
+        (np.array(["a", 1, "b"], dtype=object), r"several types \(int, str\)"),
+    ],
+)
+def test_sites_without_a_name_are_refused(groups, why):
+    with pytest.raises(DataError, match=why):
+        made().fit(GREY[:3], LABELS[:3], groups=groups)
+
+
+def test_images_are_not_asked_of_what_has_learned_from_something_else():
+    other = clone(NUMBERS).fit(np.eye(4), [0, 1, 0, 1])
+    with pytest.raises(DataError, match="give features in both places"):
+        other.predict(GREY[:2])
+    other = clone(NUMBERS).fit(GREY[:4], [0, 1, 0, 1])
+    with pytest.raises(DataError, match="give features in both places"):
+        other.predict(np.eye(4))
+
+
 def test_the_only_site_needs_no_name():
     model = made("promptfl", 1).fit(GREY[:20], LABELS[:20])
     assert model.sites_.tolist() == [0]
@@ -157,6 +180,13 @@ def test_a_pickled_classifier_answers_the_same_and_holds_no_backbone(fitted):
         again.predict_proba(GREY[:4], groups=SITES[:4]),
         fitted.predict_proba(GREY[:4], groups=SITES[:4]),
     )
+
+
+def test_a_classifier_with_other_weights_than_it_was_trained_with_is_refused(fitted):
+    again = pickle.loads(pickle.dumps(fitted))
+    again.learned_ = replace(again.learned_, fingerprint="0" * 64)
+    with pytest.raises(BackboneError, match="trained with other weights"):
+        again.predict(GREY[:1], groups=["north"])
 
 
 def test_features_of_the_backbone_are_images_that_are_encoded_already(fitted):
