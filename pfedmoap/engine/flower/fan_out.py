@@ -54,7 +54,7 @@ class FanOut:
             if isinstance(answer, Silence):
                 raise RunError(
                     f"round {round}: a batch of {len(batch)} clients was not trained: "
-                    f"{answer.reason}. The run goes on from its last round with --resume true"
+                    f"{answer.reason}. The run goes on from its last round with --resume"
                 )
             found, clipped = unpack_results(answer)
             results += found

@@ -15,7 +15,12 @@ from pfedmoap.errors import DataError
 pydicom = pytest.importorskip("pydicom")
 from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: E402  # where it is installed
 from pydicom.pixels import apply_windowing  # noqa: E402
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 
 RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4) * 100
 
@@ -107,6 +112,23 @@ def test_a_table_of_grey_values_is_followed():
 def test_colours_are_colours():
     pixels = np.random.default_rng(0).integers(0, 255, (3, 4, 3)).astype(np.uint8)
     assert (np.asarray(decode(dicom(pixels))) == pixels).all()
+
+
+def test_palettes_planes_and_compression_give_the_same_pixels():
+    palette: dict[str, object] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for name, values in (("Red", [0, 65535]), ("Green", [65535, 0]), ("Blue", [0, 0])):
+        palette[f"{name}PaletteColorLookupTableDescriptor"] = [2, 0, 16]
+        palette[f"{name}PaletteColorLookupTableData"] = np.array(values, "<u2").tobytes()
+    coloured = np.asarray(decode(dicom(np.array([[0, 1]], np.uint8), **palette)))
+    assert coloured.tolist() == [[[0, 255, 0], [255, 0, 0]]]
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 4, 3)).astype(np.uint8)
+    planes = pixels.transpose(2, 0, 1).tobytes()
+    by_plane = decode(dicom(pixels, PlanarConfiguration=1, PixelData=planes))
+    assert (np.asarray(by_plane) == pixels).all()
+    packed, content = pydicom.dcmread(io.BytesIO(dicom(RAMP))), io.BytesIO()
+    packed.compress(RLELossless)
+    packed.save_as(content)
+    assert (grey(content.getvalue()) == grey(dicom(RAMP))).all()
 
 
 @pytest.mark.parametrize(
