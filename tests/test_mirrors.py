@@ -174,7 +174,6 @@ COVERED = {
         eval.report.attack_part""",
     "tests/eval/test_escaping.py": "eval.console",
     "tests/eval/sweep/test_running.py": "eval.sweep.record eval.sweep.work",
-    "tests/eval/sweep/test_cluster.py": "eval.commands.sweep",
     "tests/eval/tracking/test_choose.py": "eval.api.trackers",
     "tests/eval/tracking/test_tracker.py": """
         eval.tracking.pictures eval.tracking.public eval.tracking.to_csv eval.tracking.to_mlflow

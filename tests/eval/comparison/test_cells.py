@@ -14,6 +14,8 @@ from eval.comparison.summary import table_rows
 from eval.comparison.tables import latex, markdown, terminal_tables, write_tables
 from eval.experiment import ExperimentLoader
 from eval.published.reproduction import run_available
+from eval.tracking.to_csv import CSVTracker
+from eval.tracking.tracker import Tracked
 from pfedmoap.errors import ConfigError, RunError
 from tests.helpers.runs import small
 
@@ -214,3 +216,23 @@ def test_memory_is_bounded_by_one_federation(cache: Path):
     for cell in plan(cache, seeds=[0, 1, 2]).cells:
         loader.prepare(cell.config)
     assert len(loader.kept) == 3  # backbone, data set, federation
+
+
+def test_trackers_are_told_of_every_cell_by_its_name(cache: Path, tmp_path: Path, monkeypatch: Any):
+    """What several runs share lies in the comparison's folder."""
+    monkeypatch.setattr("eval.tracking.tracker.pictures_of", lambda run, loader: [])
+    names: list[tuple[str, Path, str | None]] = []
+    begin = CSVTracker.open
+
+    def noted(self: CSVTracker, tracked: Tracked, *known: Any) -> Any:
+        names.append((tracked.name, tracked.home, tracked.group))
+        return begin(self, tracked, *known)
+
+    monkeypatch.setattr(CSVTracker, "open", noted)
+    out = tmp_path / "tracked"
+    run_comparison(plan(cache, seeds=[0]), out, track=["csv"])
+    assert names == [
+        ("default | zero-shot | seed 0", out / "tracking", "tracked"),
+        ("default | CoOp & co | seed 0", out / "tracking", "tracked"),
+    ]
+    assert len(list(out.glob("cells/*/*/*/tracking/csv/clients.csv"))) == 2
