@@ -11,7 +11,7 @@ from eval.experiment import Experiment
 from eval.holdout import class_part, domain_part
 from eval.predictions import ClientPredictions, predict_clients, states_for_prediction
 from pfedmoap.config.schema import Config
-from pfedmoap.contract.capabilities import IsBoundToClasses
+from pfedmoap.contract.capabilities import CanPersonalise, IsBoundToClasses
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.contract.tasks import ClientData
 from pfedmoap.data.dataset import ImageDataset
@@ -91,6 +91,8 @@ def base_to_new(experiment: Experiment, now: FederationState[Any]) -> BaseToNew:
     local_states = states_for_prediction(
         experiment.method, now, experiment.federation, unseen=experiment.unseen
     )
+    if isinstance(experiment.method, CanPersonalise):
+        local_states = dict(local_states)  # read for each part: tuned once, where memory is enough
     found: dict[str, dict[ClientId, float]] = {}
     unseen, private = experiment.unseen, experiment.private
     own = predict_clients(

@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 
 from eval.pieces import chunks, groups
+from eval.tuned_states import TunedStates
 from pfedmoap.client.privatizer import NoPrivacy, Privatizer
 from pfedmoap.contract.capabilities import (
     CanPersonalise,
     HasOnlyGlobalModel,
     SendsGlobalModel,
-    personal_states,
 )
 from pfedmoap.contract.method import AnyMethod, Method
 from pfedmoap.contract.predicting import PredictionTask, plan_to_predict, predictions
-from pfedmoap.contract.tasks import ClientData, ClientTask, Prediction
+from pfedmoap.contract.tasks import ClientData, Prediction
 from pfedmoap.data.federation import Client, Federation
 from pfedmoap.engine.simulation import FederationState
 from pfedmoap.errors import MethodError
@@ -94,7 +94,7 @@ def states_for_prediction(
     """Return what each client predicts with; see `personal_states`.
 
     Where nobody tunes before inference, that is the clients' own states, of which none is read
-    here: those of a run on disk need not fit into memory.
+    here: those of a run on disk need not fit into memory. Else they are tuned as they are read.
 
     Args:
         method: The method.
@@ -109,14 +109,10 @@ def states_for_prediction(
     if not isinstance(method, CanPersonalise):
         return now.local_states
     seen = sorted(set(federation.clients) - unseen)
-    found: dict[ClientId, Arrays | None] = dict.fromkeys(unseen)
-    tasks = [
-        ClientTask(
-            download, now.local_states.get(download.client), _train(federation, download.client)
-        )
-        for download in method.plan(now.state, seen, now.round + 1)
-    ]
-    return found | personal_states(method, tasks, privatizer or NoPrivacy())
+    downloads = method.plan(now.state, seen, now.round + 1)
+    data = {client: federation.clients[client].train for client in seen}
+    by = privatizer or NoPrivacy()
+    return TunedStates(method, downloads, now.local_states, data, by, unseen)
 
 
 def predict_clients(
@@ -217,10 +213,6 @@ def _is_new(local_states: Mapping[ClientId, Arrays | None], client: ClientId) ->
     if isinstance(local_states, dict):
         return local_states.get(client) is None
     return client not in local_states
-
-
-def _train(federation: Federation, client: ClientId) -> ClientData:
-    return federation.clients[client].train
 
 
 def _personal(

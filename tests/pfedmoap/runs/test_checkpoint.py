@@ -128,7 +128,7 @@ def test_a_damaged_row_is_refused_and_repair_goes_back(run, at):
     content = bytearray(file.read_bytes())
     content[at] ^= 1
     file.write_bytes(content)
-    with pytest.raises(RunError, match="shard-000003.* is damaged"):
+    with pytest.raises(RunError, match=r"shard-000003.* is damaged"):
         RunDirectory(run.path).resume()
     done = repair(run.path)
     assert done.round == 2
