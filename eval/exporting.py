@@ -89,7 +89,8 @@ def export_model(
         raise RunError(f"{out} holds {contents_in_words(folder)}; choose another folder with --out")
     model = personal_model(run, client, device)
     parts = model.parts(version("pfedmoap"))
-    statement = read_json(directory.whole("privacy.json"))
+    told = directory.whole("privacy.json")
+    statement = read_json(told) if told.exists() else {}
     spent = max(spent_epsilon(directory).values(), default=0.0)
     covers = coverage(model, statement, spent)
     with _staged(folder, private=directory.divided) as made:

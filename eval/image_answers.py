@@ -112,7 +112,7 @@ def as_json(found: Iterable[FileAnswer]) -> Iterator[str]:
     """Write answers as one JSON array, an element a line."""
     before = "["
     for one in found:
-        yield f"{before}\n  {json.dumps(one.record(), ensure_ascii=False, allow_nan=False)}"
+        yield f"{before}\n  {json.dumps(one.record(), allow_nan=False)}"
         before = ","
     yield "\n]\n"
 

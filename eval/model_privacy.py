@@ -61,8 +61,8 @@ def coverage(model: PersonalModel, statement: Mapping[str, Any], epsilon: float)
         f"{statement['epsilon_budget']:g} at delta {mechanism['delta']:g}, for "
         f"{statement['unit']} ({statement['neighbours']}). Private is: {statement['private']}."
     )
-    caveats = tuple(f"CAUTION: {each}" for each in statement["caveats"])
-    if not statement["is_private"]:
+    caveats = tuple(f"CAUTION: {each}" for each in statement.get("caveats", ()))
+    if not statement.get("is_private", False):
         caution = "The run that trained this model is marked as not private"
         return Coverage(False, (promise, *caveats, *shared), caution)
     if server_alone(model, folded):

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -10,6 +10,7 @@ from rich.table import Table
 from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.data_of_run import known_data, report_quick_changes
+from eval.escaping import for_terminal
 from eval.image_answers import FileAnswer, answers, as_csv, as_json, named_files
 from eval.progress import progress_bar
 from pfedmoap.config.exact_options import command_parser, parse
@@ -62,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 yield one
 
         if options.json:
-            sys.stdout.writelines(as_json(watched()))
+            _write(as_json(watched()))
         elif options.csv:
-            sys.stdout.writelines(as_csv(watched(), classifier.class_names))
+            _write(as_csv(watched(), classifier.class_names))
         else:
             who = options.model if options.client is None else f"client {options.client}"
             _print_table(list(watched()), who)
@@ -73,6 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unreadable:
         count = "" if len(files) == 1 else f"; in all {len(unreadable)} of {len(files)} images"
         raise DataError(f"{unreadable[-1]}{count}")
+
+
+def _write(parts: Iterable[str]) -> None:
+    """Write to standard output as it is; on a terminal so that no name acts there."""
+    shown = sys.stdout.isatty()
+    sys.stdout.writelines(for_terminal(part) if shown else part for part in parts)
 
 
 def _print_table(found: Sequence[FileAnswer], title: str) -> None:

@@ -1,6 +1,7 @@
 """The folder of an exported model: safetensors and JSON, written once, checked whenever read."""
 
 import hashlib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,12 +125,14 @@ def _tensors(file: Path, expected: str) -> dict[str, Tensor]:
 
 def _bounded(file: Path) -> Path:
     try:
-        size = file.stat().st_size
+        found = file.stat()
     except OSError as error:
         raise RunError(
             f"{file} cannot be read ({error.strerror}); is {file.parent} an exported model?"
         ) from error
-    if size > (most := MOST_BYTES[file.name]):
+    if not stat.S_ISREG(found.st_mode):
+        raise RunError(f"{file} is no regular file")
+    if (size := found.st_size) > (most := MOST_BYTES[file.name]):
         raise RunError(
             f"{file} has {size:,} bytes, and none of an exported model has over {most:,}"
         )

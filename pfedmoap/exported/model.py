@@ -83,3 +83,5 @@ class ExportedModel(nn.Module):
         wrong = weights is not None and weights.shape != (1, classes, 1 + len(self.experts))
         if found.logits.shape != (1, classes) or wrong:
             raise RunError("the model's head is damaged: it answers about other classes or experts")
+        if not bool(torch.isfinite(found.logits).all()):
+            raise RunError("the model is damaged: its answers are no numbers")

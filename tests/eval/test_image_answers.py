@@ -15,7 +15,7 @@ from PIL import Image
 from eval.commands import predict
 from eval.image_answers import answers, named_files
 from pfedmoap.errors import DataError
-from pfedmoap.inference import PersonalizedClassifier
+from pfedmoap.inference import Answer, PersonalizedClassifier
 
 
 @pytest.fixture
@@ -94,6 +94,22 @@ def test_csv_has_a_column_for_each_class(finished_run, files, capsys, monkeypatc
     assert float(first["probability"]) == max(chances.values())
     assert (second["class"], second["p(the digit 3)"]) == ("", "")
     assert "not an image" in second["error"]
+
+
+def test_names_of_classes_act_on_no_terminal(files, capsys, monkeypatch):
+    class Named:
+        class_names = ("cat\x9b2J", "dog")
+
+        def classify(self, images, batch_size):
+            return [Answer((("cat\x9b2J", 0.75), ("dog", 0.25)), None) for _ in images]
+
+    monkeypatch.setattr(PersonalizedClassifier, "load", lambda *_: Named())
+    for terminal, shown in ((True, "cat\\x9b2J"), (False, "cat\x9b2J")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        predict.main(["model", str(files / "a.png"), "--csv"])
+        assert f"p({shown})" in capsys.readouterr().out
+    predict.main(["model", str(files / "a.png"), "--json"])
+    assert "\x9b" not in capsys.readouterr().out
 
 
 def test_a_table_answers_the_rest_and_every_bad_file_is_named(finished_run, files, capsys):

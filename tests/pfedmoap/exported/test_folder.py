@@ -1,6 +1,7 @@
 """An exported model's folder: read as it was written, and refused where it is damaged."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -119,6 +120,13 @@ def test_damaged_files_are_refused_by_name(copy, monkeypatch):
         read_model(copy)
 
 
+def test_a_pipe_is_no_model(copy):
+    (copy / TOWER).unlink()
+    os.mkfifo(copy / TOWER)
+    with pytest.raises(RunError, match=r"tower\.safetensors is no regular file"):
+        read_model(copy)
+
+
 def sealed(copy: Path, name: str) -> None:
     """Put a file's present checksum into the record, as whoever wants to harm does."""
     changed(copy, "sha256", name, to=folders.digest(copy / name))
@@ -141,6 +149,14 @@ def test_weights_that_are_missing_or_too_many_are_refused(copy):
     save_file({**weights, "more": torch.zeros(1)}, copy / TOWER)
     sealed(copy, TOWER)
     with pytest.raises(BackboneError, match="Unexpected key"):
+        read_model(copy).model(CPU)
+
+
+def test_a_tower_whose_answers_are_no_numbers_is_refused(copy):
+    weights = load_file(copy / TOWER)
+    save_file({**weights, "proj": torch.full_like(weights["proj"], float("inf"))}, copy / TOWER)
+    sealed(copy, TOWER)
+    with pytest.raises(RunError, match="its answers are no numbers"):
         read_model(copy).model(CPU)
 
 
