@@ -1,6 +1,7 @@
 """Help about a configuration: a page that fits a screen, and one for each of its parts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from inspect import getdoc
 from typing import TYPE_CHECKING
 
@@ -185,7 +186,9 @@ def _choice(schema: "Schema", section: str, choice: str) -> list[str]:
     return [*_about(kind, f"{section}.{choice}"), *(lines or ["  no options of its own"])]
 
 
+@cache
 def _parser_of(kind: type, section: str) -> ArgumentParser:
+    """The options of a class, to be looked at and not parsed with."""
     parser = ArgumentParser(allow_abbrev=False)
     parser.add_class_arguments(kind, section, skip={"setting"})
     return parser

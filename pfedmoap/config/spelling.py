@@ -76,7 +76,7 @@ def spelt_out(parser: ArgumentParser, argv: Sequence[str]) -> list[str]:
         elif bool in _arms(hint):
             known = words and (words[0].lower() in words_of(hint) or words[0] in _NOTHING)
             found.append(f"{name}={_null(hint, words.pop(0)) if known else 'true'}")
-        elif words:
+        elif words and words[0] != "--":
             found += [word, _null(hint, words.pop(0))]
         else:
             found.append(word)
