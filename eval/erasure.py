@@ -190,8 +190,8 @@ def _stays(rounds: int, share: float) -> str:
     return (
         f"it took part in {rounds} rounds: {last}. Prompts and gates that others trained from "
         "averages or beside its expert stay as they are; removing its influence from them would "
-        "take training anew without it. Lines of the log, what trackers were told of it, its row in "
-        "tables of results and its privacy ledger stay: they hold no model"
+        "take training anew without it. Lines of the log, what trackers were told of it, its row "
+        "in tables of results and its privacy ledger stay: they hold no model"
     )
 
 
