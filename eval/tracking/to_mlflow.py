@@ -3,7 +3,8 @@
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +15,12 @@ from eval.logs import muted
 from eval.tracking.public import flat
 from eval.tracking.tracker import Final, Tracked
 from pfedmoap.runs.log import Record
+from pfedmoap.storage.locks import locked
 
 _LONGEST_VALUE = 500  # of a parameter, in MLflow's stores of all versions
 _AT_ONCE = 100  # parameters in one request
+DATA_BASE = "mlflow.db"
+_LOCK_SECONDS = 120.0
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a server that is gone costs seconds, not minutes
@@ -50,26 +54,27 @@ class MLflowTracker:
         """Make a run, or go on with the one that is known, which says what it has."""
         for name, value in _DEFAULTS.items():
             os.environ.setdefault(name, value)
-        local = f"sqlite:///{tracked.home.resolve() / 'mlflow.db'}"
-        uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI") or local
-        if known is not None:
-            uri = self._uri or known["uri"]
-        if uri == local:
-            tracked.home.mkdir(parents=True, exist_ok=True)
-        make = import_module("mlflow.tracking").MlflowClient
-        with muted("mlflow"), muted("alembic"), warnings.catch_warnings():
-            # They tell of each table that they make, and of what SQLAlchemy will drop.
-            warnings.filterwarnings("ignore", "The ``noload`` loader strategy")
-            self._client = make(tracking_uri=uri)
-            self._client.search_experiments(max_results=1)
-        if known is not None:
-            self._run, self._ended = known["run_id"], True
-            history = self._client.get_metric_history(self._run, "round")
-            return dict(known), max((int(one.step) for one in history), default=0)
-        place = (tracked.home.resolve() / "mlflow-artifacts").as_uri() if uri == local else None
-        if self._run is None:  # or what came after this failed
-            experiment = self._experiment_id(tracked.group, place)
-            self._run = self._client.create_run(experiment, run_name=tracked.name).info.run_id
+        file = tracked.home.resolve() / DATA_BASE
+        if known is not None and known["file"] is not None:
+            file = (tracked.run.resolve() / known["file"]).resolve()  # also where both have moved
+        uri = self._uri or (known or {}).get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
+        with ExitStack() as stack:
+            if uri is None:
+                # Several processes that make one data base at a time leave a broken one.
+                file.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(file.with_name(f".{DATA_BASE}.lock"), _LOCK_SECONDS))
+                stack.enter_context(_quiet())
+                if not file.exists():
+                    _make_data_base(file)
+            self._client = _client(uri or f"sqlite:///{file}")
+            if known is not None:
+                self._run, self._ended = known["run_id"], True
+                history = self._client.get_metric_history(self._run, "round")
+                return dict(known), max((int(one.step) for one in history), default=0)
+            if self._run is None:  # or what came after this failed
+                place = None if uri else (file.parent / "mlflow-artifacts").as_uri()
+                experiment = self._experiment_id(tracked.group, place)
+                self._run = self._client.create_run(experiment, run_name=tracked.name).info.run_id
         entities = import_module("mlflow.entities")
         params = [
             entities.Param(name, str(value)[:_LONGEST_VALUE])
@@ -77,7 +82,8 @@ class MLflowTracker:
         ]
         for start in range(0, len(params), _AT_ONCE):
             self._client.log_batch(self._run, params=params[start : start + _AT_ONCE])
-        return {"uri": uri, "run_id": self._run}, 0
+        place_of_file = None if uri else os.path.relpath(file, tracked.run.resolve())
+        return {"uri": uri, "file": place_of_file, "run_id": self._run}, 0
 
     def log(self, figures: Row, clients: list[Row]) -> None:  # noqa: ARG002
         """Log a round in one request."""
@@ -110,3 +116,25 @@ class MLflowTracker:
             made: str = self._client.create_experiment(name, artifact_location=place)
             return made
         return str(found.experiment_id)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what tells of each table that is made, and of what SQLAlchemy will drop."""
+    import_module("mlflow.tracking")  # which sets up its logging
+    with muted("mlflow"), muted("alembic"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The ``noload`` loader strategy")
+        warnings.filterwarnings("ignore", "Unnamed CHECK constraint")
+        yield
+
+
+def _client(uri: str) -> Any:  # MLflow's client
+    return import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
+
+
+def _make_data_base(file: Path) -> None:
+    """Make a data base beside its place and move it there, so that a kill leaves none half-made."""
+    with TemporaryDirectory(dir=file.parent, prefix=".mlflow-") as folder:
+        made = Path(folder) / DATA_BASE
+        _client(f"sqlite:///{made}").search_experiments(max_results=1)
+        os.replace(made, file)

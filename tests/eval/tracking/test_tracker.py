@@ -4,6 +4,7 @@ import csv
 import gc
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from eval.tracking.to_csv import CSVTracker
 from eval.tracking.to_mlflow import MLflowTracker
 from eval.tracking.to_tensorboard import TensorBoardTracker
 from eval.tracking.to_wandb import WandBTracker
-from eval.tracking.tracker import Final, Tracking
+from eval.tracking.tracker import Final, Tracked, Tracking
 from tests.helpers.runs import small
 from tests.helpers.wandb_file import history, records
 
@@ -164,6 +165,29 @@ def test_mlflow_reads_one_run_with_each_step_once(tracked):
     names = {one.path for one in client.list_artifacts(run.info.run_id)}
     assert names == {"clients.csv", "clients_by_round.csv", "config.yaml", "report"}
     assert len(client.list_artifacts(run.info.run_id, "report")) >= 5
+
+
+def test_runs_that_begin_at_once_share_one_data_base_and_may_move_with_it(tmp_path):
+    """Two processes of a sweep made it at a time, and left one that MLflow could not open."""
+    pytest.importorskip("mlflow")
+    home = tmp_path / "sweep" / "tracking"
+    made = [MLflowTracker() for _ in range(2)]
+    runs = [tmp_path / "sweep" / "cells" / str(i) for i in range(2)]
+    told = [Tracked(f"run {i}", run, home, {}, {}, "sweep") for i, run in enumerate(runs)]
+    with ThreadPoolExecutor() as pool:
+        found = list(
+            pool.map(lambda one: one[0].open(one[1], None, 0), zip(made, told, strict=True))
+        )
+    assert len({identity["run_id"] for identity, _ in found}) == 2
+    made[0].log({"round": 1, "mean": 0.5}, [])
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    moved = tmp_path / "moved"
+    again = Tracked(
+        "run 0", moved / "cells" / "0", moved / "cells" / "0" / "tracking", {}, {}, None
+    )
+    assert MLflowTracker().open(again, found[0][0], 0) == (found[0][0], 1)
+    assert not list(moved.rglob(".mlflow-*"))
+    gc.collect()
 
 
 def test_wandb_files_hold_one_run_with_each_step_once(tracked):
