@@ -59,6 +59,22 @@ class RayShelf:
         return record
 
 
+@dataclass(frozen=True)
+class RayRecipe:
+    """A recipe in Ray's object store: an actor fetches it once.
+
+    Attributes:
+        stored: Its reference.
+    """
+
+    stored: Any  # as above
+
+    def __call__(self) -> tuple[AnyMethod, Privatizer]:
+        """Fetch and follow it; see `Recipe`."""
+        recipe: Recipe = ray.get(self.stored)
+        return recipe()
+
+
 @contextmanager
 def actors_training(
     room: Room, method: AnyMethod, data: Mapping[ClientId, ClientData], recipe: Callable[[], Recipe]
@@ -95,7 +111,7 @@ def _started(
     kinds = tuple(method.features)
     with _quiet_flower(), running_ray(room):
         records = {client: ray.put(data_record(own, kinds)) for client, own in data.items()}
-        shelf = RayShelf(ray.put(records))
+        shelf, stored = RayShelf(ray.put(records)), RayRecipe(ray.put(recipe()))
         try:
             actors = pool_size_from_resources({**room.each})
         except ValueError as error:
@@ -108,7 +124,7 @@ def _started(
             return math.ceil(clients / actors) if chosen == "auto" else chosen
 
         nodes = min(actors, len(data)) if chosen == "auto" else math.ceil(len(data) / chosen)
-        app = make_actor_app(secrets.token_hex(8), recipe(), shelf, end_with_parent)
+        app = make_actor_app(secrets.token_hex(8), stored, shelf, end_with_parent)
         with _simulation(app, nodes, room) as fleet:
             yield FanOut(fleet, size)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def train(folder, out, *words):
 
 def of_ray(folder):
     """Processes of Ray that were started from here, by the environment that they inherited."""
-    found = []
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environment = (process / "environ").read_bytes()
@@ -66,7 +67,7 @@ def of_ray(folder):
         except OSError:
             continue
         if f"TMPDIR={folder}".encode() in environment or str(folder) in name:
-            found.append(name)
+            found[int(process.name)] = name
     return found
 
 
@@ -74,7 +75,7 @@ def ended(folder, seconds):
     until = time.monotonic() + seconds
     while left := of_ray(folder):
         if time.monotonic() > until:
-            return left
+            return list(left.values())
         time.sleep(0.5)
     return []
 
@@ -118,7 +119,7 @@ def test_a_run_that_is_ended_in_a_batch_leaves_no_actor(folder, number):
     process = start(folder, "run", "--training.epochs", "100000", *FLOWER)
     try:
         until = time.monotonic() + 200
-        while not any("ClientAppActor.run" in name for name in of_ray(folder)):
+        while not any("ClientAppActor.run" in name for name in of_ray(folder).values()):
             assert process.poll() is None, (folder / "run.log").read_text()[-3000:]
             assert time.monotonic() < until
             time.sleep(0.5)
@@ -130,9 +131,12 @@ def test_a_run_that_is_ended_in_a_batch_leaves_no_actor(folder, number):
     # Where everything is killed, Ray's agents give up after minutes; actors must not wait so long.
     seconds = 15 if number == signal.SIGTERM else 30
     until = time.monotonic() + seconds
-    while left := [name for name in of_ray(folder) if "Agent" not in name]:
+    while left := [name for name in of_ray(folder).values() if "Agent" not in name]:
         assert time.monotonic() < until, left
         time.sleep(0.5)
     if number == signal.SIGTERM:
         assert ended(folder, 10) == []
         assert "interrupted (SIGTERM)" in (folder / "run.log").read_text()
+    for helper in of_ray(folder):
+        with suppress(ProcessLookupError):
+            os.kill(helper, signal.SIGKILL)
