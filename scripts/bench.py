@@ -68,6 +68,7 @@ BENCHMARKS = (
             "--clients 50 --experts 9 --precision bf16",
         ),
         quick=("--model ViT-S-32-alt --classes [5] --clients 2 --repeats 1",),
+        large=("--threads 1 --repeats 1 --clients 2 --classes [100] --precision bf16",),
     ),
     Benchmark(
         "A round: captured steps against the plain loop, and private steps against plain ones",
