@@ -18,7 +18,7 @@ from pfedmoap.contract.capabilities import CanPersonalise
 from pfedmoap.errors import RunError
 from pfedmoap.exported.folder import CARD, ONNX, PROGRAM, Parts, write_model
 from pfedmoap.exported.of_run import PersonalModel, personal_model
-from pfedmoap.exported.programs import require_onnx, trace, write_onnx, write_program
+from pfedmoap.exported.programs import require_onnx, require_torch, trace, write_onnx, write_program
 from pfedmoap.models.licences import licence_of
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.storage.atomic_files import make_folder, read_json, write_bytes
@@ -79,10 +79,12 @@ def export_model(
     Raises:
         RunError: The run is damaged or has no such client, or the folder holds something.
         MethodError: The method's models cannot be folded.
-        ConfigError: ONNX is asked for and its packages are missing.
+        ConfigError: ONNX is asked for and its packages are missing, or torch is too old for it.
     """
     chosen = options or ExportOptions()
     folder, directory = Path(out).absolute(), RunDirectory(run)
+    if chosen.onnx or chosen.torch_export:
+        require_torch()
     if chosen.onnx:
         require_onnx()
     if not holds_nothing(folder):

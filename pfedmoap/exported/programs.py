@@ -26,6 +26,9 @@ from pfedmoap.seeding import generator
 OPSET = 18
 """Version of ONNX's set of operators."""
 
+OLDEST_TORCH = (2, 6)
+"""The first torch that makes ONNX of a trace of ``torch.export``, as it is done here."""
+
 LARGEST_ONNX_BYTES = 2**30
 """Weights of more bytes lie in a file beside the ONNX file, which may have 2 GiB at most."""
 
@@ -51,6 +54,25 @@ def require_onnx() -> None:
         raise ConfigError(f"--onnx needs {error.name}: pip install 'pfedmoap[export]'") from error
 
 
+def require_torch() -> None:
+    """Refuse before any work where torch is older than what traces models here.
+
+    Raises:
+        ConfigError: It is.
+    """
+    if torch_release() < OLDEST_TORCH:
+        wanted = ".".join(map(str, OLDEST_TORCH))
+        raise ConfigError(
+            f"--onnx and --torch_export need torch {wanted} or newer, and this is "
+            f"{torch.__version__}"
+        )
+
+
+def torch_release() -> tuple[int, ...]:
+    """Torch's version as numbers: the first two parts."""
+    return tuple(int(part) for part in torch.__version__.split(".")[:2])
+
+
 def trace(model: ExportedModel) -> ExportedProgram:
     """Trace a model on the CPU, for batches of any size.
 
@@ -61,7 +83,10 @@ def trace(model: ExportedModel) -> ExportedProgram:
     try:
         with torch.no_grad(), _quietly():
             program = torch.export.export(
-                model, (torch.zeros(2, 3, side, side),), dynamic_shapes=({0: _BATCH},)
+                model,
+                (torch.zeros(2, 3, side, side),),
+                dynamic_shapes=({0: _BATCH},),
+                strict=False,  # the default of newer torch; features are recorded by hooks
             )
     except Exception as error:  # torch's tracer raises many kinds
         raise MethodError(

@@ -13,6 +13,7 @@ from PIL import Image
 import pfedmoap
 from eval.classifier_service import PATH, classifier_service
 from eval.commands import export, train
+from pfedmoap.exported.programs import OLDEST_TORCH, torch_release
 from pfedmoap.models.clip.preprocessing import Preprocessing
 from pfedmoap.serving.listener import Listener
 from tests.helpers.exported import local_clip
@@ -36,6 +37,7 @@ def photographs(root: Path) -> None:
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
 
 
+@pytest.mark.skipif(torch_release() < OLDEST_TORCH, reason="needs a newer torch")
 def test_photographs_of_sites_become_onnx_and_http(tmp_path, capsys, monkeypatch):
     photographs(tmp_path / "photographs")
     local_clip(tmp_path / "clip")

@@ -20,6 +20,9 @@ from pfedmoap.models.loading import BackboneOptions
 from tests.helpers.exported import KINDS, random_mixture, trained
 
 onnxruntime = pytest.importorskip("onnxruntime")
+needs_torch = pytest.mark.skipif(
+    programs.torch_release() < programs.OLDEST_TORCH, reason="needs a newer torch"
+)
 
 
 def model_of(name: str) -> ExportedModel:
@@ -57,17 +60,20 @@ def check_files(model: ExportedModel, folder: Path, largest_bytes: int) -> None:
 
 
 @pytest.mark.deployment
+@needs_torch
 @pytest.mark.parametrize("name", KINDS)
 def test_every_head_is_the_same_in_onnx_and_torch_export(name, tmp_path):
     check_files(model_of(name), tmp_path, programs.LARGEST_ONNX_BYTES)
 
 
 @pytest.mark.deployment
+@needs_torch
 @pytest.mark.parametrize("backbone", ["ViT-B-16", "RN50"])
 def test_real_shapes_and_weights_in_a_file_beside(backbone, tmp_path):
     check_files(random_mixture(BackboneOptions(backbone, "random").load()), tmp_path, 0)
 
 
+@needs_torch
 def test_a_file_that_would_answer_otherwise_is_not_kept(tmp_path):
     model = model_of("one prompt")
     other = model_of("mean gate")
@@ -81,3 +87,9 @@ def test_what_is_missing_is_said_before_any_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ConfigError, match=r"pip install 'pfedmoap\[export\]'"):
         programs.require_onnx()
+
+
+def test_an_old_torch_is_named(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(ConfigError, match=r"need torch 2\.6 or newer, and this is 2\.5\.1"):
+        programs.require_torch()
