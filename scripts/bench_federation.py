@@ -2,19 +2,21 @@
 
 Both run in this process's Flower simulation, one after the other, on the same simulated nodes: our
 server's rounds, and Flower's `FedAvg` with the client of its examples. Nodes train nothing: they
-return what they were sent. So what is measured is the engine. Beside the whole round the table has
-what the server's thread computes for each client: in Flower's grid, and in ours (signing, checking,
-planning, averaging), and what one node computes for a message. ``share`` is our part of a round's
-seconds: the rest is Flower's, and waiting for it.
+return what they were sent. So what is measured is the engine. Beside the median round the table has
+what the server's thread computes for each client, in Flower's grid and beside it (signing,
+checking, planning, averaging), and what a node computes for a message. ``share`` is what the engine
+computes of a round's seconds; in the rest Flower carries messages, or waits before it looks again.
 """
 
 import json
 import os
+import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ TIMEOUT_SECONDS = 3600.0
 
 def main(
     nodes: int = 100,
-    rounds: int = 3,
+    rounds: int = 5,
     model: str = "ViT-B-16",
     experts: int = 9,
     actors: int = 2,
@@ -64,7 +66,7 @@ def main(
 
     Args:
         nodes: Simulated nodes, all of which take part in every round.
-        rounds: Rounds that are measured; one more goes first.
+        rounds: Rounds that are measured; two more go first.
         model: ``embedded``, or an open_clip architecture, whose width a prompt has.
         experts: Experts that pFedMoAP sends to each client beside the prompt.
         actors: Processes of Flower's simulation.
@@ -89,36 +91,25 @@ def _all_rows(
     rows = []
     for name, options in (("promptfl", {}), ("pfedmoap", {"experts": experts})):
         method = _method(name, model, options)
-        rows.append(_measured(f"ours, {name}", nodes, rounds, actors, Ours(method, nodes, rounds)))
+        rows.append(_measured(f"ours, {name}", nodes, actors, Ours(method, nodes, rounds)))
         both_ways = 2 + (experts if name == "pfedmoap" else 0)
         shape = (-(-both_ways // 2), *next(iter(method.uploads.values())).shape)
-        rows.append(
-            _measured("FedAvg, as much", nodes, rounds, actors, Theirs(shape, nodes, rounds))
-        )
+        rows.append(_measured("FedAvg, as much", nodes, actors, Theirs(shape, nodes, rounds)))
     return rows
 
 
-@dataclass
-class Spent:
-    """What rounds took: seconds of the clock, and of this thread's computing.
+class TimedGrid:
+    """Flower's grid, with the thread's computing time in it counted.
 
     Attributes:
-        clock: All of it.
-        grid: Computing in Flower's grid.
-        rest: Computing outside of it.
+        stamps: After each round: seconds of the clock, of computing in the grid, and of all
+            computing of this thread.
     """
-
-    clock: float = 0.0
-    grid: float = 0.0
-    rest: float = 0.0
-
-
-class TimedGrid:
-    """Flower's grid, with the thread's computing time in it counted."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.inside = 0.0
+        self.stamps: list[tuple[float, float, float]] = []
 
     def __getattr__(self, name: str) -> Any:  # whatever Flower's grid has
         found = getattr(self.grid, name)
@@ -135,12 +126,26 @@ class TimedGrid:
 
         return timed
 
-    def measure(self, work: Callable[[], None]) -> Spent:
-        """Do something, and say what it took."""
-        inside, thread, clock = self.inside, time.thread_time(), time.perf_counter()
-        work()
-        grid = self.inside - inside
-        return Spent(time.perf_counter() - clock, grid, time.thread_time() - thread - grid)
+    def stamp(self) -> None:
+        """Note that a round is over."""
+        self.stamps.append((time.perf_counter(), self.inside, time.thread_time()))
+
+
+class TimedApp(ClientApp):
+    """A node's app, with its computing time for each order to train written to a file."""
+
+    def __init__(self, app: ClientApp, log: Path) -> None:
+        super().__init__()
+        self.app, self.log = app, log
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answer."""
+        began = time.thread_time()
+        reply = self.app(message, context)
+        if message.metadata.message_type.startswith("train"):
+            with self.log.open("a") as file:
+                file.write(f"{time.thread_time() - began}\n")
+        return reply
 
 
 @dataclass
@@ -151,40 +156,33 @@ class Ours:
         method: The method.
         nodes: How many there are.
         rounds: How many are measured.
-        spent: What they took.
+        stamps: See `TimedGrid`.
         payload: Bytes to and from one client in a round.
     """
 
     method: AnyMethod
     nodes: int
     rounds: int
-    spent: Spent = field(default_factory=Spent)
+    stamps: list[tuple[float, float, float]] = field(default_factory=list)
     payload: int = 0
 
     def serve(self, grid: Grid, context: Context) -> None:
-        """Greet, run one round, and measure the others."""
+        """Greet, run two rounds, and measure the others."""
         del context
         timed: Any = TimedGrid(grid)
         fleet = Fleet(timed, TIMEOUT_SECONDS)
         roll = RollCall(fleet, _WELCOME, _SIGNER, Quorum(self.nodes))
-        all_rounds = Rounds(self.rounds + 1)
+        all_rounds = Rounds(self.rounds + 2)
         remote = RemoteFederation(self.method, all_rounds, 0, NoPrivacy(), roll)
         now: FederationState[Any] = FederationState(0, self.method.init(), {})
 
-        def step() -> None:
-            nonlocal now
-            result = remote.step(now, now.round + 1)
-            now = FederationState(now.round + 1, result.state, {})
+        for round in range(1, self.rounds + 3):
+            result = remote.step(now, round)
+            now = FederationState(round, result.state, {})
             one = result.traffic[0]
             self.payload = sum(one.down_bytes.values()) + sum(one.up_bytes.values())
-
-        step()
-
-        def steps() -> None:
-            for _ in range(self.rounds):
-                step()
-
-        self.spent = timed.measure(steps)
+            timed.stamp()
+        self.stamps = timed.stamps[1:]
 
     @property
     def client(self) -> ClientApp:
@@ -239,17 +237,18 @@ class Theirs:
         shape: Of the arrays that go down and come back up, and how many they are.
         nodes: How many there are.
         rounds: How many are measured.
-        spent: What they took.
+        stamps: See `TimedGrid`.
+        payload: As for `Ours`.
     """
 
     shape: tuple[int, ...]
     nodes: int
     rounds: int
-    spent: Spent = field(default_factory=Spent)
+    stamps: list[tuple[float, float, float]] = field(default_factory=list)
     payload: int = 0
 
     def serve(self, grid: Grid, context: Context) -> None:
-        """Run one round, and measure the others."""
+        """Run two rounds, and measure the others."""
         del context
         timed: Any = TimedGrid(grid)
         arrays = [torch.zeros(self.shape[1:]).numpy() for _ in range(self.shape[0])]
@@ -258,11 +257,12 @@ class Theirs:
         record = ArrayRecord(arrays)
         self.payload = 2 * sum(array.nbytes for array in arrays)
 
-        def run(count: int) -> None:
-            strategy.start(timed, record, num_rounds=count, timeout=TIMEOUT_SECONDS)
+        def stamp(round: int, _: ArrayRecord) -> None:
+            if round > 0:
+                timed.stamp()
 
-        run(1)
-        self.spent = timed.measure(lambda: run(self.rounds))
+        strategy.start(timed, record, self.rounds + 2, timeout=TIMEOUT_SECONDS, evaluate_fn=stamp)
+        self.stamps = timed.stamps[1:]
 
     @property
     def client(self) -> ClientApp:
@@ -280,22 +280,29 @@ class Theirs:
         return app
 
 
-def _measured(name: str, nodes: int, rounds: int, actors: int, work: Any) -> dict[str, Any]:
+def _measured(name: str, nodes: int, actors: int, work: Any) -> dict[str, Any]:
     app = ServerApp()
     app.main()(work.serve)
     resources = {"client_resources": {"num_cpus": 1}, "init_args": {"num_cpus": actors}}
-    with warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that this way to simulate will go
-        run_simulation(app, work.client, nodes, backend_config=resources)  # type: ignore[arg-type]
-    spent, each = work.spent, 1000 / rounds / nodes
+        log = Path(folder) / "seconds"
+        client = TimedApp(work.client, log)
+        run_simulation(app, client, nodes, backend_config=resources)  # type: ignore[arg-type]
+        at_nodes = [float(line) for line in log.read_text().splitlines()][2 * nodes :]
+    clock, grid, thread = (
+        statistics.median(after[i] - before[i] for before, after in pairwise(work.stamps))
+        for i in range(3)
+    )
     return {
         "engine": name,
         "nodes": nodes,
         "KiB a client": round(work.payload / 1024),
-        "s a round": round(spent.clock / rounds, 2),
-        "grid, ms a client": round(spent.grid * each, 2),
-        "engine, ms a client": round(spent.rest * each, 2),
-        "share": f"{100 * spent.rest / spent.clock:.1f} %",
+        "s a round": round(clock, 2),
+        "grid, ms a client": round(1000 * grid / nodes, 2),
+        "engine, ms a client": round(1000 * (thread - grid) / nodes, 2),
+        "node, ms a message": round(1000 * statistics.median(at_nodes), 2),
+        "share": f"{100 * (thread - grid) / clock:.1f} %",
     }
 
 

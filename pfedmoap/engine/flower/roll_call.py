@@ -23,6 +23,7 @@ from pfedmoap.wire.said import one_line
 
 logger = logging.getLogger(__name__)
 _GREETING_SECONDS = 60.0  # so that one that encodes its images does not keep the others waiting
+_LATECOMER_SECONDS = 30.0  # where there are enough without it
 _AGAIN_SECONDS = 60.0  # after which a node that was refused is greeted again
 
 
@@ -86,7 +87,9 @@ class RollCall:
             if node not in known
         }
         greetings: list[tuple[str, int, Greeting]] = []
-        answers = self.fleet.ask("query.hello", new, str(round), _GREETING_SECONDS)
+        enough = len(self.nodes) >= self.quorum.min_clients
+        patience = _LATECOMER_SECONDS if enough else _GREETING_SECONDS
+        answers = self.fleet.ask("query.hello", new, str(round), patience)
         for node, answer in answers.items():
             if isinstance(answer, Silence):  # it may be encoding its images; it is asked again
                 logger.info("node %d was greeted, but %s", node, answer.reason)

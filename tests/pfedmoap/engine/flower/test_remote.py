@@ -1,5 +1,6 @@
 """A federation over Flower's messages gives what the same federation gives in this process."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining
 from pfedmoap.contract.tasks import Setting
 from pfedmoap.engine.flower.arrays import to_record
+from pfedmoap.engine.flower.fleet import Fleet
 from pfedmoap.engine.flower.letters import seal, unseal
 from pfedmoap.engine.flower.remote import committed_rounds
 from pfedmoap.engine.flower.signing import Signer
@@ -259,6 +261,25 @@ def test_a_site_that_is_still_encoding_is_greeted_again_and_a_refused_one_later(
     for _ in range(70):  # seconds of this fleet's clock
         server.roll.gather(1)
     assert sorted(server.roll.gather(1).values()) == [100, 101, 102]
+
+
+def test_a_latecomer_that_encodes_its_images_keeps_the_others_waiting_half_as_long(clip, tmp_path):
+    method = method_of(clip, "promptfl")
+    _, grid = sites(clip, "promptfl", tmp_path)
+    late = grid.apps.pop(102)
+    server = remote(method, grid, ROUNDS, min_clients=2)
+    waited = []
+
+    class Watched(Fleet):
+        def ask(self, kind, contents, group="", most_seconds=math.inf):
+            waited.append((kind, len(contents), most_seconds))
+            return super().ask(kind, contents, group, most_seconds)
+
+    server.roll.fleet = Watched(**vars(server.roll.fleet))
+    server.roll.gather(1)
+    grid.apps[102] = late
+    server.roll.gather(2)
+    assert waited == [("query.hello", 2, 60.0), ("query.hello", 1, 30.0)]
 
 
 def central(clip, rounds, clients=DATA):
