@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -27,6 +27,9 @@ from jsonargparse import auto_cli
 Device = Literal["cpu", "cuda"]
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
+LARGE = ": large sizes"
+"""Ends the heading of what is only measured where it is asked for: other runs leave it."""
+
 PARTS: dict[Device, str] = {"cpu": "On a CPU", "cuda": "On a GPU"}
 
 
@@ -163,10 +166,11 @@ def main(
         if only and benchmark.script not in only:
             continue
         runs = benchmark.quick if quick else getattr(benchmark, device)
-        if large and not quick and device == "cpu":
-            runs += benchmark.large
         if runs:
             sections[benchmark.title] = section(benchmark, runs, device)
+        if benchmark.large and large and not quick and device == "cpu":
+            more = replace(benchmark, title=benchmark.title + LARGE)
+            sections[more.title] = section(more, benchmark.large, device)
     target = PAGE if page is None and not quick else page
     if target is not None:
         write_part(Path(target), device, sections)
@@ -240,7 +244,7 @@ def write_part(page: Path, device: Device, sections: Mapping[str, str]) -> None:
     part, divider, after = rest.partition("\n## ")
     kept = {one.partition("\n")[0]: f"### {one}" for one in part.split("### ")[1:]}
     both = {title: body.strip() for title, body in {**kept, **sections}.items()}
-    order = [benchmark.title for benchmark in BENCHMARKS]
+    order = [one.title + end for one in BENCHMARKS for end in ("", LARGE)]
     ordered = sorted(both, key=lambda title: order.index(title) if title in order else len(order))
     body = "\n\n".join(both[title] for title in ordered)
     page.write_text(f"{before}{heading}\n{body}\n{divider}{after}")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from scripts import bench
-from scripts.bench import BENCHMARKS, PAGE, PARTS, Benchmark, markdown, section, write_part
+from scripts.bench import BENCHMARKS, LARGE, PAGE, PARTS, Benchmark, markdown, section, write_part
 from tests.helpers.places import ROOT
 
 TEXT = "# Performance\n\nAbout.\n\n## On a CPU\n\nold\n\n## On a GPU\n\nkept\n"
@@ -89,6 +89,10 @@ def test_large_sizes_are_measured_where_they_are_asked_for(folder, monkeypatch):
         page.write_text(TEXT)
         bench.main(large=large, quick=quick, page=str(page))
         assert page.read_text().count("--huge") == expected
+        assert page.read_text().count(f"### One thing{LARGE}\n") == expected
+    bench.main(large=True, page=str(page))
+    bench.main(page=str(page))
+    assert page.read_text().count("--huge") == 1, "another run leaves what is seldom measured"
     assert {one.script for one in BENCHMARKS if one.large} >= {"bench_pool.py", "bench_engine.py"}
 
 
@@ -113,7 +117,7 @@ def test_the_page_has_a_machine_and_the_command_above_each_table():
         if "### " not in part:
             assert "Not measured" in part
             continue
-        titles = [one.title for one in BENCHMARKS]
+        titles = [one.title + end for one in BENCHMARKS for end in ("", LARGE)]
         for measured in part.split("\n### ")[1:]:
             title, _, body = measured.partition("\n")
             assert title in titles
