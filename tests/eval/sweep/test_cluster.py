@@ -42,6 +42,7 @@ def test_debug_jobs_run_in_this_process_and_open_no_debugger(jobs):
     assert finished(jobs[0])
 
 
+@pytest.mark.deployment
 def test_local_jobs_are_processes_of_submitit(jobs):
     ((job, why),) = Cluster(SlurmOptions(cluster="local", timeout_min=5)).run(jobs[:1])
     assert (job, why) == (jobs[0], None)

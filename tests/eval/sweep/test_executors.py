@@ -10,7 +10,7 @@ from eval.sweep.executors import Here, Local, executor_of
 from eval.sweep.record import SweepRecord
 from eval.sweep.search import next_trials
 from eval.sweep.spec import VALIDATION, HereOptions, LocalOptions, sweep
-from eval.sweep.work import Job
+from eval.sweep.work import Job, main
 from tests.helpers.sweeps import tiny
 
 
@@ -24,13 +24,31 @@ def jobs(cache, tmp_path) -> list[Job]:
     return [Job(record.out, VALIDATION, trial.number, 0) for trial in record.trials]
 
 
-def test_processes_run_side_by_side_and_one_that_fails_is_no_more_than_that(jobs):
-    found = dict(Local(LocalOptions(workers=2, threads=1)).run(jobs))
-    assert found[jobs[0]] is None
-    assert "PartitionError" in found[jobs[1]]
+def test_a_job_is_a_process_that_leaves_a_finished_run(jobs):
+    assert list(Local(LocalOptions(workers=2, threads=1)).run(jobs[:1])) == [(jobs[0], None)]
     folder = jobs[0].out / "cells" / VALIDATION / "1-clients=4" / "seed0"
     assert (folder / "per_client.csv").exists()
-    assert (jobs[0].out / "jobs" / "validation-2-seed0.log").read_text().startswith("error: ")
+
+
+def test_a_process_that_fails_says_why_and_the_others_go_on(jobs, monkeypatch):
+    """A worker's last line is its error; see `eval.sweep.work.main`."""
+    start = subprocess.Popen
+    scripts = iter(["echo warning: x >&2; echo error: PartitionError: few >&2; exit 1", "true"])
+
+    def noted(*args, **options):
+        assert options["env"]["OMP_NUM_THREADS"] == "1"
+        return start(
+            ["sh", "-c", next(scripts)], stdout=options["stdout"], stderr=options["stderr"]
+        )
+
+    monkeypatch.setattr("eval.sweep.executors.subprocess.Popen", noted)
+    found = dict(Local(LocalOptions(workers=1, threads=1)).run(jobs))
+    assert found == {jobs[0]: "PartitionError: few", jobs[1]: None}
+
+
+def test_a_worker_says_why_its_job_failed(jobs, capsys):
+    assert main(jobs[1].words) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: PartitionError: ")
 
 
 def test_what_runs_is_ended_with_the_sweep(jobs, monkeypatch):

@@ -76,7 +76,8 @@ def tracked(cache, tmp_path_factory) -> pfedmoap.Run:
         with pytest.raises(KeyboardInterrupt):
             pfedmoap.train(config, out=out, track=kinds, callbacks=[Stop()])
         pfedmoap.train(config, out=out, track=kinds, resume=True)
-        run = pfedmoap.train(config, out=out, track=",".join(kinds), resume=True)
+        again = ",".join(kind for kind in kinds if kind != "wandb")  # which starts a process
+        run = pfedmoap.train(config, out=out, track=again, resume=True)
     gc.collect()
     return run
 
@@ -191,10 +192,11 @@ def test_runs_that_begin_at_once_share_one_data_base_and_may_move_with_it(tmp_pa
 
 
 def test_wandb_files_hold_one_run_with_each_step_once(tracked):
-    """Three files, one a start, with one id; and nothing of the machine, its user or its code."""
+    """Two files, one a start, with one id; and nothing of the machine, its user or its code."""
     pytest.importorskip("wandb")
     files = sorted((folder(tracked) / "wandb").glob("offline-run-*/*.wandb"))
     assert len({file.name for file in files}) == 1
+    assert len(files) == 2
     rows = [row for file in files for row in history(file)]
     steps = [row["_step"] for row in rows if "mean" in row]
     assert steps == [1, 2, 3]
