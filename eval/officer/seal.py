@@ -77,7 +77,9 @@ def hashes_of(folder: Path) -> dict[str, str]:
         RunError: One is missing, or a link.
     """
     manifest = read_manifest(folder)
-    server = () if manifest is None or manifest.server is None else (manifest.server,)
+    server = (
+        () if manifest is None or manifest.server is None else (manifest.server, *manifest.rows)
+    )
     files = {name: folder / name for name in (*_PUBLIC, *server)}
     place = ledgers_of(folder)
     if place is not None:
