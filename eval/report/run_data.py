@@ -164,6 +164,12 @@ def read_evidence(
 def _sent_scores(run: RunDirectory) -> tuple[ClientScore, ...]:
     """The scores that a federation's sites sent after its last round."""
     table = run.layout.where("per_client.csv")
+    if run.layout.divided and not table.exists():
+        raise RunError(
+            f"{run.path} is the run of a private federation, whose sites send no scores: there is "
+            "nothing to make a page of. Each site has its own in scores.jsonl; `pfedmoap status` "
+            "shows rounds and budgets"
+        )
     if not table.exists():
         raise RunError(
             f"{run.path} is a federation's run without a table of its sites' scores: sites send "

@@ -182,7 +182,7 @@ def test_a_private_federation_learns_no_accuracy_and_no_count(images, tmp_path):
         extend(folder / "run", file_of(2, privacy=privacy).sections)
 
 
-def test_a_central_federation_tells_in_public_nobody_who_counted(images, tmp_path):
+def test_a_central_federation_tells_in_public_nobody_who_counted(images, tmp_path, capsys):
     folder = tmp_path / "federation"
     sections = {
         "privacy": {"name": "central", "noise_multiplier": 2.0, "insecure_seed": 1},
@@ -202,6 +202,9 @@ def test_a_central_federation_tells_in_public_nobody_who_counted(images, tmp_pat
     assert RunDirectory(folder / "run").metrics()[-1]["cohort"] == [0, 1]
     assert len(list((folder / "run" / "ledgers").iterdir())) >= 1
     assert json.loads((folder / "run" / "privacy.json").read_text())
+    with pytest.raises(SystemExit):
+        report.main([str(folder / "run"), "--out", str(tmp_path / "page.html")])
+    assert "whose sites send no scores" in capsys.readouterr().err
     longer = file_of(3, FederationFile.read(folder).federation, **sections)
     assert extend(folder / "run", longer.sections)
     longer.write(folder)
