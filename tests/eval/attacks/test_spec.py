@@ -35,8 +35,8 @@ def test_a_case_is_known_by_all_that_decides_it():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attack": ["nan"]}, "no 'attack'; there are: attacks"),
-        ({"attacks": ["nam"]}, "no attack 'nam'; there are: nan"),
+        ({"attack": ["nan"]}, "no 'attack' .'attack' is perhaps 'attacks'"),
+        ({"attacks": ["nam"]}, "no attack 'nam'; nearest: nan; there are: nan"),
         ({"attacks": []}, "attacks must be a list of different values"),
         ({"attacks": ["nan", "nan"]}, "attacks must be a list of different values"),
         ({"shares": [20]}, "between 0 and 1, such as 0.2, got 20"),

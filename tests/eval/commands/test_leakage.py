@@ -53,7 +53,7 @@ def test_uploads_tell_more_than_noisy_ones(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"setting": {}}, "no 'setting'; there are: base"),
+        ({"setting": {}}, "no 'setting' .'setting' is perhaps 'settings'"),
         ({"settings": {}}, "settings must hold labelled configurations"),
         ({"seeds": []}, "seeds must be a list of whole numbers"),
         ({"shadows": 1}, "from 2 to 1000, got 1"),
