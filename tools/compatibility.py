@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="the Python to run with")
     parser.add_argument("--keep", action="store_true", help="use the environment as it is")
     parser.add_argument("options", nargs="*", help="for pytest, behind --")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # options of pytest stand behind --
     folder = ROOT / f".venv-{args.kind}"
     if not args.keep:
         make_environment(args.kind, args.python, folder)

@@ -27,7 +27,7 @@ from tests.helpers.serving import SOON, connected, request, running
         (["--model", "lm:x"], "is a language model"),
         (["--device", "nonsense"], "unknown device"),
         (["--device", "cpu", "--port", "99999"], "cannot listen"),
-        (["--host", "0.0.0.0"], "give --token_file, or --without_token true"),
+        (["--host", "0.0.0.0"], "give --token_file, or --without_token where"),
         (["--token_file", "/no/such/file"], "the token cannot be read"),
         (["--device", "cpu", "--ssl_certfile", "/no/such/file"], "cannot be used"),
     ],
