@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -53,8 +54,8 @@ def label_ends(axes: Axes, x: float, ends: Sequence[End], gap: float) -> list[fl
     order = sorted(range(len(ends)), key=lambda i: (ends[i].y, ends[i].name))
     at = [min(max(ends[i].y, bottom), top) for i in order]
     heights = spread_out(at, gap, bottom, top)
-    figure = axes.get_figure(root=True)
-    beside = offset_copy(axes.transData, figure, x=_LEADER + 5, units="points")
+    whole = cast("Figure", axes.figure)  # `get_figure(root=True)` is younger than our lower bound
+    beside = offset_copy(axes.transData, whole, x=_LEADER + 5, units="points")
     for start, height, end in zip(at, heights, (ends[i] for i in order), strict=True):
         note = axes.annotate(
             end.name,

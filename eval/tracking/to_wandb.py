@@ -5,7 +5,10 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from importlib import import_module
+from pathlib import Path
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -60,6 +63,7 @@ class WandBTracker:
             "project": self._project or os.environ.get("WANDB_PROJECT") or "pfedmoap",
         } | dict(known or {})
         mode = self._mode or os.environ.get("WANDB_MODE") or "offline"
+        _wait_for_a_name(tracked.home, identity["id"])
         self._run = wandb.init(
             id=identity["id"],
             project=identity["project"],
@@ -108,3 +112,9 @@ class WandBTracker:
                 f"the server did not take all in {_WAIT_SECONDS:g} s; what it lacks lies in "
                 f"{self._run.dir}: send it with `wandb sync`"
             )
+
+
+def _wait_for_a_name(home: Path, run: str) -> None:
+    """Wait out the second in which this run was begun before: its folder would be written over."""
+    while any(home.glob(f"wandb/*run-{datetime.now():%Y%m%d_%H%M%S}-{run}")):
+        sleep(0.05)

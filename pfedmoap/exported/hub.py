@@ -53,7 +53,12 @@ def fetch(name: str) -> Path:
             info = HfApi().model_info(repository, revision=revision or None, files_metadata=True)
             _check_sizes(repository, {f.rfilename: f.size or 0 for f in info.siblings or ()})
         return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=list(_READ))
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=list(_READ),
+                local_files_only=constants.HF_HUB_OFFLINE,
+            )
         )
 
 
@@ -127,15 +132,16 @@ def _explained(repository: str, doing: str, remedy: str) -> Iterator[None]:
             f"cannot {doing} {HUB}{repository}: {place} has no such repository, or it is closed to "
             "you (`hf auth login`, or HF_TOKEN)"
         ) from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no")
-        raise StorageError(
-            f"cannot {doing} {HUB}{repository}: {place} answers with status {status}"
-            + ("; log in first (`hf auth login`, or HF_TOKEN)" if status in (401, 403) else "")
-        ) from error
     except PFedMoAPError:
         raise
     except Exception as error:  # what the library's network code of the day raises
+        answer = error.response if isinstance(error, HfHubHTTPError) else None
+        if answer is not None:  # before version 1 a file that is not cached is such an error, too
+            status = answer.status_code
+            raise StorageError(
+                f"cannot {doing} {HUB}{repository}: {place} answers with status {status}"
+                + ("; log in first (`hf auth login`, or HF_TOKEN)" if status in (401, 403) else "")
+            ) from error
         raise StorageError(
             f"cannot {doing} {HUB}{repository} ({type(error).__name__}): {place} cannot be reached "
             f"from here{remedy}"
