@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from eval.attacks.attack import Attack, PoisonSource
@@ -150,7 +149,7 @@ def measure(
     """
     clients = {client: experiment.federation.clients[client] for client in sorted(honest)}
     both = {
-        client: replace(own, test=_joined(own.test, triggered[client]))
+        client: replace(own, test=own.test.joined(triggered[client]))
         if client in triggered
         else own
         for client, own in clients.items()
@@ -173,11 +172,6 @@ def measure(
 def _mean(parts: Sequence[NDArray[np.bool_]]) -> float | None:
     whole = np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
     return float(whole.mean()) if len(whole) else None
-
-
-def _joined(first: ClientData, second: ClientData) -> ClientData:
-    features = {kind: torch.cat([f, second.features[kind]]) for kind, f in first.features.items()}
-    return ClientData(features, torch.cat([first.labels, second.labels]))
 
 
 def _poisoned(

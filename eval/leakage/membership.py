@@ -77,7 +77,7 @@ def guess_members(seen: Observed, trainer: PromptFL, shadows: int, seed: int) ->
         members = seen.clients[client]
         others = _like(members.labels, seen.others, generator(seed, "others", client))
         known = torch.isin(members.labels, others.labels.unique())
-        candidates = _both(chosen(members, known), others)
+        candidates = chosen(members, known).joined(others)
         difference = torch.zeros(len(candidates), dtype=torch.float64)
         lira = torch.zeros(len(candidates), dtype=torch.float64)
         for round, move in enumerate(moves, 1):
@@ -120,8 +120,3 @@ def _like(labels: Tensor, pool: ClientData, stream: torch.Generator) -> ClientDa
         order = torch.randperm(len(having), generator=stream)
         rows.append(having[order[: int(count)]])
     return chosen(pool, torch.cat(rows))
-
-
-def _both(first: ClientData, second: ClientData) -> ClientData:
-    features = {kind: torch.cat([f, second.features[kind]]) for kind, f in first.features.items()}
-    return ClientData(features, torch.cat([first.labels, second.labels]))

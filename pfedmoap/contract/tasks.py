@@ -44,6 +44,13 @@ class ClientData:
         """The same examples with some kinds of features alone."""
         return ClientData({kind: self.features[kind] for kind in kinds}, self.labels)
 
+    def joined(self, other: "ClientData") -> "ClientData":
+        """These examples, and then another's, which have at least the same kinds of features."""
+        features = {
+            kind: torch.cat([views, other.features[kind]]) for kind, views in self.features.items()
+        }
+        return ClientData(features, torch.cat([self.labels, other.labels]))
+
 
 @dataclass(frozen=True)
 class Setting(Generic[B]):

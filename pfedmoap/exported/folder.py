@@ -28,8 +28,6 @@ FILES = (RECORD, TOWER, HEAD, CARD, ONNX, ONNX_DATA, PROGRAM)
 MOST_BYTES: Mapping[str, int] = {RECORD: 2**24, HEAD: 2**31, TOWER: 2**35}
 """Largest size of each file that is read."""
 
-_BLOCK = 2**20
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -141,8 +139,5 @@ def _bounded(file: Path) -> Path:
 
 def digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    made = hashlib.sha256()
     with file.open("rb") as content:
-        while block := content.read(_BLOCK):
-            made.update(block)
-    return made.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
