@@ -61,7 +61,7 @@ release: $(STAMP)  ## source archive and wheel, in dist/, as REPOSITORY=ADDRESS 
 	$(BIN)/python tools/release.py --repository $(or $(REPOSITORY),https://example.org/pfedmoap)
 
 bench: $(STAMP)  ## all benchmarks; writes docs/performance.md. DEVICE=cuda, ARGS='--quick true'
-	$(BIN)/python scripts/bench.py --device $(or $(DEVICE),cpu) $(ARGS)
+	$(BIN)/python -m eval.cli bench all --device $(or $(DEVICE),cpu) $(if $(findstring quick,$(ARGS)),,--page docs/performance.md) $(ARGS)
 
 faults: $(STAMP)  ## 500 random faults on a tiny run; writes the table of docs/reliability.md
 	$(BIN)/python scripts/faults.py --page docs/reliability.md

@@ -20,6 +20,7 @@ COMMANDS = {
     "attack": "let hostile clients into a federation, and tabulate what each defence saves",
     "leakage": "infer what uploads tell about clients: their classes, and membership",
     "check-method": "hold a method of your own to the contract of all methods",
+    "bench": "measure speed and memory against the plain way of doing the same",
     "faults": "put random faults on a tiny run, and tabulate how they end",
     "repair": "save what can be saved of a damaged run",
     "privacy": "plan the privacy of a run, state what it spent, and verify a statement",

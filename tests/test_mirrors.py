@@ -57,6 +57,11 @@ COVERED = {
         pfedmoap.server.expert pfedmoap.server.pool_arrays""",
     "tests/privacy/test_options.py": """
         privacy.checks privacy.statements""",
+    "tests/eval/benchmarks/test_all.py": """
+        eval.benchmarks.classes eval.benchmarks.engine eval.benchmarks.evaluation
+        eval.benchmarks.federation eval.benchmarks.images eval.benchmarks.pool
+        eval.benchmarks.privacy eval.benchmarks.round eval.benchmarks.startup
+        eval.benchmarks.step eval.commands.bench""",
     "tests/eval/test_faults.py": "eval.commands.faults",
     "tests/eval/test_interruption.py": "eval.commands.interruption eval.logs eval.refused",
     "tests/eval/test_data_of_run.py": "pfedmoap.data.inventory pfedmoap.data.known_data",

@@ -23,11 +23,10 @@ def test_help_names_every_command_and_loads_none(capsys: pytest.CaptureFixture[s
 
 
 def test_every_script_is_a_command_and_every_command_a_script():
-    """Benchmarks are scripts alone, and `scripts/privacy.py` would hide the package of its name."""
+    """But for `scripts/privacy.py`, which would hide the package of its name, and for `bench`."""
     commands = {name.replace("-", "_") for name in COMMANDS}
-    scripts = {name for name in SCRIPTS if name.partition("_")[0] != "bench"}
-    assert commands == MODULES == scripts | {"privacy"}
-    for name in scripts:
+    assert commands == MODULES == SCRIPTS | {"privacy", "bench"}
+    for name in SCRIPTS:
         assert f"from eval.commands.{name} import main" in (ROOT / f"scripts/{name}.py").read_text()
 
 

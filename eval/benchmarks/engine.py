@@ -20,7 +20,6 @@ from time import perf_counter, process_time
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
 
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy, Privatizer
@@ -180,7 +179,3 @@ def _measure(
         "on disk KiB": f"{disk / held / 1024:.0f}",
         "resident GiB": f"{resident:.2f}",
     }
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

@@ -27,7 +27,6 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
@@ -318,6 +317,3 @@ def _method(name: str, model: str, options: Mapping[str, Any]) -> AnyMethod:
 _SIGNER = Signer(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 _PUBLIC = _SIGNER.public
 _WELCOME = Welcome("bench", {name: {} for name in SECTIONS}, CLASSES, ("{}.",), "weights", _PUBLIC)
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False)

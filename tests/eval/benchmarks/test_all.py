@@ -2,30 +2,32 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 
 import pytest
 
-from scripts import bench
-from scripts.bench import BENCHMARKS, LARGE, PAGE, PARTS, Benchmark, markdown, section, write_part
+from eval.benchmarks import all as collector
+from eval.benchmarks import classes, engine, evaluation, images, pool, privacy, round, startup, step
+from eval.benchmarks.all import BENCHMARKS, LARGE, PARTS, Benchmark, markdown, section, write_part
+from eval.commands import bench
 from tests.helpers.places import ROOT
 
 TEXT = "# Performance\n\nAbout.\n\n## On a CPU\n\nold\n\n## On a GPU\n\nkept\n"
+PAGE = ROOT / "docs" / "performance.md"
+ROWS = "open(sys.argv[-1], 'w').write('[{\"a\": 1}]')"
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A place with scripts of its own."""
-    (tmp_path / "scripts").mkdir()
-    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    """A place with a benchmark of its own, which is what follows the program."""
+    monkeypatch.setattr(collector, "PROGRAM", (sys.executable,))
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-ROWS = "open(sys.argv[-1], 'w').write('[{\"a\": 1}]')"
-
-
 def script(folder, body=ROWS):
-    (folder / "scripts" / "one.py").write_text(f"import json, sys\n{body}\n")
+    (folder / "one.py").write_text(f"import json, sys\n{body}\n")
     return Benchmark("One thing", "one.py", cpu=("--a 1", "--b 2"), quick=("--q",))
 
 
@@ -33,30 +35,30 @@ def test_rows_become_a_table(folder):
     rows = [{"classes": 10, "ratio": "3x"}]
     body = f"open(sys.argv[-1], 'w').write({json.dumps(json.dumps(rows))})\nprint('printed')"
     found = section(script(folder, body), ("--a 1", "--b 2"), "cpu")
-    head, _, tables = found.partition("`scripts/one.py --a 1 --device cpu`\n\n| classes |")
+    head, _, tables = found.partition("`pfedmoap bench one.py --a 1 --device cpu`\n\n| classes |")
     assert head.startswith("### One thing\n\nMachine: ")
     assert tables
     assert found.count("| 10 | 3x |") == 2
     plain = replace(script(folder, body), takes_device=False)
-    assert "`scripts/one.py --a 1`\n\n| classes |" in section(plain, ("--a 1",), "cpu")
+    assert "`pfedmoap bench one.py --a 1`\n\n| classes |" in section(plain, ("--a 1",), "cpu")
 
 
 def test_a_benchmark_that_disagrees_ends_the_run_and_writes_nothing(folder, monkeypatch):
     failing = script(folder, "print('the two ways disagree'); sys.exit(1)")
-    monkeypatch.setattr(bench, "BENCHMARKS", (failing,))
+    monkeypatch.setattr(collector, "BENCHMARKS", (failing,))
     page = folder / "page.md"
     page.write_text(TEXT)
     with pytest.raises(SystemExit, match="the two ways disagree"):
-        bench.main(page=str(page))
+        collector.main(page=str(page))
     assert page.read_text() == TEXT
 
 
 def test_a_run_replaces_what_it_measured_and_leaves_the_rest(folder, monkeypatch):
-    monkeypatch.setattr(bench, "BENCHMARKS", (script(folder),))
+    monkeypatch.setattr(collector, "BENCHMARKS", (script(folder),))
     page = folder / "page.md"
     page.write_text(TEXT)
     for _ in range(2):
-        bench.main(page=str(page))
+        collector.main(page=str(page))
         text = page.read_text()
         assert text.startswith(
             "# Performance\n\nAbout.\n\n## On a CPU\n\n### One thing\n\nMachine: "
@@ -75,25 +77,30 @@ def test_a_run_replaces_what_it_measured_and_leaves_the_rest(folder, monkeypatch
         write_part(page, "cpu", {})
 
 
-def test_a_quick_run_writes_no_page_of_its_own(folder, monkeypatch):
-    monkeypatch.setattr(bench, "BENCHMARKS", (script(folder),))
-    monkeypatch.setattr(bench, "PAGE", folder / "page.md")
-    bench.main(quick=True)
-    assert not (folder / "page.md").exists()
+def test_a_page_is_written_only_where_one_is_named_and_made_where_there_is_none(
+    folder, monkeypatch
+):
+    monkeypatch.setattr(collector, "BENCHMARKS", (script(folder),))
+    collector.main()
+    assert {file.name for file in folder.iterdir()} == {"one.py"}
+    collector.main(quick=True, page="page.md")
+    text = (folder / "page.md").read_text()
+    assert text.startswith("# Performance\n\n## On a CPU\n\n### One thing\n\nMachine: ")
+    assert text.endswith("\n## On a GPU\n")
 
 
 def test_large_sizes_are_measured_where_they_are_asked_for(folder, monkeypatch):
-    monkeypatch.setattr(bench, "BENCHMARKS", (replace(script(folder), large=("--huge",)),))
+    monkeypatch.setattr(collector, "BENCHMARKS", (replace(script(folder), large=("--huge",)),))
     page = folder / "page.md"
     for large, quick, expected in ((False, False, 0), (True, False, 1), (True, True, 0)):
         page.write_text(TEXT)
-        bench.main(large=large, quick=quick, page=str(page))
+        collector.main(large=large, quick=quick, page=str(page))
         assert page.read_text().count("--huge") == expected
         assert page.read_text().count(f"### One thing{LARGE}\n") == expected
-    bench.main(large=True, page=str(page))
-    bench.main(page=str(page))
+    collector.main(large=True, page=str(page))
+    collector.main(page=str(page))
     assert page.read_text().count("--huge") == 1, "another run leaves what is seldom measured"
-    assert {one.script for one in BENCHMARKS if one.large} >= {"bench_pool.py", "bench_engine.py"}
+    assert {one.name for one in BENCHMARKS if one.large} >= {"pool", "engine"}
 
 
 def test_tables():
@@ -101,11 +108,33 @@ def test_tables():
     assert markdown(rows) == ["| a | b |", "| --- | --: |", "| 1 | x |", "| 2 | y |"]
 
 
-def test_every_benchmark_is_there_and_every_script_is_run():
-    scripts = {one.script for one in BENCHMARKS}
-    beside = {"bench.py", "bench_classes.py"}  # the collector, and one that takes 8 GiB
-    assert {file.name for file in (ROOT / "scripts").glob("bench*.py")} == scripts | beside
+def test_every_benchmark_is_there_and_every_part_is_run():
+    parts = {file.stem for file in (ROOT / "eval/benchmarks").glob("[a-z]*.py")}
+    beside = {"all", "classes"}  # the collector, and one that takes 8 GiB
+    assert parts == {*bench.PARTS} == {one.name for one in BENCHMARKS} | beside
     assert all(one.quick and (one.cpu or one.cuda) for one in BENCHMARKS)
+
+
+RUNS = [
+    (one, " ".join([words, "--device cpu" * one.takes_device, "--json_file rows.json"]).strip())
+    for one in BENCHMARKS
+    for words in (*one.cpu, *one.cuda, *one.quick, *one.large)
+]
+
+
+@pytest.mark.parametrize(("one", "words"), RUNS, ids=[f"{one.name} {w}" for one, w in RUNS])
+def test_every_run_has_options_that_its_benchmark_knows(one, words):
+    modules = {
+        module.__name__.rpartition(".")[2]: module
+        for module in (classes, engine, evaluation, images, pool, privacy, round, startup, step)
+    }
+    if one.name == "federation":
+        pytest.importorskip("flwr")
+        from eval.benchmarks import federation as module
+    else:
+        module = modules[one.name]
+    given = bench.options_of(one.name, module, words.split())
+    assert given["json_file"] == "rows.json"
 
 
 def test_the_page_has_a_machine_and_the_command_above_each_table():
@@ -121,5 +150,7 @@ def test_the_page_has_a_machine_and_the_command_above_each_table():
         for measured in part.split("\n### ")[1:]:
             title, _, body = measured.partition("\n")
             assert title in titles
-            assert re.match(r"\nMachine: .+; \d{4}-\d\d-\d\d\.\n\n`scripts/bench_\w+\.py", body)
+            assert re.match(
+                r"\nMachine: .+; \d{4}-\d\d-\d\d\.\n\n`(scripts/bench_|pfedmoap bench )\w+", body
+            )
             assert re.search(r"`\n\n(\||```)", body)

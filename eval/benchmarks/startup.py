@@ -10,8 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jsonargparse import auto_cli
-
 COMMANDS: dict[str, tuple[str, ...]] = {
     "python -c 'import torch'": ("-c", "import torch"),
     "pfedmoap --help": ("-m", "eval.cli", "--help"),
@@ -43,7 +41,3 @@ def _seconds(arguments: tuple[str, ...]) -> float:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import f1_score
@@ -192,7 +191,3 @@ def _timed(method: AnyMethod, call: Callable[[], T]) -> tuple[T, float, float]:
     if method.setting.backbone.device.type == "cuda":
         torch.cuda.synchronize()
     return result, perf_counter() - began, process_time() - cpu
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

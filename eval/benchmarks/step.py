@@ -14,7 +14,6 @@ from time import perf_counter, process_time
 from typing import Any, Literal, TypeVar
 
 import torch
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -201,7 +200,3 @@ def _timed(clip: FrozenCLIP, call: Callable[[], T]) -> tuple[T, float]:
         torch.cuda.synchronize()
         return result, perf_counter() - began
     return result, (process_time() - computed) / torch.get_num_threads()
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

@@ -1,10 +1,9 @@
-"""Run all benchmarks one after the other and write their tables to docs/performance.md.
+"""Run all benchmarks one after the other and write their tables to a page.
 
 Each runs as a process of its own, measures the plain way in the same run, and ends with an error
 where the two ways disagree; then nothing is written. The page has one part for CPUs and one for
 GPUs; a run replaces what it measured again, each table with its machine, and leaves the rest.
-`--quick` takes minutes, on a small model, and checks that everything runs; it writes a page only
-where it is asked for one.
+`quick` takes minutes, on a small model, and checks that everything runs.
 """
 
 import json
@@ -22,24 +21,23 @@ from time import perf_counter
 from typing import Literal
 
 import torch
-from jsonargparse import auto_cli
 
 Device = Literal["cpu", "cuda"]
-ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "performance.md"
 LARGE = ": large sizes"
 """Ends the heading of what is only measured where it is asked for: other runs leave it."""
 
+PROGRAM = (sys.executable, "-m", "eval.cli", "bench")
 PARTS: dict[Device, str] = {"cpu": "On a CPU", "cuda": "On a GPU"}
+EMPTY = "# Performance\n" + "".join(f"\n## {part}\n" for part in PARTS.values())
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One script with what it is given, by device and size; no entry means that it does not run.
+    """One benchmark with what it is given, by device and size; no entry means that it does not run.
 
     Attributes:
         title: Its heading on the page.
-        script: A file in scripts/.
+        name: A part of `pfedmoap bench`.
         cpu: Arguments of full runs on a CPU, each a run of its own.
         cuda: The same on a GPU.
         quick: Arguments of the quick run, on either.
@@ -48,7 +46,7 @@ class Benchmark:
     """
 
     title: str
-    script: str
+    name: str
     cpu: tuple[str, ...] = ()
     cuda: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
@@ -60,7 +58,7 @@ _ROUND = "--model ViT-B-16 --precision bf16 --experts 9 --epochs 5 --repeats 2 -
 BENCHMARKS = (
     Benchmark(
         "A step and a round against the plain way",
-        "bench_step.py",
+        "step",
         cpu=(
             "--threads 1 --repeats 1 --clients 5 --classes [10]",
             "--threads 1 --repeats 1 --clients 2 --classes [100]",
@@ -75,7 +73,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "A round: captured steps against the plain loop, and private steps against plain ones",
-        "bench_round.py",
+        "round",
         cpu=("--clients 10 --epochs 3",),
         cuda=(
             f"{_ROUND} --clients 1000 --clients_per_batch 200 --classes [10,100]",
@@ -88,14 +86,14 @@ BENCHMARKS = (
     ),
     Benchmark(
         "A private step against a plain one, and against one backward pass an example",
-        "bench_privacy.py",
+        "privacy",
         cpu=("--classes [10] --repeats 1",),
         cuda=("--classes [10] --clients 10", "--classes [10] --clients 50"),
         quick=("--model ViT-S-32-alt --classes [4] --batch_size 4 --repeats 1",),
     ),
     Benchmark(
         "Evaluation of many clients",
-        "bench_evaluation.py",
+        "evaluation",
         cpu=("--clients [100]",),
         cuda=("--model ViT-B-16 --classes 10", "--model ViT-B-16 --classes 100 --clients [100]"),
         quick=("--clients [5] --repeats 1",),
@@ -103,14 +101,14 @@ BENCHMARKS = (
     ),
     Benchmark(
         "Encoding images",
-        "bench_images.py",
+        "images",
         cpu=("--images 100",),
         cuda=("--images 4000 --model ViT-B-16 --precision bf16",),
         quick=("--images 16",),
     ),
     Benchmark(
         "The pool of experts",
-        "bench_pool.py",
+        "pool",
         cpu=("--sizes [1000,10000,100000]",),
         quick=("--sizes [500] --queries 5",),
         large=(
@@ -121,7 +119,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "A round beside training",
-        "bench_engine.py",
+        "engine",
         cpu=("--rounds 3",),
         quick=("--clients [20] --participation 0.5 --rounds 1 --warm 1 --experts 2",),
         large=("--clients [1000,10000] --rounds 10 --warm 1",),
@@ -129,14 +127,14 @@ BENCHMARKS = (
     ),
     Benchmark(
         "Messages of a federation, beside Flower's own strategy",
-        "bench_federation.py",
+        "federation",
         cpu=("--nodes 100",),
         quick=("--nodes 4 --rounds 1 --model embedded",),
         takes_device=False,
     ),
     Benchmark(
         "Starting a command",
-        "bench_startup.py",
+        "startup",
         cpu=("",),
         quick=("--repeats 1",),
         takes_device=False,
@@ -151,19 +149,19 @@ def main(
     only: tuple[str, ...] = (),
     page: str | None = None,
 ) -> None:
-    """Run the benchmarks and write the page.
+    """Run the benchmarks, and write a page of them where one is named.
 
     Args:
         device: ``cpu`` or ``cuda``.
         quick: Small sizes; without ``page`` nothing is written.
         large: On a CPU, also ten thousand clients and a million prompts: an hour or more, 16 GiB
             of disk.
-        only: Scripts to run, e.g. ``[bench_step.py]``; none runs all.
-        page: Where the tables are written; none takes docs/performance.md, unless ``quick``.
+        only: Benchmarks to run, e.g. ``[step]``; none runs all.
+        page: Markdown page that the tables are written to, made where there is none.
     """
     sections = {}
     for benchmark in BENCHMARKS:
-        if only and benchmark.script not in only:
+        if only and benchmark.name not in only:
             continue
         runs = benchmark.quick if quick else getattr(benchmark, device)
         if runs:
@@ -171,43 +169,40 @@ def main(
         if benchmark.large and large and not quick and device == "cpu":
             more = replace(benchmark, title=benchmark.title + LARGE)
             sections[more.title] = section(more, benchmark.large, device)
-    target = PAGE if page is None and not quick else page
-    if target is not None:
-        write_part(Path(target), device, sections)
+    if page is not None:
+        write_part(Path(page), device, sections)
 
 
 def section(benchmark: Benchmark, runs: Sequence[str], device: Device) -> str:
-    """Run one script, once for each set of arguments; returns its part of the page.
+    """Run one benchmark, once for each set of arguments; returns its part of the page.
 
     Raises:
-        SystemExit: The script failed, or its two ways disagree.
+        SystemExit: It failed, or its two ways disagree.
     """
     lines = [f"### {benchmark.title}", "", machine(device), ""]
     for arguments in runs:
         began = perf_counter()
         given = arguments.split() + (["--device", device] if benchmark.takes_device else [])
         printed, rows = run(benchmark, given)
-        command = " ".join([f"scripts/{benchmark.script}", *given])
+        command = " ".join(["pfedmoap bench", benchmark.name, *given])
         print(f"{command}: {perf_counter() - began:.0f} s\n{printed}", flush=True)
         lines += [f"`{command}`", "", *markdown(rows), ""]
     return "\n".join(lines)
 
 
 def run(benchmark: Benchmark, arguments: Sequence[str]) -> tuple[str, list[dict[str, str | float]]]:
-    """Run one script; returns what it printed, and its rows."""
+    """Run one benchmark; returns what it printed, and its rows."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        script = str(ROOT / "scripts" / benchmark.script)
         done = subprocess.run(
-            [sys.executable, script, *arguments, "--json_file", str(file)],
-            cwd=ROOT,
-            env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+            [*PROGRAM, benchmark.name, *arguments, "--json_file", str(file)],
+            env={**os.environ, "COLUMNS": "120", "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             text=True,
             check=False,
         )
         if done.returncode:
-            raise SystemExit(f"{benchmark.script} {' '.join(arguments)} failed: {done.stdout}")
+            raise SystemExit(f"{benchmark.name} {' '.join(arguments)} failed: {done.stdout}")
         return done.stdout, json.loads(file.read_text())
 
 
@@ -236,7 +231,7 @@ def machine(device: Device) -> str:
 
 def write_part(page: Path, device: Device, sections: Mapping[str, str]) -> None:
     """Put tables, by title, into a device's part of the page; older ones of the same title go."""
-    text = page.read_text()
+    text = page.read_text() if page.exists() else EMPTY
     heading = f"## {PARTS[device]}\n"
     before, found, rest = text.partition(heading)
     if not found:
@@ -248,7 +243,3 @@ def write_part(page: Path, device: Device, sections: Mapping[str, str]) -> None:
     ordered = sorted(both, key=lambda title: order.index(title) if title in order else len(order))
     body = "\n\n".join(both[title] for title in ordered)
     page.write_text(f"{before}{heading}\n{body}\n{divider}{after}")
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

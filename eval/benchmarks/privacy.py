@@ -15,7 +15,6 @@ from time import perf_counter, process_time
 from typing import TypeVar
 
 import torch
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
@@ -210,7 +209,3 @@ def _median(clip: FrozenCLIP, call: Callable[[], T], repeats: int) -> tuple[T, f
             torch.cuda.synchronize()
         seconds.append(clock() - began)
     return result, statistics.median(seconds)
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

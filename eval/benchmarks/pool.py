@@ -20,7 +20,6 @@ from typing import Literal
 import faiss
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -262,7 +261,3 @@ def _time(work: Callable[[], object]) -> float:
     started = process_time()
     work()
     return 1000 * (process_time() - started)
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

@@ -14,7 +14,6 @@ from time import perf_counter, process_time
 from typing import Any, Literal
 
 import torch
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
@@ -183,7 +182,3 @@ def _moved(task: ClientTask, result: ClientResult) -> float:
 
 def _apart(one: ClientResult, other: ClientResult) -> float:
     return float((one.update.arrays["context"] - other.update.arrays["context"]).abs().max())
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

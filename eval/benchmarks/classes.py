@@ -1,16 +1,13 @@
 """Measure seconds a step and peak memory of training a prompt for 1,000 classes.
 
-Runs in a process of its own, whose largest resident size is the figure, and compares a step for
-fewer classes with the plain encoder in the same run: features, gradients and time.
+The figure is the largest resident size of this process. A step for fewer classes is compared with
+the plain encoder in the same run: features, gradients and time.
 """
 
 import resource
-import subprocess
-import sys
 from time import perf_counter
 
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,7 +29,6 @@ def main(
     threads: int = 2,
     precision: str = "fp32",
     device: str = "auto",
-    child: bool = False,
 ) -> None:
     """Print seconds, the ratio to the plain way, and the largest memory.
 
@@ -47,11 +43,7 @@ def main(
         threads: CPU threads.
         precision: Number format of the frozen towers.
         device: Where to run.
-        child: Set by this script for its own process.
     """
-    if not child:
-        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--child=true"], check=True)
-        return
     torch.set_num_threads(threads)
     options = BackboneOptions(model, "random", precision, device)  # type: ignore[arg-type]  # a str
     clip = options.load()
@@ -106,7 +98,3 @@ def _memory(clip: FrozenCLIP, loaded: float) -> str:
     if clip.device.type == "cuda":
         return f"{torch.cuda.max_memory_allocated(clip.device) / 2**30:.2f} GiB on the device"
     return f"{_resident_gib():.2f} GiB resident at most ({loaded:.2f} GiB with the model loaded)"
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)

@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 from PIL import Image
 
 from pfedmoap.data.features import cached_features
@@ -110,7 +109,3 @@ def _write_photographs(root: Path, count: int, size: int) -> None:
 def _wait(clip: FrozenCLIP) -> None:
     if clip.device.type == "cuda":
         torch.cuda.synchronize()
-
-
-if __name__ == "__main__":
-    auto_cli(main, as_positional=False, allow_abbrev=False)
