@@ -67,7 +67,7 @@ faults: $(STAMP)  ## 500 random faults on a tiny run; writes the table of docs/r
 	$(BIN)/python scripts/faults.py --page docs/reliability.md
 
 compare: $(STAMP)  ## all methods on digits and rendered scenes, 3 seeds
-	$(BIN)/python scripts/compare.py scripts/configs/compare.yaml
+	$(BIN)/python scripts/compare.py compare.yaml
 
 lock: $(STAMP)  ## write the lock anew after a change of pyproject.toml; UPGRADE=1 takes newer versions
 	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
+from eval.configurations import located
 from pfedmoap.client.local_training import Training
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.config.sampling import Sampling, Seeds
@@ -71,6 +72,7 @@ def schema() -> Schema:
             "device": ("backbone.device",),
             "seed": ("seeds.partition", "seeds.few_shot", "seeds.training"),
         },
+        locate=located,
     )
 
 

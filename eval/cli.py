@@ -34,6 +34,7 @@ COMMANDS = {
     "forget": "erase a client that has left from a run or a federation",
     "serve-clip": "serve a model over HTTP to clients that may only ask it",
     "serve-model": "serve one client's personal model over HTTP",
+    "configs": "list the configurations that come with the package, and copy them",
     "doctor": "examine installation, machine, cache and backbone, and say what is wrong",
     "cache": "list, verify and prune the cache of image features",
     "completion": "print the script that completes commands and options in a shell",

@@ -20,8 +20,10 @@ class PlainConsole(Console):
     What is printed holds names that others chose, so that this is done in one place for all.
     """
 
-    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
-        super().__init__(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+    def __init__(
+        self, *, stderr: bool = False, quiet: bool = False, width: int | None = None
+    ) -> None:
+        super().__init__(stderr=stderr, quiet=quiet, width=width, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:  # rich's own, passed on
         """Turn a string, also of a table's cell or title, into what is printed."""

@@ -6,14 +6,14 @@ import yaml
 from eval.attacks.spec import read_plan
 from eval.choices import schema
 from eval.comparison.spec import read_comparison
+from eval.configurations import command_of
 from eval.leakage.plan import read_leakage_plan
 from eval.sweep.search import next_trials
 from eval.sweep.spec import VALIDATION, read_sweep
 from pfedmoap.config.schema import Config
 from tests.helpers.places import ROOT
 
-FILES = sorted([*ROOT.glob("scripts/configs/**/*.yaml"), *ROOT.glob("eval/configs/**/*.yaml")])
-COMPARISON_KEYS = {"tasks", "methods"}
+FILES = sorted(ROOT.glob("eval/configs/**/*.yaml"))
 
 
 def build_all_but_the_method(config: Config) -> None:
@@ -26,18 +26,19 @@ def build_all_but_the_method(config: Config) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_configuration_is_valid(path) -> None:
     content = yaml.safe_load(path.read_text())
-    if "attacks" in content:
+    command = command_of(content)
+    if command == "attack":
         for config in read_plan(path).configs.values():
             build_all_but_the_method(config)
-    elif "membership" in content:
+    elif command == "leakage":
         for config in read_leakage_plan(path).configs.values():
             build_all_but_the_method(config)
-    elif "space" in content:
+    elif command == "sweep":
         found = read_sweep(path)
         for trial in next_trials(found, [], {}):
             for cell in found.cells(trial, VALIDATION):
                 build_all_but_the_method(cell.config)
-    elif set(content) & COMPARISON_KEYS:
+    elif command == "compare":
         for cell in read_comparison(path).cells:
             build_all_but_the_method(cell.config)
     else:
@@ -71,7 +72,7 @@ PUBLISHED |= {"compare-privacy-digits": 128, "compare-privacy-scenes": 128}
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_figures_keep_the_options_that_they_were_made_with(name) -> None:
     """128 was the gate's default width on every backbone; all methods trained in epochs."""
-    for cell in read_comparison(ROOT / "scripts/configs" / f"{name}.yaml").cells:
+    for cell in read_comparison(ROOT / "eval/configs" / f"{name}.yaml").cells:
         method, training = (cell.config.sections[part] for part in ("method", "training"))
         assert method["name"] != "pfedmoap" or method["gate_width"] == PUBLISHED[name]
         assert (training["schedule"], training["local_steps"]) == ("constant", None)

@@ -23,6 +23,7 @@ COVERED = {
     "tests/pfedmoap/config/test_schema.py": "pfedmoap.config.option_hints pfedmoap.config.sampling",
     "tests/pfedmoap/config/test_schema_help.py": "pfedmoap.config.help_page",
     "tests/eval/doctor/test_machine.py": "eval.doctor.finding",
+    "tests/eval/test_configurations.py": "eval.commands.configs",
     "tests/eval/test_completion.py": "eval.commands.completion pfedmoap.config.introspection",
     "tests/pfedmoap/engine/flower/test_remote.py": """
         pfedmoap.engine.flower.client_app pfedmoap.engine.flower.fleet

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from eval.choices import training_schema
+from eval.configurations import located
 from pfedmoap.config.schema import Config
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import read_sections
@@ -18,7 +19,8 @@ def resolved(config: Sections | str | Path | None, options: Sections) -> Config:
     """Check a configuration with options on top, and fill in every default.
 
     Args:
-        config: Options by section, or a YAML file that holds them; ``None`` for the defaults.
+        config: Options by section, or a YAML file that holds them (of the package, by
+            its name, where there is no such file); ``None`` for the defaults.
         options: More of them, which take precedence. By section (``rounds={"rounds": 3}``), a
             choice by its name (``method="promptfl"``), one option with two underscores after its
             section (``method__experts=5``), or by a short name (``seed=1``, ``device="cpu"``).
@@ -38,7 +40,7 @@ def resolved(config: Sections | str | Path | None, options: Sections) -> Config:
     """
     layers: list[Sections] = []
     if isinstance(config, str | Path):
-        layers.append(read_sections(Path(config)))
+        layers.append(read_sections(located(config)))
     elif isinstance(config, Mapping):
         layers.append(config)
     elif config is not None:

@@ -10,6 +10,7 @@ from eval.attacks.running import run_plan
 from eval.attacks.spec import read_plan, usual_share
 from eval.attacks.tables import lost_by_defence, markdown
 from eval.commands.errors import readable_errors
+from eval.configurations import located
 from eval.console import console
 from eval.experiment import ExperimentLoader
 from eval.marked import around, fill
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Run federations in which some clients are hostile (methods x defences x attacks x shares "
         "of attackers x seeds from one YAML file), and tabulate what it costs the honest ones."
     )
-    parser.add_argument("plan", type=str, help="YAML file, e.g. scripts/configs/attack.yaml")
+    parser.add_argument("plan", type=str, help="YAML file, e.g. attack.yaml")
     parser.add_argument("--out", type=str, default="runs/attack", help="where the results go")
     parser.add_argument(
         "--resume", type=bool, default=False, help="take the finished cases of the folder"
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=str | None, help="write the tables into this Markdown page")
     parser.add_argument("--quiet", type=bool, default=False, help="show no progress")
     options = parse(parser, arguments)
-    plan, out = read_plan(Path(options.plan)), Path(options.out)
+    plan, out = read_plan(located(options.plan)), Path(options.out)
     page = None if options.page is None else Path(options.page)
     if page is not None:
         around(page, PLACE)  # refuses a page without a place

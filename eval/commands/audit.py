@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from eval.audit_record import failures, is_record, record
 from eval.auditing import AuditOptions, Trial, prepare
 from eval.choices import schema
 from eval.commands.errors import readable_errors
+from eval.configurations import shipped
 from eval.console import console
 from eval.experiment import ExperimentLoader
 from eval.report.audit_part import audit_page, judgement, summary_rows
@@ -22,7 +22,6 @@ from pfedmoap.storage.atomic_files import write_bytes, write_json
 from pfedmoap.storage.own_files import refuse_foreign_file
 from privacy.auditing.audit_table import Verdict
 
-_DEFAULTS = files("eval") / "configs" / "audit.yaml"
 _WIDTH = 160  # of the table where the terminal is narrower, or there is none
 
 
@@ -33,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = Path(given.pop(0)) if given and not given[0].startswith("-") else None
     out = "runs/audit/audit.json" if run is None else str(run / PRIVATE / "audit.json")
     config, options = schema().parse(
-        ["--config", str(_DEFAULTS if run is None else _options_of(run)), *given],
+        [
+            "--config",
+            str(shipped()["audit.yaml"].path if run is None else _options_of(run)),
+            *given,
+        ],
         "Audit differential privacy: `audit` the defaults or any options, or `audit RUN` the "
         "options of a run. Canaries bound epsilon from below, from uploads and from every step; "
         "one example's pull on a step and the noise itself are measured; broken mechanisms must "

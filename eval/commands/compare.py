@@ -8,6 +8,7 @@ from eval.commands.errors import readable_errors
 from eval.comparison.cells import Advance, run_comparison
 from eval.comparison.spec import Cell, read_comparison
 from eval.comparison.tables import terminal_tables, write_tables
+from eval.configurations import located
 from eval.console import console
 from eval.progress import Lines, is_live, terminal_progress
 from eval.tracking.choose import HELP, Tracks
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quiet", type=bool, default=False, help="show no progress")
     parser.add_argument("--track", type=str, default="", help=HELP)
     options = parse(parser, arguments)
-    plan = read_comparison(Path(options.comparison))
+    plan = read_comparison(located(options.comparison))
     out = Path(options.out)
     track = Tracks.of(options.track).kinds
     places = [out]

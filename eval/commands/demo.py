@@ -1,7 +1,6 @@
 """``demo``: zero-shot, the gate alone, pFedMoAP and the evidence mixture, offline, in a minute."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.comparison.paired import BySeed, paired_difference
 from eval.comparison.tables import interval
+from eval.configurations import located, shipped
 from eval.console import console, percent
 from eval.experiment import ExperimentLoader
 from eval.running import run_experiment
@@ -63,11 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
-    out, own = Path(options.out), files("eval") / "configs"
+    out = Path(options.out)
     tasks = (
-        [(options.config, out, Path(options.config).read_text())]
+        [(options.config, out, located(options.config).read_text())]
         if options.config
-        else [(task, out / at, (own / file).read_text()) for task, (at, file) in TASKS.items()]
+        else [
+            (task, out / at, shipped()[file].path.read_text()) for task, (at, file) in TASKS.items()
+        ]
     )
     loader = ExperimentLoader()
     for task, folder, text in tasks:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
+from eval.configurations import located
 from eval.console import console
 from eval.experiment import ExperimentLoader
 from eval.leakage.figures import HEADINGS, SCHEMA, leaks, markdown, rows, to_json
@@ -27,12 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Attack uploads as a curious server would: guess which classes each client has, and "
         "whether it trained on an image; for each setting of privacy in one YAML file."
     )
-    parser.add_argument("plan", type=str, help="YAML file, e.g. scripts/configs/leakage.yaml")
+    parser.add_argument("plan", type=str, help="YAML file, e.g. leakage.yaml")
     parser.add_argument("--out", type=str, default="runs/leakage.json", help="the record")
     parser.add_argument("--page", type=str | None, help="write the table into this Markdown page")
     parser.add_argument("--quiet", type=bool, default=False, help="show no progress")
     options = parse(parser, arguments)
-    plan, out = read_leakage_plan(Path(options.plan)), Path(options.out)
+    plan, out = read_leakage_plan(located(options.plan)), Path(options.out)
     page = None if options.page is None else Path(options.page)
     if page is not None:
         around(page, PLACE)  # refuses a page without a place

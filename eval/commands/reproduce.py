@@ -1,26 +1,22 @@
 """``reproduce``: run the published tables and compare with the paper's figures."""
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
-
-import yaml
 
 from eval.commands.compare import progress_bars
 from eval.commands.errors import readable_errors
 from eval.comparison.cells import promises_privacy
 from eval.comparison.spec import Comparison
 from eval.comparison.tables import in_bytes
+from eval.configurations import located, shipped
 from eval.console import console
 from eval.published.agreement import Reproduction, hold_against, without_verdict, write_lines
 from eval.published.figures import TABLES, Figure
 from eval.published.plan import plan_encoding, plan_runs
 from eval.published.reproduction import Adjustments, adjusted, run_available
 from pfedmoap.config.exact_options import command_parser, parse
-from pfedmoap.errors import ConfigError
 from pfedmoap.runs.layout import make_private_folder
-
-CONFIGS = files("eval") / "configs" / "paper"  # comparison files of the tables
+from pfedmoap.storage.atomic_files import read_sections
 
 
 @readable_errors
@@ -59,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data_root=Path(options.data_root),
         download=options.download,
         official_divisions=options.official_divisions,
-        base=None if options.override is None else _yaml(Path(options.override)),
+        base=None if options.override is None else read_sections(located(options.override)),
         seeds=options.seeds,
     )
     for name in TABLES if options.table == "all" else [options.table]:
-        plan = adjusted(yaml.safe_load((CONFIGS / f"table{name}.yaml").read_text()), changes)
+        plan = adjusted(read_sections(shipped()[f"paper/table{name}.yaml"].path), changes)
         if options.dry_run:
             print_plan(name, plan, options.gflops)
         else:
@@ -146,15 +142,3 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def _yaml(path: Path) -> dict[str, object]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold sections with options")
-    return content

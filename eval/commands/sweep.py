@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from eval.commands.errors import readable_errors
+from eval.configurations import located
 from eval.console import console, percent
 from eval.progress import counted_progress
 from eval.sweep.running import CHOSEN, Chosen, run_sweep, warn_of_privacy
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quiet", type=bool, default=False, help="show no progress")
     parser.add_argument("--track", type=str, default="", help=HELP)
     options = parse(parser, arguments)
-    plan, out = read_sweep(Path(options.sweep)), Path(options.out)
+    plan, out = read_sweep(located(options.sweep)), Path(options.out)
     track = Tracks.of(options.track).kinds
     require_search(plan)
     warn_of_privacy(plan)

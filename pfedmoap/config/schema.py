@@ -8,7 +8,7 @@ says which, and only the options of that one are valid. ``--method promptfl`` is
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
@@ -54,6 +54,7 @@ class Schema:
         aliases: Short command-line options for others, e.g. ``device`` for ``backbone.device``.
         apart: Choices that change nothing of a result, so that no run records them: it may be
             continued with others.
+        locate: Finds the file that ``--config`` names.
     """
 
     fixed: Mapping[str, type]
@@ -61,6 +62,7 @@ class Schema:
     defaults: Mapping[str, str]
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     apart: tuple[str, ...] = ()
+    locate: Callable[[str], Path] = Path
 
     def resolve(self, config: Mapping[str, Any]) -> "Config":
         """Check a configuration and fill in what choices recommend, and every default.
@@ -128,7 +130,7 @@ class Schema:
         files, argv = take_option(argv, "config")
         merged: Section = {}
         for file in files:
-            merged = self._merge(merged, read_sections(Path(file)))
+            merged = self._merge(merged, read_sections(self.locate(file)))
         for section in self.choices:
             taken, argv = take_option(argv, f"{section}.name")
             if taken:

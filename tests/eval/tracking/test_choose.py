@@ -23,7 +23,7 @@ from tests.helpers.runs import small
 def test_what_is_no_tracker_is_refused_before_anything_is_done(names, why, tmp_path, capsys):
     with pytest.raises(ConfigError, match=why):
         pfedmoap.train(small(tmp_path), out=tmp_path / "run", track=names)
-    for command, words in ((train, []), (compare, ["scripts/configs/compare-smoke.yaml"])):
+    for command, words in ((train, []), (compare, ["eval/configs/compare-smoke.yaml"])):
         with pytest.raises(SystemExit):
             command.main([*words, "--track", names, "--out", str(tmp_path / "run")])
         assert why in capsys.readouterr().err
