@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from eval.output import read_or_not
 from pfedmoap import __version__
 
 COMMANDS = {
@@ -73,11 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: There is no such command, or it failed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        sys.stdout.write(usage() + "\n")
-        return
-    if words[0] == "--version":
-        sys.stdout.write(f"pfedmoap {__version__}\n")
+    if not words or words[0] in ("-h", "--help", "--version"):
+        version = words[:1] == ["--version"]
+        with read_or_not():
+            sys.stdout.write(f"pfedmoap {__version__}\n" if version else usage() + "\n")
         return
     name = words[0].replace("_", "-")
     if name not in COMMANDS:

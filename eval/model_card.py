@@ -5,12 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.escaping import for_markdown
+from pfedmoap.data.suitability import EMBEDDED
 from pfedmoap.exported.folder import HEAD, ONNX, PROGRAM, RECORD, TOWER
 from pfedmoap.exported.programs import OPSET
 from pfedmoap.exported.record import ModelRecord
 from pfedmoap.models.licences import Licence
 
 MOST_NAMED = 200  # classes that the page lists
+_NO_PHOTOGRAPHS = (
+    "The backbone is the small one of the package, which reads 32 x 32 pixels and knows rendered "
+    "scenes and digits: it is no model of photographs."
+)
 _FIGURES = {
     "accuracy": "accuracy on the client's own test images",
     "macro_f1": "macro-F1 on them",
@@ -88,7 +93,8 @@ class Card:
             "",
             "It was fitted to one client's images and knows no others: on images of another site "
             "or of other classes it answers, too, and is likely to be wrong. Probabilities are not "
-            "calibrated. It has not been approved for any decision about people.",
+            "calibrated. It has not been approved for any decision about people."
+            + (f" {_NO_PHOTOGRAPHS}" if origin.backbone == EMBEDDED else ""),
         ]
         return "\n".join(parts) + "\n"
 

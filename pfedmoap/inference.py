@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pfedmoap.contract.tasks import Prediction
 from pfedmoap.data.images import ImageSource, decode
+from pfedmoap.data.suitability import warn_of_large_images
 from pfedmoap.errors import DataError, RunError
 from pfedmoap.exported.folder import is_exported, read_model
 from pfedmoap.exported.hub import HUB, fetch
@@ -51,6 +52,11 @@ class ImageModel(Protocol):
         """Of its images."""
         ...
 
+    @property
+    def backbone_name(self) -> str:
+        """Of the frozen model."""
+        ...
+
     def predict(self, pixels: Tensor) -> Prediction:
         """Classify preprocessed images, (B, 3, S, S)."""
         ...
@@ -69,6 +75,7 @@ class PersonalizedClassifier:
     def __init__(self, model: ImageModel) -> None:
         self.class_names = tuple(model.class_names)
         self._model = model
+        self._warned = False  # of images that the backbone was not made for
 
     @classmethod
     def load(
@@ -99,6 +106,11 @@ class PersonalizedClassifier:
                     f"{source} is an exported model, which is of one client; leave the client out"
                 )
             return cls(read_model(folder).model(resolve_device(device)))
+        if not folder.exists():
+            raise RunError(
+                f"{source} does not exist; name a run directory and one of its clients (client=3, "
+                "--client 3), a folder that `pfedmoap export` wrote, or hf-hub:user/repo"
+            )
         if client is None:
             raise RunError(
                 f"say which client: if {source} is a run, its clients have models of their own "
@@ -110,6 +122,8 @@ class PersonalizedClassifier:
         self, images: Sequence[ImageSource] | NDArray[np.uint8], batch_size: int = IMAGES_AT_ONCE
     ) -> list[Answer]:
         """Classify images, decoded as those that were trained on.
+
+        Where the embedded model is first given photographs, a warning says that it knows none.
 
         Args:
             images: Paths, files' contents, PIL images of any mode or arrays; see
@@ -135,7 +149,13 @@ class PersonalizedClassifier:
         ]
 
     def _answers(self, images: Sequence[ImageSource] | NDArray[np.uint8]) -> Iterator[Answer]:
-        pixels = [self._model.preprocessing.centre(decode(image)) for image in images]
+        decoded = [decode(image) for image in images]
+        model, sees = self._model, self._model.preprocessing
+        if not self._warned:
+            self._warned = warn_of_large_images(
+                decoded, "these are images", model.backbone_name, sees
+            )
+        pixels = [sees.centre(image) for image in decoded]
         prediction = self._model.predict(torch.stack(pixels))
         probabilities = prediction.logits.softmax(-1).cpu()
         who = ["own", *(f"client {expert}" for expert in prediction.experts)]

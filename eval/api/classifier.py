@@ -123,7 +123,7 @@ class FederatedPromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
         self.classes_, numbers = np.unique(labels, return_inverse=True)
         self.sites_, clients = _sites(groups, len(labels))
         self._made = method_for(config, self._names())
-        features = self._encoded(self._made, X, images)
+        features = self._encoded(self._made, X, images, warn=True)
         self._apart = self._is_apart(images)
         self.learned_ = fit(config, self._made, features, numbers.astype(np.int64), clients)
         self.privacy_ = self.learned_.privacy
@@ -220,10 +220,12 @@ class FederatedPromptClassifier(ClassifierMixin, BaseEstimator):  # type: ignore
             )
         return [str(name) for name in given]
 
-    def _encoded(self, method: AnyMethod, X: Any, images: list[Any] | None) -> dict[str, Tensor]:
+    def _encoded(
+        self, method: AnyMethod, X: Any, images: list[Any] | None, *, warn: bool = False
+    ) -> dict[str, Tensor]:
         backbone, kinds = method.setting.backbone, tuple(method.features)
         if images is not None:
-            return encode_images(images, backbone, kinds)
+            return encode_images(images, backbone, kinds, warn=warn)
         if kinds != ("image",):
             raise ConfigError(
                 f"method {self.method} needs more of an image than its features ("

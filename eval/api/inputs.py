@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pfedmoap.data.images import decode
+from pfedmoap.data.suitability import warn_of_large_images
 from pfedmoap.errors import DataError
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.seeding import numpy_generator
@@ -46,7 +47,7 @@ def images_in(given: Any) -> list[Any] | None:
 
 @torch.no_grad()
 def encode_images(
-    images: Sequence[Any], backbone: FrozenCLIP, kinds: Sequence[str]
+    images: Sequence[Any], backbone: FrozenCLIP, kinds: Sequence[str], *, warn: bool = False
 ) -> dict[str, Tensor]:
     """Decode and encode images as a run's are, without a cache.
 
@@ -54,6 +55,7 @@ def encode_images(
         images: The images; see `pfedmoap.data.images.decode`.
         backbone: What encodes them.
         kinds: Kinds of features.
+        warn: Whether to warn where they are photographs, and the backbone knows none.
 
     Returns:
         By kind, (n, ...) on the CPU.
@@ -64,6 +66,10 @@ def encode_images(
     found: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     for start in range(0, len(images), AT_ONCE):
         some = [decode(image) for image in images[start : start + AT_ONCE]]
+        if warn:
+            warn = not warn_of_large_images(
+                some, "X holds images", backbone.name, backbone.preprocessing
+            )
         pixels = torch.stack([backbone.preprocessing.centre(image) for image in some])
         for kind, values in backbone.features(pixels.to(backbone.device), kinds).items():
             found[kind].append(values.cpu())

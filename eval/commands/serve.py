@@ -10,6 +10,8 @@ from eval.commands.errors import readable_errors
 from eval.console import console
 from eval.deployment.certificates import certificates_in
 from eval.deployment.federation_file import FILE, RUN, FederationFile, names_in, new_id
+from eval.tracking.choose import HELP as TRACK_HELP
+from eval.tracking.choose import Tracks
 from pfedmoap.config.spelling import written
 from pfedmoap.engine.flower.places import Address, Certificates, require_extra
 from pfedmoap.errors import ConfigError
@@ -31,10 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "min_clients": (1, "fewest sites whose updates complete a round"),
             "timeout_seconds": (600.0, "how long to wait for the answers of a round"),
             "wait_seconds": (86400.0, "how long to wait for so many sites to be there"),
+            "track": ("", TRACK_HELP),
             "insecure": (False, "neither TLS nor keys of sites: for tests on one machine alone"),
         },
     )
     require_extra()
+    tracks = Tracks.of(options["track"])
     from eval.deployment.running import Listening, run_deployed
     from eval.deployment.serving import check_continues, prepare
 
@@ -84,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def progress(done: int, last: int) -> None:
         _say(f"round {done} of {last}")
 
-    run_deployed(served, listening, announce, progress)
+    with tracks.told(served.run, name=folder.resolve().name) as told:
+        run_deployed(served, listening, announce, progress, told)
     _say(f"run directory: {served.run}")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eval.api.callbacks import Callbacks
 from eval.deployment.app import write_app
 from eval.deployment.apps import host_in
 from eval.deployment.serving import Served, serve_rounds
@@ -49,6 +50,7 @@ def run_deployed(
     listening: Listening,
     announce: Callable[[str], None],
     progress: Progress = lambda *_: None,
+    callbacks: Callbacks | None = None,
 ) -> FederationState[Any]:
     """Serve a federation to its last round.
 
@@ -57,10 +59,12 @@ def run_deployed(
         listening: How it is reached.
         announce: Called with a line once sites can join.
         progress: Called after each round.
+        callbacks: Told of the run while it is going on.
 
     Returns:
         The federation after its last round.
     """
+    told = Callbacks([]) if callbacks is None else callbacks
     home = served.folder / "flower"
     set_offline(home)
     own = replace(listening.address, host=_here(listening.address.host))
@@ -80,9 +84,10 @@ def run_deployed(
 
         def serve(grid: Any) -> None:  # Flower's own type
             fleet = Fleet(grid, served.file.timeout_seconds, names=names if keyed else None)
-            found.append(serve_rounds(served, fleet, progress))
+            found.append(serve_rounds(served, fleet, progress, told.begin, told.round))
 
         run_server(own, secret, serve, check)
+    told.end()
     return found[0]
 
 

@@ -1,7 +1,7 @@
 """The server of a federation: from its folder to the last round, and the run that it leaves."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,14 @@ from pfedmoap.engine.flower.members import Members
 from pfedmoap.engine.flower.remote import RemoteFederation, committed_rounds
 from pfedmoap.engine.flower.roll_call import Quorum, RollCall
 from pfedmoap.engine.flower.signing import Signer
-from pfedmoap.engine.simulation import FederationState, Progress, run_rounds
+from pfedmoap.engine.simulation import FederationState, Listener, Progress, run_rounds
 from pfedmoap.errors import ConfigError, UpdateRejectedError
 from pfedmoap.runs.amend import amend
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
 from pfedmoap.runs.folder import claimed, held
 from pfedmoap.runs.layout import Layout
+from pfedmoap.runs.log import Record
 from pfedmoap.runs.same_run import refuse_other_run
 from pfedmoap.server.admission import LARGEST_COUNT
 from pfedmoap.storage.atomic_files import write_json
@@ -183,7 +184,11 @@ def check_continues(run: Path, sections: Mapping[str, Any]) -> None:
 
 
 def serve_rounds(
-    served: Served, fleet: Fleet, progress: Progress = lambda *_: None
+    served: Served,
+    fleet: Fleet,
+    progress: Progress = lambda *_: None,
+    announce: Callable[[Record], None] = lambda _: None,
+    listen: Listener = lambda *_: None,
 ) -> FederationState[Any]:
     """Run a federation from its last complete round to its last one.
 
@@ -191,6 +196,8 @@ def serve_rounds(
         served: The server.
         fleet: The nodes.
         progress: Called after each round.
+        announce: Called with the statement of privacy, once enough sites are there.
+        listen: Called with each round's record.
 
     Returns:
         The federation after its last round; states of clients are at the sites.
@@ -199,10 +206,17 @@ def serve_rounds(
         RunError: Too few sites came or answered. The run goes on when it is served again.
     """
     with held(served.run):
-        return _serve(served, replace(fleet, timeout_seconds=served.file.timeout_seconds), progress)
+        patient = replace(fleet, timeout_seconds=served.file.timeout_seconds)
+        return _serve(served, patient, progress, announce, listen)
 
 
-def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[Any]:
+def _serve(
+    served: Served,
+    fleet: Fleet,
+    progress: Progress,
+    announce: Callable[[Record], None],
+    listen: Listener,
+) -> FederationState[Any]:
     file, config, method = served.file, served.config, served.method
     rounds, seed = config.build("rounds"), config.build("seeds").training
     signer = Signer.kept_in(served.folder / SERVER_KEY)
@@ -227,6 +241,7 @@ def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[
         served.run, dict(config.sections), described, resume=True, divided=served.private
     )
     write_json(run.path / "privacy.json", served.privatizer.describe())
+    announce(served.privatizer.describe())
     remote.committed.update(committed_rounds(run.metrics()))
     tested: dict[ClientId, ClientScore] = {}
 
@@ -237,7 +252,14 @@ def _serve(served: Served, fleet: Fleet, progress: Progress) -> FederationState[
         return record(tuple(tested[client] for client in sorted(tested))) if tested else {}
 
     final = run_rounds(
-        method, rounds, served.privatizer, remote.step, run=run, observe=observe, progress=progress
+        method,
+        rounds,
+        served.privatizer,
+        remote.step,
+        run=run,
+        observe=observe,
+        progress=progress,
+        listen=listen,
     )
     amend(served.run, task=served.task(roll.members))
     if tested:

@@ -106,6 +106,8 @@ def reason(error: Exception, parser: ArgumentParser) -> str:
     """What the parser says is wrong, in one line, with what the option's type admits."""
     text = " ".join(str(error).split()) or type(error).__name__
     text = text if len(text) <= 600 else f"{text[:400]} ..."
+    if text.startswith("the following arguments are required"):
+        return f"{text}; --help explains them"
     key = re.match(r'Parser key "([^"]+)"', text)
     types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     if key is None or types.get(key[1]) is None:

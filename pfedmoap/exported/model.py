@@ -49,6 +49,11 @@ class ExportedModel(nn.Module):
         """Of its images."""
         return self.tower.preprocessing
 
+    @property
+    def backbone_name(self) -> str:
+        """Of the frozen model that the tower was taken from."""
+        return self.tower.name
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Classify.
 

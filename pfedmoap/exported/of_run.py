@@ -68,6 +68,11 @@ class PersonalModel:
         """Of its images."""
         return self.backbone.preprocessing
 
+    @property
+    def backbone_name(self) -> str:
+        """Of the frozen model."""
+        return self.backbone.name
+
     def predict(self, pixels: Tensor) -> Prediction:
         """Classify preprocessed images (B, 3, S, S)."""
         features = self.backbone.features(pixels, self.method.features)

@@ -7,6 +7,7 @@ import pytest
 
 import pfedmoap
 from eval.cli import COMMANDS, main, usage
+from eval.commands.errors import in_words, readable_errors
 from tests.helpers.places import ROOT
 
 SCRIPTS = {file.stem for file in (ROOT / "scripts").glob("*.py")}
@@ -67,3 +68,17 @@ def test_a_command_gets_its_options(capsys: pytest.CaptureFixture[str]):
         main(["evaluate", "/nowhere"])
     assert error.value.code == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_errors_of_the_system_say_what_to_do(tmp_path, capsys: pytest.CaptureFixture[str]):
+    @readable_errors
+    def command() -> None:
+        (tmp_path / "missing" / "x").write_text("")
+
+    with pytest.raises(SystemExit):
+        command()
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path}/missing/x: no such file or directory; is its name")
+    assert in_words(OSError("just words")) == "just words"
+    assert in_words(OSError(28, "No space left on device", "a")).endswith("more room")
+    assert in_words(ConnectionResetError(104, "Connection reset")) == "connection reset"

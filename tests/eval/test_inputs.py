@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.commands import predict
-from pfedmoap import PersonalizedClassifier
+from eval.commands import export, predict
+from pfedmoap import FederatedPromptClassifier, PersonalizedClassifier
 from pfedmoap.errors import DataError
 
 STRIPES = np.kron(np.random.default_rng(3).integers(0, 255, (6, 4, 3)), np.ones((8, 8, 1)))
@@ -69,3 +69,30 @@ def test_predict_reads_a_file_whose_name_is_not_utf_8(finished_run, tmp_path, mo
         monkeypatch.chdir(tmp_path)
         predict.main([str(finished_run), os.path.basename(odd), "--client", "0"])
     assert r"caf\udce9.png" in (tmp_path / "out.txt").read_text()
+
+
+def test_whoever_asks_the_embedded_model_about_photographs_is_warned_once(
+    finished_run, tmp_path, capsys, caplog
+) -> None:
+    small, large = Image.new("RGB", (64, 70)), Image.new("RGB", (90, 80))
+    export.main([str(finished_run), "--client", "0", "--out", str(tmp_path / "model")])
+    assert "it is no model of photographs" in (tmp_path / "model" / "README.md").read_text()
+    for source, client in ((finished_run, 0), (tmp_path / "model", None)):
+        classifier = PersonalizedClassifier.load(source, client, device="cpu")
+        classifier.classify([small])
+        assert caplog.text == ""
+        for _ in range(2):
+            classifier.classify([large])
+        assert caplog.text.count("is no model of photographs") == 1
+        caplog.clear()
+    large.save(tmp_path / "large.png")
+    predict.main([str(tmp_path / "model"), str(tmp_path / "large.png"), "--json"])
+    assert "these are images as large as photographs" in capsys.readouterr().err
+
+
+def test_a_classifier_of_scikit_learn_warns_when_it_is_fitted_to_photographs(caplog) -> None:
+    model = FederatedPromptClassifier("zero_shot", rounds=1, device="cpu")
+    for side, warned in ((64, 0), (80, 1)):
+        images = np.zeros((4, side, side, 3), dtype=np.uint8)
+        model.fit(images, [0, 1, 0, 1]).predict(images)
+        assert caplog.text.count("is no model of photographs") == warned

@@ -18,6 +18,7 @@ from eval.erasure_record import check_record
 from eval.experiment import ExperimentLoader
 from eval.results import read_result
 from eval.running import load_outcome
+from eval.tracking.choose import Tracks
 from pfedmoap.engine.flower.client_app import make_client_app
 from pfedmoap.engine.flower.fleet import Fleet
 from pfedmoap.engine.flower.site_state import SiteState
@@ -62,10 +63,13 @@ def file_of(rounds, federation=None, **sections):
     )
 
 
-def serve(folder, grid):
+def serve(folder, grid, track=""):
     clock = iter(range(10**9))
     fleet = Fleet(grid, 5, sleep=lambda _: None, clock=lambda: float(next(clock)))
-    return serve_rounds(prepare(folder), fleet)
+    with Tracks.of(track).told(folder / "run") as told:
+        final = serve_rounds(prepare(folder), fleet, announce=told.begin, listen=told.round)
+        told.end()
+    return final
 
 
 def states(folder):
@@ -77,21 +81,30 @@ def states(folder):
     }
 
 
-def test_a_run_that_was_extended_is_the_run_of_so_many_rounds(images, tmp_path, capsys):
+def test_a_run_that_was_extended_is_the_run_of_so_many_rounds(
+    images, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("eval.tracking.tracker.pictures_of", lambda run, loader: [])
     whole, short = tmp_path / "whole", tmp_path / "short"
     file_of(3).write(whole)
     serve(whole, sites_on(images[:2], tmp_path / "first"))
     file_of(2).write(short)
     grid = sites_on(images[:2], tmp_path / "second")
-    serve(short, grid)
+    serve(short, grid, track="csv")
     assert RunDirectory(short / "run").round == 2
     longer = file_of(3, FederationFile.read(short).federation)
     assert extend(short / "run", longer.sections)
     longer.write(short)
     with pytest.raises(RunError, match="not finished"):
         read_result(short / "run")
-    serve(short, grid)
+    serve(short, grid, track="csv")
     assert states(short) == states(whole)
+    tracked = list(csv.DictReader((short / "run/tracking/csv/rounds.csv").read_text().splitlines()))
+    assert [row["round"] for row in tracked] == ["1", "2", "3"]
+    assert (
+        float(tracked[-1]["mean"])
+        == RunDirectory(short / "run").metrics()[-1]["evaluation"]["mean"]
+    )
     result = read_result(short / "run")
     assert (result.last.round, result.clients) == (3, 2)
     rows = list(csv.DictReader((short / "run" / "per_client.csv").read_text().splitlines()))
@@ -192,7 +205,11 @@ def test_a_central_federation_tells_in_public_nobody_who_counted(images, tmp_pat
     with pytest.raises(ConfigError, match="has no keys"):
         prepare(folder)
     make_keys(folder, ["127.0.0.1"], ["site-0", "site-1"])
-    serve(folder, sites_on(images[:2], tmp_path))
+    serve(folder, sites_on(images[:2], tmp_path), track="csv")
+    for row in csv.DictReader((folder / "run/tracking/csv/rounds.csv").read_text().splitlines()):
+        assert row["round"]
+        assert row["mean"] == row["train_loss"] == row["up_bytes"] == ""
+    assert not list((folder / "run/tracking/csv").glob("*.png"))
     lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
     for line in lines:
         said = json.loads(line)

@@ -30,7 +30,10 @@ def test_large_images_are_taken_for_photographs(side: int, warned: bool, caplog)
     warn_of_photographs(pictures(side), FrozenCLIP.embedded())
     assert ("is no model of photographs" in caplog.text) == warned
     if warned:
-        assert f"album holds photographs (the shorter side has {side} pixels)" in caplog.text
+        assert (
+            f"album holds images as large as photographs (the shorter side has {side} pix"
+            in caplog.text
+        )
         assert "--backbone.model" in caplog.text
 
 
