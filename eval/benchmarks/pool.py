@@ -197,15 +197,22 @@ def _measure(
         # float32 and float64 may differ about a tie
         raise SystemExit(f"the exact search agrees with the flat index in {recall:.4f} alone")
     joining = prompts.rows(np.arange(size, size + update * UPDATES))
-    spent = []
+    spent, screening, planted = [], [], set()
+    pool.screened(options)
     for number in range(UPDATES):
         new = joining[number * update : (number + 1) * update].view(-1, *shape)
         half = update // 2
         later = {ClientId(size + number * half + i): new[i] for i in range(half)}
         later |= {ClientId((number * update + i) % size): new[i] for i in range(half, update)}
+        copied, copy = ClientId(size - 1 - number), ClientId(size + number * half)
+        later[copy] = pool[copied]
+        planted.add(copy)
         grown: list[ExpertPool] = []
         spent.append(_time(lambda: grown.append(pool.put(later))))  # noqa: B023  # called at once
         pool = grown[0]
+        screening.append(_time(partial(pool.screened, options)))
+        if not planted <= pool.screened(options).reasons.keys():
+            raise SystemExit("screening misses a copy of a prompt")
     return {
         "precision": f"{options.precision}, {options.rows}",
         "flat FAISS, one query": f"{slow:.2f}",
@@ -215,6 +222,7 @@ def _measure(
         "one / in a plan": f"{np.median(one) / plan:.1f}x",
         f"recall@{k}": f"{recall:.3f}",
         f"update of {update}": f"{np.median(spent):.1f}",
+        "screening after it": f"{np.median(screening):.1f}",
         "build s": f"{build:.1f}",
         "resident GiB": resident,
         "search": "approximate" if approximate else "exact",

@@ -14,7 +14,7 @@ from pfedmoap.server import pool_arrays
 from pfedmoap.server.expert import Expert, experts_of
 from pfedmoap.server.pool_search import PoolSearch
 from pfedmoap.server.prompt_rows import PromptRows, check_prompts
-from pfedmoap.server.screening import Screened, screen
+from pfedmoap.server.screening import Screened, Screener
 from pfedmoap.wire.messages import Arrays, ClientId
 
 
@@ -45,6 +45,7 @@ class ExpertPool:
         self._rows: PromptRows | None = None
         self._shape: tuple[int, ...] = ()
         self._search: PoolSearch | None = None
+        self._screener: Screener | None = None
         if contexts:
             self._join(contexts)
             self._settle()
@@ -101,13 +102,17 @@ class ExpertPool:
         check_prompts(contexts, (self._shape, self._rows.dtype))
         made = ExpertPool(options=self._options)
         search, self._search = self._search if self._rows.newest else None, None
+        screener, self._screener = self._screener if self._rows.newest else None, None
         made._shape = self._shape
         made._rows = rows = self._rows.put(
             {client: contexts[client] for client in sorted(contexts)}
         )
+        changed = sorted(row for client in contexts if (row := rows.row(client)) is not None)
         if search is not None:
-            changed = [row for client in contexts if (row := rows.row(client)) is not None]
-            made._search = search.followed(rows.all(), sorted(changed), rows.ids)
+            made._search = search.followed(rows.all(), changed, rows.ids)
+        if screener is not None:
+            screener.follow(rows.all(), changed, rows.ids)
+            made._screener = screener
         made._settle()
         return made
 
@@ -190,12 +195,12 @@ class ExpertPool:
         return experts_of(rows, self._shape, [found])[0]
 
     def screened(self, options: PoolOptions) -> Screened:
-        """Decide whose entries are served at all; see `screen`."""
+        """Decide whose entries are served at all; see `Screener`."""
         if self._rows is None or (options.copies is None and options.screen is None):
             return Screened()
         if options not in self._screened:
-            ordered = self._rows.take(np.argsort(self._rows.ids).tolist())
-            self._screened[options] = screen(self.clients, ordered, options)
+            self._screener = self._screener or Screener(self._rows.all(), self._rows.ids)
+            self._screened[options] = self._screener.screened(options)
         return self._screened[options]
 
     @property

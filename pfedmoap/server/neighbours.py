@@ -123,7 +123,7 @@ class Neighbours:
         found = []
         for part in np.array_split(chosen, 1 + len(chosen) // 64):
             near = self._vectors[torch.from_numpy(part)].double().numpy()
-            unit = _power_of_two(max(longest, float(np.abs(near).max(initial=0.0))))
+            unit = power_of_two(max(longest, float(np.abs(near).max(initial=0.0))))
             gap = near / unit - point / unit
             with np.errstate(over="ignore"):
                 found.append(np.sqrt(np.square(gap).sum(axis=1)) * unit)
@@ -215,7 +215,7 @@ class Neighbours:
 
     @cached_property
     def _unit(self) -> float:
-        return _power_of_two(self._largest)
+        return power_of_two(self._largest)
 
     @cached_property
     def _keys(self) -> NDArray[np.float32]:
@@ -249,7 +249,7 @@ def _longest(keys: NDArray[np.float32]) -> float:
     return max(float(np.linalg.norm(part, axis=1).max()) for part in parts)
 
 
-def _power_of_two(value: float) -> float:
+def power_of_two(value: float) -> float:
     """The power of two above a value, by which float64 is divided without rounding; 1 for zero."""
     if value == 0:
         return 1.0

@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pfedmoap.config.server import PoolOptions
+from pfedmoap.server.company import Company
+from pfedmoap.server.neighbours import power_of_two
 from pfedmoap.server.robust_limits import robust_limit
+from pfedmoap.server.row_store import BLOCK_NUMBERS, Rows
 from pfedmoap.wire.messages import ClientId
 
-_DIRECTIONS = 8  # of a tree, which is slow in many
-_SAMPLE = 512  # vectors from which directions are learned
-_SKETCH = 64  # coordinates in which candidates for copies are sought
-_ROUNDING = 1e-10  # of squared distances from products, relative to squared lengths
+MEASURED = 1024
+"""Entries that the units of a pool are measured with."""
+
+_OFTEN = 8  # one prompt in so many is measured before distances are taken from another centre
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -40,140 +45,177 @@ class Screened:
         return frozenset(self.reasons) | alike
 
 
-def screen(clients: Sequence[ClientId], prompts: Tensor, options: PoolOptions) -> Screened:
-    """Decide who of a pool is served.
-
-    Lengths are in units of the median distance of prompts from their coordinate median, which
-    hostile clients below one half cannot set. Prompts within ``copies`` of that of a lower client
-    id are one group with it, of which the lowest is served. What is further from the coordinate
-    median than `robust_limit` with the multiple ``screen`` is served to nobody.
-
-    Args:
-        clients: n client ids in ascending order.
-        prompts: Their prompts, (n, d), finite.
-        options: The pool's options.
-
-    Returns:
-        The decision; everybody is served where the pool has fewer than two entries.
-    """
-    if len(clients) < 2:
-        return Screened()
-    largest = float(prompts.abs().max()) or 1.0
-    rows = prompts.double() / largest  # squares of any finite prompts are finite then
-    rows = rows - _lower_median(rows)
-    away = rows.norm(dim=1)
-    reasons: dict[ClientId, str] = {}
-    if options.screen is not None:
-        limit = robust_limit(away, options.screen)
-        for row in (away > limit).nonzero().flatten().tolist():
-            reasons[clients[row]] = (
-                f"its prompt is {float(away[row] / limit):.3g} times as far from the others as "
-                "pool.screen admits"
-            )
-    alike: dict[ClientId, frozenset[ClientId]] = {}
-    if options.copies is not None:
-        for group in near_copies(rows, options.copies * float(away.quantile(0.5))):
-            members = [clients[row] for row in group]
-            served = next((client for client in members if client not in reasons), None)
-            for client in members:
-                alike[client] = frozenset(members) - {client}
-                if client not in reasons and client != served:
-                    reasons[client] = f"its prompt is nearly that of client {served}"
-    return Screened(dict(sorted(reasons.items())), alike)
-
-
-def near_copies(rows: Tensor, reach: float) -> list[list[int]]:
-    """Group vectors that lie within a distance of the first one of their group.
-
-    Each vector joins the first group that it is near to, or opens one.
-
-    Args:
-        rows: (n, d) float64.
-        reach: The distance; 0 groups equal vectors alone.
-
-    Returns:
-        Groups of two rows or more, each ascending, in the order of their first rows.
-    """
-    near = Candidates.make(rows, reach)
-    free = torch.ones(len(rows), dtype=torch.bool)
-    groups = []
-    for row in near.rows_with_company():
-        if not free[row]:
-            continue
-        candidates = (near.of(row) & free).nonzero().flatten()
-        candidates = candidates[candidates >= row]
-        members = candidates[(rows[candidates] - rows[row]).norm(dim=1) <= reach]
-        free[members] = False
-        if len(members) > 1:
-            groups.append(members.tolist())
-    return groups
-
-
 @dataclass(frozen=True)
-class Candidates:
-    """Which vectors may be within a distance of each other, from a sketch of few coordinates.
-
-    Coordinates along orthonormal directions make no distance longer, whatever these are, so that
-    nothing that is near is missed; along the directions in which the vectors vary most, they keep
-    most of it.
+class Units:
+    """What is usual among prompts.
 
     Attributes:
-        sketch: (n, s), the vectors themselves where they are short.
-        squared: Squared lengths of its rows, (n,).
-        most: Largest squared distance in the sketch of vectors within the distance.
+        scale: A power of two near the largest number.
+        centre: The coordinate median, (d,) float64, divided by it.
+        away: Distances from it, (m,) float64, divided by it.
     """
 
-    sketch: Tensor
-    squared: Tensor
-    most: float
+    scale: float
+    centre: Tensor
+    away: Tensor
 
     @classmethod
-    def make(cls, rows: Tensor, reach: float) -> "Candidates":
-        """Sketch the vectors (n, d), float64, for a search within a distance."""
-        width = rows.shape[1]
-        sketch = rows @ _directions(rows) if width > _SKETCH else rows
-        return cls(sketch, sketch.square().sum(1), reach**2 * (1 + _ROUNDING))
+    def of(cls, prompts: Tensor) -> "Units":
+        """Measure prompts, (m, d)."""
+        scale = power_of_two(float(prompts.abs().max()))
+        rows = prompts.double() / scale
+        middle = (len(rows) - 1) // 2
+        centre = torch.empty(rows.shape[1], dtype=torch.float64)
+        for part in torch.arange(len(centre)).split(256):
+            ordered = np.partition(
+                rows[:, part].T.numpy(), middle, axis=1
+            )  # torch's takes twice as long
+            centre[part] = torch.from_numpy(ordered[:, middle].copy())
+        return cls(scale, centre, (rows - centre).norm(dim=1))
 
-    def of(self, row: int) -> Tensor:
-        """Candidates beside one row, and itself, (n,) bool."""
-        return self._near(slice(row, row + 1))[0]
+    @property
+    def usual(self) -> float:
+        """Median distance, divided by the scale."""
+        return float(self.away.quantile(0.5))
 
-    def rows_with_company(self) -> list[int]:
-        """Rows with a candidate beside themselves, ascending.
 
-        A tree over the few directions along which the sketch varies most rules out nearly all rows
-        of usual pools; where it does not, all pairs of the others are compared.
+class Screener:
+    """Decides who of a pool is served; what it costs follows from what changes.
+
+    Lengths are in units of the median distance of prompts from their coordinate median (the lower
+    one of each coordinate), which hostile clients below one half cannot set. In a pool of more than
+    `MEASURED` entries it is that of so many, drawn by a hash of their ids.
+
+    Args:
+        vectors: Flat prompts, (n, d), n at least 1, finite.
+        ids: Whose they are, (n,).
+    """
+
+    def __init__(self, vectors: Rows, ids: NDArray[np.int64]) -> None:
+        self._vectors, self._ids = vectors, ids
+        self._changed: set[int] = set()
+        self._units: tuple[list[int], Units] | None = None
+        self._company: Company | None = None
+        self._lengths: _Lengths | None = None
+
+    def follow(self, vectors: Rows, changed: Sequence[int], ids: NDArray[np.int64]) -> None:
+        """Go on to the next version of the pool.
+
+        Args:
+            vectors: Its prompts, (m, d) with m at least n.
+            changed: Rows that are new or that changed.
+            ids: Whose they are, (m,).
         """
-        parts = self._perhaps().split(1024)
-        return torch.cat([some[self._near(some).sum(1) > 1] for some in parts]).tolist()
+        self._vectors, self._ids = vectors, ids
+        self._changed.update(changed)
+        if self._company is not None:
+            self._company.follow(vectors, changed)
+        if self._lengths is not None:
+            self._lengths.follow(vectors, changed)
 
-    def _perhaps(self) -> Tensor:
-        """Rows that may have company, ascending: distances along directions are never too long."""
-        away = self.sketch - self.sketch.mean(0)
-        ways = torch.linalg.eigh(away.T @ away)[1][:, -_DIRECTIONS:]
-        shadows = (away @ ways).numpy()
-        slack = self.most + _ROUNDING * 4 * float(self.squared.max())
-        from scipy.spatial import cKDTree  # SciPy takes long to load
+    def screened(self, options: PoolOptions) -> Screened:
+        """Decide who is served.
 
-        counts = cKDTree(shadows).query_ball_point(shadows, slack**0.5, return_length=True)
-        return torch.from_numpy(np.flatnonzero(counts > 1))
+        Prompts within ``copies`` units of that of a lower client id are one group with it, of which
+        the lowest is served. What is further from the coordinate median than `robust_limit` with
+        the multiple ``screen`` is served to nobody.
 
-    def _near(self, some: slice | Tensor) -> Tensor:
-        lengths = self.squared[some, None] + self.squared
-        apart = lengths - 2 * self.sketch[some] @ self.sketch.T
-        return apart <= self.most + _ROUNDING * lengths
+        Args:
+            options: The pool's options.
+
+        Returns:
+            The decision; everybody is served where the pool has fewer than two entries.
+        """
+        if len(self._vectors) < 2:
+            return Screened()
+        units = self._measured()
+        reasons: dict[ClientId, str] = {}
+        if options.screen is not None:
+            limit = robust_limit(units.away, options.screen)
+            self._lengths = self._lengths or _Lengths(self._vectors)
+            for row, away in self._lengths.beyond(units, limit):
+                reasons[self._client(row)] = (
+                    f"its prompt is {away / limit:.3g} times as far from the others as "
+                    "pool.screen admits"
+                )
+        alike: dict[ClientId, frozenset[ClientId]] = {}
+        if options.copies is not None:
+            self._company = self._company or Company(self._vectors)
+            for group in self._company.groups(
+                options.copies * units.usual * units.scale, self._ids
+            ):
+                members = [self._client(row) for row in group]
+                served = next((client for client in members if client not in reasons), None)
+                for client in members:
+                    alike[client] = frozenset(members) - {client}
+                    if client not in reasons and client != served:
+                        reasons[client] = f"its prompt is nearly that of client {served}"
+        return Screened(dict(sorted(reasons.items())), alike)
+
+    def _client(self, row: int) -> ClientId:
+        return ClientId(int(self._ids[row]))
+
+    def _measured(self) -> Units:
+        """The units, measured anew where something that they are made of has changed."""
+        rows = measured_rows(self._ids)
+        if self._units is None or self._units[0] != rows or not self._changed.isdisjoint(rows):
+            self._units = rows, Units.of(self._vectors[torch.tensor(rows)])
+        self._changed.clear()
+        return self._units[1]
 
 
-def _directions(rows: Tensor) -> Tensor:
-    """Orthonormal directions along which some of the vectors (n, d) vary most, (d, s)."""
-    sample = rows[:: -(-len(rows) // _SAMPLE)]
-    sample = sample - sample.mean(0)
-    values, ways = torch.linalg.eigh(sample @ sample.T)
-    largest = ways[:, -_SKETCH:] / values[-_SKETCH:].clamp(min=1e-20 * float(values[-1])).sqrt()
-    basis: Tensor = torch.linalg.qr((sample.T @ largest).nan_to_num(0, 0, 0))[0]
-    return basis
+def measured_rows(ids: NDArray[np.int64]) -> list[int]:
+    """Rows of the `MEASURED` entries with the lowest hash of their ids (SplitMix64), ascending."""
+    if len(ids) <= MEASURED:
+        return list(range(len(ids)))
+    mixed = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)  # a bijection: no two are equal
+    drawn: list[int] = np.sort(np.argpartition(mixed, MEASURED)[:MEASURED]).tolist()
+    return drawn
 
 
-def _lower_median(rows: Tensor) -> Tensor:
-    """Median of each coordinate, the lower of both where n is even, (d,)."""
-    return torch.cat([part.median(dim=0).values for part in rows.split(256, dim=1)])
+class _Lengths:
+    """Distances of all vectors from a centre, which bound those from another one.
+
+    Args:
+        vectors: (n, d).
+    """
+
+    def __init__(self, vectors: Rows) -> None:
+        self._vectors, self._changed = vectors, set(range(len(vectors)))
+        self._known: tuple[float, Tensor] | None = None  # scale and centre of the distances
+        self._away = np.zeros(0)
+
+    def follow(self, vectors: Rows, changed: Sequence[int]) -> None:
+        """Go on to other vectors; see `Screener.follow`."""
+        self._vectors = vectors
+        self._changed.update(changed)
+
+    def beyond(self, units: Units, limit: float) -> list[tuple[int, float]]:
+        """Rows that are further from the units' centre than a limit, ascending, and how far."""
+        count = len(self._vectors)
+        scale, centre = self._known = self._known or (units.scale, units.centre)
+        self._away = np.concatenate([self._away, np.zeros(count - len(self._away))])
+        changed = np.array(sorted(self._changed), dtype=np.int64)
+        self._away[changed] = self._from(scale, centre, changed)
+        self._changed.clear()
+        rescaled = scale / units.scale
+        bound = limit - float((units.centre - centre * rescaled).norm())
+        perhaps = np.flatnonzero(~(self._away * rescaled <= bound * (1 - _ROUNDING)))
+        away = self._from(units.scale, units.centre, perhaps)
+        if len(perhaps) > max(MEASURED, count // _OFTEN):
+            self._known, self._changed = None, set(range(count))
+        far = away > limit
+        return list(zip(perhaps[far].tolist(), away[far].tolist(), strict=True))
+
+    def _from(self, scale: float, centre: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Distances of some rows from a centre, both divided by the scale."""
+        step = max(1, BLOCK_NUMBERS // max(1, len(centre)))
+        away = np.empty(len(rows))
+        for begin in range(0, len(rows), step):
+            some = torch.from_numpy(rows[begin : begin + step])
+            gaps = self._vectors[some].double() / scale - centre
+            away[begin : begin + step] = gaps.norm(dim=1).numpy()
+        return away

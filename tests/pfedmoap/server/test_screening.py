@@ -1,13 +1,16 @@
 """Copies, near copies and far prompts: who is served, why not, and that honest clients are."""
 
+import numpy as np
 import pytest
 import torch
 
 from pfedmoap.config.server import PoolOptions
-from pfedmoap.server.screening import Candidates, near_copies, screen
+from pfedmoap.server.robust_limits import robust_limit
+from pfedmoap.server.screening import MEASURED, Screener, measured_rows
 from pfedmoap.wire.messages import ClientId
 
 USUAL = PoolOptions()
+EXACT = "donot_use_mm_for_euclid_dist"
 
 
 def prompts(count=12, width=40, seed=0):
@@ -15,45 +18,7 @@ def prompts(count=12, width=40, seed=0):
 
 
 def screened(rows, options=USUAL):
-    return screen([ClientId(2 * i) for i in range(len(rows))], rows, options)
-
-
-def slow_groups(rows, reach):
-    groups = []
-    for row in range(len(rows)):
-        for group in groups:
-            if float((rows[group[0]] - rows[row]).norm()) <= reach:
-                group.append(row)
-                break
-        else:
-            groups.append([row])
-    return [group for group in groups if len(group) > 1]
-
-
-@pytest.mark.parametrize("reach", [0.0, 0.3, 1.5, 9.0, 100.0])
-@pytest.mark.parametrize("width", [1, 3, 40, 200])
-def test_groups_are_those_of_loops(reach, width):
-    rows = prompts(30, width, seed=width).double()
-    rows[7], rows[19], rows[23] = rows[2], rows[2] + 0.1, rows[11]
-    assert near_copies(rows, reach) == slow_groups(rows, reach)
-
-
-@pytest.mark.parametrize("width", [65, 300])
-def test_nothing_near_is_missed_in_the_direction_that_the_sketch_stretches_most(width):
-    """The sketch is public: a copy may be put where it looks furthest away."""
-    stream = torch.Generator().manual_seed(0)
-    ways = torch.randn(width, 64, dtype=torch.float64, generator=stream)
-    worst = torch.linalg.svd(ways, full_matrices=False).U[:, 0]
-    rows = prompts(20, width).double()
-    rows[13] = rows[4] + 0.99 * worst
-    assert near_copies(rows, 1.0) == [[4, 13]]
-    assert near_copies(rows, 0.98) == []
-
-
-def test_copies_far_out_beside_tiny_others():
-    rows = prompts(14).double() * 1e-20
-    rows[3] = rows[9] = 1e20
-    assert near_copies(rows, 1e-22) == [[3, 9]]
+    return Screener(rows, 2 * np.arange(len(rows))).screened(options)
 
 
 def test_of_copies_one_is_served_and_not_to_those_that_have_it():
@@ -119,9 +84,8 @@ def test_a_far_copy_does_not_stand_for_its_group():
     assert set(screened(rows, PoolOptions(screen=3.0)).reasons) == {4, 8, 12}
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_pool_of_none_or_one_serves_it(count):
-    assert not screened(prompts(12)[:count], PoolOptions(screen=1.0)).reasons
+def test_a_pool_of_one_serves_it():
+    assert not screened(prompts(1), PoolOptions(screen=1.0)).reasons
 
 
 def test_two_different_prompts_are_both_served():
@@ -135,23 +99,97 @@ def test_every_precision(dtype):
     assert set(screened(rows).reasons) == {10}
 
 
-@pytest.mark.parametrize(
-    "kind", ["noise", "low rank", "copies", "one far", "one direction", "equal"]
-)
-def test_candidates_are_those_of_comparing_all_pairs(kind):
-    stream = torch.Generator().manual_seed(0)
-    rows = torch.randn(300, 90, dtype=torch.float64, generator=stream)
-    if kind == "low rank":
-        rows = rows[:, :3] @ rows[:3] + 1e-6 * rows
-    if kind == "copies":
-        rows[100:200] = rows[:100] + 1e-3 * rows[200:]
-    if kind == "one far":
-        rows[7] *= 1e12
-    if kind == "one direction":
-        rows = torch.linspace(0, 1, 300, dtype=torch.float64)[:, None] ** 3 * rows[0]
-    if kind == "equal":
-        rows = rows[:1].expand(300, -1).contiguous()
-    for reach in (0.0, 1e-4, 0.05, 3.0, 13.0):
-        near = Candidates.make(rows, reach)
-        alone = [row for row in range(300) if near.of(row).sum() > 1]
-        assert near.rows_with_company() == alone
+def slow(rows, ids, options):
+    """Verdicts by loops over all prompts, in float64, with the medians of all."""
+    order = np.argsort(ids)
+    rows, clients = rows[torch.from_numpy(order)].double(), ids[order].tolist()
+    away = (rows - rows.median(dim=0).values).norm(dim=1)
+    far = {c for c, a in zip(clients, away, strict=True) if a > robust_limit(away, options.screen)}
+    reach = options.copies * float(away.quantile(0.5))
+    groups, near = [], torch.cdist(rows, rows, compute_mode=EXACT) <= reach
+    for row in range(len(rows)):
+        for group in groups:
+            if near[group[0], row]:
+                group.append(row)
+                break
+        else:
+            groups.append([row])
+    hidden, alike = set(far), {}
+    for group in (group for group in groups if len(group) > 1):
+        members = [clients[row] for row in group]
+        hidden.update([member for member in members if member not in far][1:])
+        alike |= {member: {*members} - {member} for member in members}
+    return hidden, alike
+
+
+def disguised(rows, stream):
+    """Uploads that resemble prompts of others: copies, and what only looks like one."""
+    chosen = rows[torch.randint(len(rows), (len(rows),), generator=stream)]
+    noise = torch.randn(chosen.shape, generator=stream)
+    noise = noise / noise.norm(dim=1, keepdim=True) * chosen.norm(dim=1, keepdim=True)
+    one = torch.zeros_like(chosen)
+    one[:, 0] = chosen.norm(dim=1)
+    mixed = chosen[:, torch.randperm(chosen.shape[1], generator=stream)]
+    kinds = [chosen, chosen * 1.01, chosen * 1.2, -chosen, mixed, chosen + 0.03 * noise]
+    kinds += [chosen + 0.06 * noise, chosen + 1e-6 * noise, chosen + 0.049 * one, noise, noise * 99]
+    which = torch.randint(len(kinds), (len(rows),), generator=stream)
+    return torch.stack(kinds)[which, torch.arange(len(rows))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("width", [3, 96])
+def test_a_pool_that_changes_is_screened_as_by_loops(width, seed):
+    """Whatever changes, verdicts are those of a pool that is made anew, and those of loops."""
+    stream = torch.Generator().manual_seed(seed)
+    start = torch.randn(width, generator=stream)
+    rows = start + 0.3 * torch.randn(20, width, generator=stream)
+    ids = torch.randperm(999, generator=stream)[:999].numpy()
+    options = PoolOptions(copies=0.05, screen=4.0)
+    screener = Screener(rows.clone(), ids[:20])
+    for _ in range(8):
+        expected = slow(rows, ids[: len(rows)], options)
+        for found in (screener, Screener(rows.clone(), ids[: len(rows)])):
+            screened = found.screened(options)
+            assert ({*screened.reasons}, screened.alike) == expected
+        before = len(rows)
+        rows = torch.cat([rows, disguised(rows, stream)[: before // 4]])
+        again = torch.randperm(before, generator=stream)[: before // 3]
+        rows[again] = disguised(rows, stream)[again]
+        changed = [*again.tolist(), *range(before, len(rows))]
+        screener.follow(rows.clone(), changed, ids[: len(rows)])
+
+
+def test_an_update_of_a_large_pool_reads_no_prompt_that_it_does_not_concern():
+    class Counted:
+        def __init__(self, rows):
+            self.rows, self.read = rows, 0
+            self.shape = rows.shape
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, some):
+            found = self.rows[some]
+            self.read += len(found)
+            return found
+
+    options = PoolOptions(copies=0.05, screen=3.0)
+    rows = Counted(prompts(6000, 80))
+    rows.rows[17] = rows.rows[4]
+    screener = Screener(rows, np.arange(6000))
+    assert {*screener.screened(options).reasons} == {17}
+    usual = next(i for i in range(30, 6000) if i not in {*measured_rows(np.arange(6000))})
+    rows.read = 0
+    rows.rows[usual] = rows.rows[21] + 0.01
+    screener.follow(rows, [usual], np.arange(6000))
+    assert {*screener.screened(options).reasons} == {17, usual}
+    assert rows.read <= 8
+
+
+def test_units_of_a_large_pool_are_those_of_some_that_ids_alone_decide():
+    ids = np.random.default_rng(0).permutation(5000)
+    chosen = ids[measured_rows(ids)]
+    assert len(chosen) == MEASURED
+    assert {*chosen} == {*np.arange(5000)[measured_rows(np.arange(5000))]}
+    assert abs(float(np.mean(chosen)) - 2500) < 200
+    assert measured_rows(np.arange(MEASURED)) == list(range(MEASURED))
