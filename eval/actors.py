@@ -6,10 +6,10 @@ from typing import Any
 
 from eval.choices import schema
 from eval.experiment import Experiment
-from eval.made import make_method
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
 from pfedmoap.contract.method import AnyMethod
 from pfedmoap.errors import BackboneError
+from pfedmoap.methods.made import make_method
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from eval.choices import schema
 from eval.erasure_record import Erasure, read_record, write_record
 from pfedmoap.contract.capabilities import CanForget
 from pfedmoap.contract.method import AnyMethod
-from pfedmoap.contract.tasks import Setting
 from pfedmoap.errors import RunError
+from pfedmoap.methods.made import make_method
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.folder import held
 from pfedmoap.runs.rewrite import rewrite_states
@@ -120,18 +120,12 @@ class _Erased(Mapping[ClientId, Arrays]):
 
 def _method_of(run: RunDirectory) -> AnyMethod:
     config, task = schema().resolve(run.config), run.task
-    setting = Setting(
+    return make_method(
+        config,
         config.build("backbone").load_any(),
         tuple(task["class_names"]),
-        config.build("training"),
         tuple(task["templates"]),
-        config.build("seeds").training,
-        server=config.build("server"),
-        pool=config.build("pool"),
-        rounds=config.build("rounds").rounds,
     )
-    made: AnyMethod = config.build("method", setting=setting)
-    return made
 
 
 def _prompts_of(

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from eval.accuracy import ClientScore, evaluate
 from eval.choices import training_schema
 from eval.holdout import class_part, domain_part, refuse_test_only, unseen_clients
-from eval.made import make_method
 from eval.planning import check_privacy, planned_training, refuse_what_it_lacks
 from eval.promise import is_private
 from pfedmoap.client.privatizer import PlannedTraining, Privatizer
@@ -24,6 +23,7 @@ from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Federation, build_federation
 from pfedmoap.data.splits import ClientSplit
 from pfedmoap.engine.simulation import FederationState
+from pfedmoap.methods.made import make_method
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.language.model import FrozenLM
 from pfedmoap.models.loading import BackboneOptions

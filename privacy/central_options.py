@@ -31,7 +31,7 @@ from privacy.checks import (
 )
 from privacy.ledgers.ledger import Budget, Ledgers
 from privacy.mechanisms.central import CentralPrivacy, ServerAccount
-from privacy.mechanisms.clipping import AdaptiveClipping, Rule
+from privacy.mechanisms.clipping import Rule, adaptive_clipping
 from privacy.options import permitted, shared_folder
 
 
@@ -130,7 +130,7 @@ class Central:
             )
         else:
             noise = self.noise_multiplier
-        adaptive = self._adaptive(noise, rate * count)
+        adaptive = adaptive_clipping(self, noise, rate * count)
         mechanism = {
             "name": "central",
             "delta": self.delta,
@@ -159,11 +159,4 @@ class Central:
             statement=statements.of_server(
                 budget, ClientRounds(planned.rounds, _WHY), count, self.insecure_seed
             ),
-        )
-
-    def _adaptive(self, noise: float, normaliser: float) -> AdaptiveClipping | None:
-        if self.clipping == "fixed":
-            return None
-        return AdaptiveClipping(
-            self.target_quantile, self.clip_learning_rate, noise, normaliser, self.count_noise_std
         )

@@ -34,7 +34,7 @@ from privacy.checks import (
     warn_where_short,
 )
 from privacy.ledgers.ledger import Budget, Ledgers
-from privacy.mechanisms.clipping import AdaptiveClipping, Rule
+from privacy.mechanisms.clipping import Rule, adaptive_clipping
 from privacy.mechanisms.groups import Unit, groups_of
 from privacy.mechanisms.mechanism import SampledGaussian
 from privacy.mechanisms.sgd import Counts, StepPrivacy
@@ -134,7 +134,7 @@ class DPSGD:
             )
         else:
             noise = self.noise_multiplier
-        adaptive = self._adaptive(noise, planned.batch_size)
+        adaptive = adaptive_clipping(self, noise, planned.batch_size)
         mechanism = {
             "name": f"dpsgd {mode}",
             "delta": self.delta,
@@ -173,13 +173,6 @@ class DPSGD:
             statement=statements.of_steps(
                 budget, rounds, mode, self.counts, self.insecure_seed, method
             ),
-        )
-
-    def _adaptive(self, noise: float, normaliser: float) -> AdaptiveClipping | None:
-        if self.clipping == "fixed":
-            return None
-        return AdaptiveClipping(
-            self.target_quantile, self.clip_learning_rate, noise, normaliser, self.count_noise_std
         )
 
     def _mode(self, method: AnyMethod) -> Mode:

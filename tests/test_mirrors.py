@@ -30,7 +30,7 @@ COVERED = {
         pfedmoap.engine.flower.roll_call pfedmoap.engine.flower.site""",
     "tests/pfedmoap/engine/flower/test_fan_out.py": "pfedmoap.engine.flower.actor_app",
     "tests/pfedmoap/engine/flower/test_actors.py": "pfedmoap.engine.flower.ray_room",
-    "tests/eval/test_actors.py": "eval.made",
+    "tests/eval/test_actors.py": "pfedmoap.methods.made",
     "tests/eval/api/test_classifier.py": "eval.api.fitted eval.api.inputs",
     "tests/eval/deployment/test_running.py": """
         pfedmoap.engine.flower.control pfedmoap.engine.flower.links
@@ -144,7 +144,6 @@ COVERED = {
         pfedmoap.runs.commit pfedmoap.runs.folder pfedmoap.runs.layout
         pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.state_files
         pfedmoap.storage.own_files pfedmoap.storage.strict_json""",
-    "tests/pfedmoap/engine/test_simulation.py": "pfedmoap.storage.atomic_files",
     "tests/pfedmoap/serving/test_listener.py": """
         pfedmoap.serving.application pfedmoap.serving.bodies pfedmoap.serving.connections
         pfedmoap.serving.gate pfedmoap.serving.handshakes pfedmoap.serving.limits

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from eval.api.options import Sections, resolved
 from eval.experiment import Experiment
-from eval.made import make_method
 from eval.planning import refuse_what_it_lacks
 from eval.running import train_rounds
 from pfedmoap.client.privatizer import NoPrivacy
@@ -25,6 +24,7 @@ from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Client, Federation
 from pfedmoap.data.splits import ClientSplit
 from pfedmoap.errors import BackboneError
+from pfedmoap.methods.made import make_method
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.loading import BackboneOptions
 from pfedmoap.wire.messages import Arrays, ClientId, Download

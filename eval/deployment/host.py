@@ -12,7 +12,6 @@ import torch
 from eval.accuracy import score
 from eval.deployment.accepted import accepted_config, accepted_privacy, with_published_classes
 from eval.deployment.site_options import SiteOptions
-from eval.made import make_method
 from eval.predictions import predict_client
 from eval.promise import is_private
 from pfedmoap.client.privatizer import NoPrivacy, PlannedTraining, Privatizer
@@ -26,6 +25,7 @@ from pfedmoap.engine.flower.members import Profile
 from pfedmoap.engine.flower.site import Scores, Site
 from pfedmoap.engine.flower.site_state import SiteState
 from pfedmoap.errors import ConfigError, DataError, PFedMoAPError, RunError, UpdateRejectedError
+from pfedmoap.methods.made import make_method
 from pfedmoap.storage.atomic_files import append_line, json_bytes, write_bytes
 from pfedmoap.storage.strict_json import read_strict
 from pfedmoap.wire.messages import Arrays, ClientId, Download

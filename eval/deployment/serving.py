@@ -17,7 +17,6 @@ from pfedmoap.client.privatizer import PlannedTraining, Privatizer
 from pfedmoap.config.schema import Config
 from pfedmoap.contract.capabilities import NeedsServerData
 from pfedmoap.contract.method import AnyMethod
-from pfedmoap.contract.tasks import Setting
 from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.engine.flower.fleet import Fleet
 from pfedmoap.engine.flower.greeting import SECTIONS, Welcome
@@ -27,6 +26,7 @@ from pfedmoap.engine.flower.roll_call import Quorum, RollCall
 from pfedmoap.engine.flower.signing import Signer
 from pfedmoap.engine.simulation import FederationState, Listener, Progress, run_rounds
 from pfedmoap.errors import ConfigError, UpdateRejectedError
+from pfedmoap.methods.made import make_method
 from pfedmoap.runs.amend import amend
 from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.runs.extension import extend
@@ -118,17 +118,9 @@ def prepare(folder: Path) -> Served:
     """
     file = FederationFile.read(folder)
     config = schema().resolve(file.sections)
-    setting = Setting(
-        config.build("backbone").load_any(),
-        file.class_names,
-        config.build("training"),
-        file.templates,
-        config.build("seeds").training,
-        server=config.build("server"),
-        pool=config.build("pool"),
-        rounds=config.build("rounds").rounds,
+    method = make_method(
+        config, config.build("backbone").load_any(), file.class_names, file.templates
     )
-    method: AnyMethod = config.build("method", setting=setting)
     refuse_unread_options(method)
     if isinstance(method, NeedsServerData):
         refuse_what_it_lacks(method)

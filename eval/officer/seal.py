@@ -11,9 +11,9 @@ from eval.officer.facts import audit_of, ledgers_of, read_facts
 from eval.officer.wording import statement
 from pfedmoap import __version__
 from pfedmoap.errors import PFedMoAPError, RunError
-from pfedmoap.runs.checksums import sha256
 from pfedmoap.runs.manifest import read_manifest
 from pfedmoap.storage.atomic_files import json_bytes
+from pfedmoap.storage.digests import sha256, sha256_of_file
 from pfedmoap.storage.own_files import refuse_link
 from pfedmoap.storage.signing import Signer, is_signed
 from pfedmoap.storage.strict_json import fields, integer, text
@@ -207,4 +207,4 @@ def _hash(file: Path) -> str:
     refuse_link(file)
     if not file.is_file():
         raise RunError(f"{file} is missing: use the folder that the run was trained in")
-    return sha256(file.read_bytes())
+    return sha256_of_file(file)

@@ -14,10 +14,11 @@ from PIL import Image
 from pfedmoap.config.bounds import Fraction
 from pfedmoap.data.dataset import BoolArray, ImageDataset, IntArray
 from pfedmoap.data.division import strata_of, stratified_test_mask
-from pfedmoap.data.images import CheckedFile, check, decode, digest_of, printable, read_content
+from pfedmoap.data.images import CheckedFile, check, decode, printable, read_content
 from pfedmoap.data.inventory import DataFile, Inventory
 from pfedmoap.data.persons import grouped_test_mask, report_divided
 from pfedmoap.errors import DataError
+from pfedmoap.storage.digests import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class _Files:
         path = self.paths[index]
         try:
             content = read_content(path)
-            if digest_of(content) != self.digests[index]:
+            if sha256(content) != self.digests[index]:
                 raise DataError("it has changed since the data were read; run again")
             return decode(content)
         except DataError as error:

@@ -1,6 +1,5 @@
 """The one decoder: from a file (DICOM too), bytes, an array or a PIL image to upright RGB."""
 
-import hashlib
 import os
 import re
 import stat
@@ -15,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pfedmoap.data.dicom import SUFFIXES, begins_as_dicom, is_dicom, read_dicom
 from pfedmoap.errors import DataError
+from pfedmoap.storage.digests import sha256
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
 """Whatever an image can be given as."""
@@ -92,8 +92,8 @@ def check(path: Path) -> CheckedFile:
     try:
         _decoded(content, draft=True)
     except DataError as error:
-        return CheckedFile(digest_of(content), len(content), str(error))
-    return CheckedFile(digest_of(content), len(content), None)
+        return CheckedFile(sha256(content), len(content), str(error))
+    return CheckedFile(sha256(content), len(content), None)
 
 
 def decode(
@@ -147,11 +147,6 @@ def read_content(path: Path) -> bytes:
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise DataError(str(getattr(error, "strerror", None) or error)) from error
     raise DataError("it is a folder" if stat.S_ISDIR(kind) else "it is no regular file")
-
-
-def digest_of(content: bytes) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def printable(name: str | os.PathLike[str]) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from pfedmoap.data.dataset import ImageDataset, IntArray
-from pfedmoap.data.images import digest_of, printable, read_content
+from pfedmoap.data.images import printable, read_content
 from pfedmoap.data.inventory import DataFile
 from pfedmoap.errors import DataError, RunError
+from pfedmoap.storage.digests import sha256, sha256_of_file
 
 KEY = "data_files"  # in task.json
 MOST_NAMED = 4
@@ -242,7 +243,7 @@ def trained_among(known: KnownData, dataset: ImageDataset, indices: Iterable[int
 def trained_copy(known: KnownData, image: Path) -> str | None:
     """Which file that a run was trained on has the same content as some file, if one has."""
     try:
-        digest = digest_of(read_content(image))
+        digest = sha256(read_content(image))
     except DataError:
         return None  # decoding the file reports the reason
     return known.trained().get(_short(digest))
@@ -286,7 +287,7 @@ def quick_changes(known: KnownData, run: Path, since: float) -> Changes:
 
 def _digest(file: Path, like: str) -> str:
     """Digest of a file; the known one where that is of its two ends alone."""
-    return like if like.startswith(ENDS) else _short(digest_of(file.read_bytes()))
+    return like if like.startswith(ENDS) else _short(sha256_of_file(file))
 
 
 def _short(digest: str) -> str:

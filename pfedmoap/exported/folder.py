@@ -1,6 +1,5 @@
 """The folder of an exported model: safetensors and JSON, written once, checked whenever read."""
 
-import hashlib
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.exported.model import ExportedModel
 from pfedmoap.exported.record import ModelRecord
 from pfedmoap.storage.atomic_files import make_folder, write_arrays, write_json
+from pfedmoap.storage.digests import sha256_of_file
 from pfedmoap.storage.own_files import contents_in_words, holds_nothing
 from pfedmoap.storage.strict_json import read_strict
 from pfedmoap.wire.messages import Arrays
@@ -84,7 +84,7 @@ def write_model(folder: Path, parts: Parts, *, private: bool) -> None:
     make_folder(folder, 0o700 if private else 0o777)
     write_arrays(folder / TOWER, parts.tower, private=private)
     write_arrays(folder / HEAD, parts.head, private=private)
-    sums = {name: digest(folder / name) for name in (TOWER, HEAD)}
+    sums = {name: sha256_of_file(folder / name) for name in (TOWER, HEAD)}
     record = replace(parts.record, sha256=sums).write()
     write_json(folder / RECORD, record, private=private)
 
@@ -112,7 +112,7 @@ def read_model(folder: Path) -> Parts:
 
 
 def _tensors(file: Path, expected: str) -> dict[str, Tensor]:
-    if digest(_bounded(file)) != expected:
+    if sha256_of_file(_bounded(file)) != expected:
         raise RunError(f"{file} is damaged: its checksum is not that of the model; get it anew")
     try:
         found: dict[str, Tensor] = load_file(file)
@@ -135,9 +135,3 @@ def _bounded(file: Path) -> Path:
             f"{file} has {size:,} bytes, and none of an exported model has over {most:,}"
         )
     return file
-
-
-def digest(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -15,11 +15,13 @@ from pfedmoap.config.schema import Schema
 from pfedmoap.config.server import PoolOptions, ServerOptions
 from pfedmoap.contract.folding import Folded, fold
 from pfedmoap.contract.method import AnyMethod
-from pfedmoap.contract.tasks import Prediction, Setting
+from pfedmoap.contract.tasks import Prediction
+from pfedmoap.engine.simulation import Rounds
 from pfedmoap.errors import BackboneError, MethodError, RunError
 from pfedmoap.exported.folder import Parts
 from pfedmoap.exported.heads import make_head
 from pfedmoap.exported.record import ModelRecord, Origin
+from pfedmoap.methods.made import make_method
 from pfedmoap.methods.registry import Methods
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.clip.preprocessing import Preprocessing
@@ -28,7 +30,7 @@ from pfedmoap.runs.directory import RunDirectory
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import Arrays, ClientId, Download
 
-_NEEDED = ("backbone", "training", "seeds", "method")  # of a run's configuration
+_NEEDED = ("backbone", "training", "rounds", "seeds", "method")  # of a run's configuration
 _SINCE = ("server", "pool")  # what runs of earlier versions lack
 
 AGREES = 1e-4
@@ -166,20 +168,11 @@ def personal_model(run: str | Path, client: int, device: str = "auto") -> Person
             f"{run} was trained with other weights of {backbone.name} than those that are "
             "loaded now; its prompts mean nothing to them. Load the weights it was trained with"
         )
-    setting = Setting(
-        backbone,
-        tuple(task["class_names"]),
-        config.build("training"),
-        tuple(task["templates"]),
-        config.build("seeds").training,
-        server=config.build("server"),
-        pool=config.build("pool"),
-    )
-    method: AnyMethod = config.build("method", setting=setting)
+    names = tuple(task["class_names"])
+    method = make_method(config, backbone, names, tuple(task["templates"]))
     state = method.from_arrays(directory.load_server())
     download = method.plan(state, [ClientId(client)], directory.round + 1)[0]
     local = directory.load_client(ClientId(client))
-    names = tuple(task["class_names"])
     name = _word(sections["method"])
     return PersonalModel(backbone, options, method, names, download, local, directory.round, name)
 
@@ -209,6 +202,7 @@ def _schema() -> Schema:
         fixed={
             "backbone": BackboneOptions,
             "training": Training,
+            "rounds": Rounds,
             "seeds": Seeds,
             "server": ServerOptions,
             "pool": PoolOptions,

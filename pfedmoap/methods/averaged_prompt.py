@@ -160,8 +160,10 @@ class AveragedPrompt:
         ).predict(tasks)
 
     def predict_global(self, state: Arrays, features: Arrays) -> Prediction | None:
-        """Classify with the server's prompt; ``None`` if prompts have local parts."""
-        return None if self.own else self.classify(state, features)
+        """Classify with what the server averages; ``None`` if prompts have local parts."""
+        if self.own:
+            return None
+        return self.classify({name: state[name] for name in self.uploads}, features)
 
     def predict_sent(self, download: Download, features: Arrays) -> Prediction | None:
         """See `SendsGlobalModel`: downloads have the state's names."""
@@ -179,21 +181,23 @@ class AveragedPrompt:
     def classify(self, parts: Arrays, features: Arrays) -> Prediction:
         """Classify images, by kind (B, ...), with one prompt's parts."""
         device = self.setting.backbone.device
-        one = {name: value[None].to(device) for name, value in parts.items()}
-        problem = self.problem(one)
+        problem, text = self.encoded(parts)
         images = {kind: features[kind].to(device) for kind in self.features}
-        return Prediction(problem.logits(problem.encode(one)[0], images))
+        return Prediction(problem.logits(text, images))
 
     @torch.no_grad()
     def fold(self, download: Download, local: Arrays | None) -> Folded:
         """See `CanFold`: class features, where the local problem's logits are plain cosines."""
-        device = self.setting.backbone.device
-        parts = self.prompt_of(download, local)
-        one = {name: value[None].to(device) for name, value in parts.items()}
-        problem = self.problem(one)
+        problem, text = self.encoded(self.prompt_of(download, local))
         if type(problem).logits is not PromptProblem.logits:
             refuse_to_fold(f"{type(self).__name__} has logits of its own and no `fold` for them")
-        return Folded("cosine", {"scale": problem.scale}, {"text": problem.encode(one)[0]})
+        return Folded("cosine", {"scale": problem.scale}, {"text": text})
+
+    def encoded(self, parts: Arrays) -> tuple[PromptProblem, Tensor]:
+        """Encode one client's prompt: its local problem, and class features (C, D) or (P, C, D)."""
+        one = stack([parts], self.setting.backbone.device)
+        problem = self.problem(one)
+        return problem, problem.encode(one)[0]
 
     @cached_property
     def initial_context(self) -> Tensor:

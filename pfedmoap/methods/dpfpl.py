@@ -29,7 +29,6 @@ from pfedmoap.client.problem import Problem
 from pfedmoap.config.bounds import Bounds
 from pfedmoap.contract.stacking import TrainedClient, stack
 from pfedmoap.contract.tasks import ClientResult, ClientTask, Prediction
-from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.prompts.tuning import classify, tune
 from pfedmoap.seeding import generator
@@ -61,9 +60,7 @@ class DPFPL(AveragedPrompt):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        most = min(self.layout.rows, self.setting.backbone.text_width)
-        if self.rank > most:
-            raise ConfigError(f"method.rank must be at most {most}, got {self.rank}")
+        self.layout.check_rank(self.rank)
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """All four parts are in the private step; one is uploaded."""

@@ -120,7 +120,7 @@ class FedCLIP(AveragedPrompt):
     def classify(self, parts: Arrays, features: Arrays) -> Prediction:
         """Classify images (B, D) with one adapter."""
         device = self.setting.backbone.device
-        one = {name: value[None].to(device) for name, value in parts.items()}
+        one = stack([parts], device)
         images = {"image": features["image"][None].to(device)}
         return Prediction(self._problem.logits(one, images)[0])
 

@@ -11,7 +11,7 @@ from pfedmoap.errors import MethodError
 from pfedmoap.methods.external import file_of, from_file, from_package, installed
 
 # Every other module of this folder is a method, and exports its class as METHOD.
-_NO_METHODS = frozenset({"averaged_prompt", "external", "prompt_set", "registry"})
+_NO_METHODS = frozenset({"averaged_prompt", "external", "made", "prompt_set", "registry"})
 
 
 class Methods(Mapping[str, type[AnyMethod]]):

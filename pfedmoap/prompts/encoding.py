@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pfedmoap.contract.batch_size import encoded_at_once
+from pfedmoap.contract.tasks import Setting
 from pfedmoap.models.clip.clip import PromptEncoder
 
 MOST_BYTES = 2**29
@@ -62,6 +64,36 @@ class EncodedOnce:
             self.found.clear()
         if len(new) <= most:
             self.found.update(new)
+
+
+class FeaturesOfRound:
+    """Class features that the last training made, for the evaluation of its round.
+
+    Args:
+        setting: How many are encoded in one call, and where.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._last: Mapping[bytes, Tensor] = {}
+
+    def of_round(self, encoder: PromptEncoder) -> EncodedOnce:
+        """Forget the round before, and encode for this one: what is encoded is remembered."""
+        encode = self._encode(encoder, {})
+        self._last = encode.found
+        return encode
+
+    def with_last(self, encoder: PromptEncoder) -> EncodedOnce:
+        """Encode beside what the last training made; nothing new is remembered."""
+        return self._encode(encoder, self._last)
+
+    def release(self) -> None:
+        """Forget all; see `KeepsFeatures`."""
+        self._last = {}
+
+    def _encode(self, encoder: PromptEncoder, known: Mapping[bytes, Tensor]) -> EncodedOnce:
+        at_most, device = encoded_at_once(self._setting), self._setting.backbone.device
+        return EncodedOnce(encoder, at_most, device, known)
 
 
 def content(context: Tensor) -> bytes:

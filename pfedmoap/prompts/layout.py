@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pfedmoap.contract.tasks import Setting
-from pfedmoap.errors import ShapeError
+from pfedmoap.errors import ConfigError, ShapeError
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.clip.tokens import ClassPosition
 from pfedmoap.prompts.encoder import training_encoder
@@ -43,6 +43,16 @@ class PromptLayout:
     def check(self, kinds: Sequence[str]) -> None:
         """See `check_context`."""
         check_context(self.setting, kinds, self.length, self.words, self.position)
+
+    def check_rank(self, rank: int) -> None:
+        """Refuse a rank that no matrix of a whole prompt's shape has.
+
+        Raises:
+            ConfigError: It is larger than both of its sides allow.
+        """
+        most = min(self.rows, self.setting.backbone.text_width)
+        if rank > most:
+            raise ConfigError(f"method.rank must be at most {most}, got {rank}")
 
     def initial(self, seed: int) -> Tensor:
         """Make the prompt that all clients start from, (L, W) or (C L, W) float32.

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pfedmoap.runs.checksums import sha256
 from pfedmoap.runs.commit import commit, current_manifest, layout_of
 from pfedmoap.runs.layout import PRIVATE_TASK
 from pfedmoap.storage.atomic_files import json_bytes, write_bytes
+from pfedmoap.storage.digests import sha256
 
 
 def amend(

@@ -4,7 +4,6 @@ A checksum finds damage (a flipped bit, a lost half, a file from another place);
 and does not protect from a change of a file together with the manifest.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import RunError
+from pfedmoap.storage.digests import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +21,6 @@ _TIMES = ("train_seconds",)
 it, so that equal runs have equal manifests."""
 
 warned: set[Path] = set()
-
-
-def sha256(content: bytes) -> str:
-    """Checksum of a whole file, 64 hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def sha256_of_line(record: Mapping[str, Any]) -> str:  # JSON of any shape

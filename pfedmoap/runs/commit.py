@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs.checksums import sha256
 from pfedmoap.runs.folder import read_object, refuse_lost_manifest
 from pfedmoap.runs.layout import MARK, PRIVATE_TASK, Layout
 from pfedmoap.runs.log import checksums_of
 from pfedmoap.runs.manifest import FILE, PREVIOUS, Manifest, read_manifest, write_manifest
+from pfedmoap.storage.digests import sha256
 
 
 def layout_of(run: Path) -> Layout:

@@ -37,7 +37,7 @@ from pfedmoap.runs.checkpoint import (
     read_server,
     write_states,
 )
-from pfedmoap.runs.checksums import check_content, sha256
+from pfedmoap.runs.checksums import check_content
 from pfedmoap.runs.client_states import ClientStates, open_states
 from pfedmoap.runs.commit import (
     commit,
@@ -53,6 +53,7 @@ from pfedmoap.runs.log import Record, append_round, drop_rounds_after, read_roun
 from pfedmoap.runs.manifest import PREVIOUS, Manifest, read_manifest
 from pfedmoap.runs.same_run import refuse_other_run
 from pfedmoap.storage.atomic_files import json_bytes, write_bytes
+from pfedmoap.storage.digests import sha256
 from pfedmoap.storage.own_files import remove_files
 from pfedmoap.storage.strict_json import integer, items
 from pfedmoap.wire.messages import Arrays, ClientId

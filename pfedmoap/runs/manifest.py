@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import RunError
-from pfedmoap.runs.checksums import LINE_DIGITS, sha256
+from pfedmoap.runs.checksums import LINE_DIGITS
 from pfedmoap.runs.log import METRICS, PRIVATE_METRICS
 from pfedmoap.storage.atomic_files import json_bytes, write_bytes
+from pfedmoap.storage.digests import sha256
 from pfedmoap.storage.own_files import refuse_link
 from pfedmoap.storage.strict_json import fields, integer, items, number, read_strict
 from pfedmoap.wire.messages import ClientId

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pfedmoap.runs.checksums import damaged, sha256
+from pfedmoap.runs.checksums import damaged
 from pfedmoap.runs.state_content import Digest, Piece, digest_of
 from pfedmoap.storage.atomic_files import parse_json
+from pfedmoap.storage.digests import sha256
 from pfedmoap.wire.messages import ClientId
 
 _KEY = "pfedmoap"

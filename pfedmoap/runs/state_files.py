@@ -9,8 +9,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from pfedmoap.runs.checksums import damaged, sha256
+from pfedmoap.runs.checksums import damaged
 from pfedmoap.storage.atomic_files import parse_json, write_bytes
+from pfedmoap.storage.digests import sha256
 from pfedmoap.wire.messages import Arrays, ClientId
 
 _KEY = "pfedmoap"

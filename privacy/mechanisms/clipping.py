@@ -271,6 +271,54 @@ class AdaptiveClipping:
         return self.noise_multiplier / self.count_std
 
 
+class ClippingOptions(Protocol):
+    """What the options of a mode that clips say of its norm."""
+
+    @property
+    def clipping(self) -> Rule:
+        """Whether the norm is fixed or adapts."""
+        ...
+
+    @property
+    def target_quantile(self) -> float:
+        """See `AdaptiveClipping`, as for the rest."""
+        ...
+
+    @property
+    def clip_learning_rate(self) -> float:
+        """Its ``learning_rate``."""
+        ...
+
+    @property
+    def count_noise_std(self) -> float | None:
+        """Noise on the count."""
+        ...
+
+
+def adaptive_clipping(
+    options: ClippingOptions, noise_multiplier: float, normaliser: float
+) -> AdaptiveClipping | None:
+    """Make the rule that a norm adapts by; ``None`` where it is fixed.
+
+    Args:
+        options: The chosen options.
+        noise_multiplier: Noise that is accounted with.
+        normaliser: Public number that noisy sums are divided by.
+
+    Raises:
+        PrivacyError: The options allow no accounting.
+    """
+    if options.clipping == "fixed":
+        return None
+    return AdaptiveClipping(
+        options.target_quantile,
+        options.clip_learning_rate,
+        noise_multiplier,
+        normaliser,
+        options.count_noise_std,
+    )
+
+
 def lengths(vectors: Arrays) -> Tensor:
     """L2 norm of n vectors over all of their named parts together, (n,)."""
     parts = [torch.linalg.vector_norm(value.flatten(1), dim=1) for value in vectors.values()]

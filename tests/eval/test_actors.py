@@ -8,8 +8,8 @@ import torch
 
 from eval.actors import recipe_of
 from eval.choices import schema
-from eval.made import make_method
 from pfedmoap.errors import BackboneError
+from pfedmoap.methods.made import make_method
 from tests.helpers.runs import small
 
 

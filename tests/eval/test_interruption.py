@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from eval.commands.errors import readable_errors
+from eval.commands.interruption import SIGNALS, Interrupted, interruptible
 from eval.refused import refuse_if_all_refused
 from pfedmoap.errors import RunError
 
@@ -35,6 +36,23 @@ def test_a_signal_ends_a_command_with_its_status_and_says_how_to_continue(name, 
         "--out 'my run' --rounds.rounds 9 --resume"
     ]
     assert after == signal.SIG_DFL
+
+
+def test_after_the_first_signal_a_second_one_ends_the_process_at_once():
+    before = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    try:
+        with interruptible(), pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+        after = [signal.getsignal(number) for number in SIGNALS]
+        with interruptible():
+            with pytest.raises(Interrupted):
+                os.kill(os.getpid(), signal.SIGTERM)
+            inside = [signal.getsignal(number) for number in SIGNALS]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert set(inside) == {signal.SIG_DFL}
+    assert signal.SIG_DFL not in after  # the caller has its own again
 
 
 def test_a_command_that_keeps_nothing_is_to_be_run_again(capsys):

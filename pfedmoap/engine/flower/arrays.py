@@ -86,11 +86,6 @@ def from_record(
     }
 
 
-def payload_bytes(record: ArrayRecord) -> dict[str, int]:
-    """Bytes of each array of a record, by name."""
-    return {name: len(array.data) for name, array in record.items()}
-
-
 def most_bytes(expected: Mapping[str, ArraySpec]) -> int:
     """The most bytes that uploads of these forms can measure."""
     return sum(math.prod(spec.shape) * spec.dtype.itemsize for spec in expected.values())

@@ -60,7 +60,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
 )
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.logits import cosine_logits
-from pfedmoap.prompts.encoding import EncodedOnce
+from pfedmoap.prompts.encoding import FeaturesOfRound
 from pfedmoap.prompts.tuning import PromptProblem, tune
 from pfedmoap.server.aggregation import combine
 from pfedmoap.server.expert_pool import ExpertPool
@@ -130,10 +130,8 @@ class EvidenceMixture(AveragedPrompt):
             return self.problem(start), start
 
         tuned = tune(tasks, self.setting, privatizer, begin)
-        experts = encode_experts(tasks, encode := self._encode({}))
+        experts = encode_experts(tasks, encode := self._features.of_round(self.encoder))
         own = encode([client.params["context"] for client in tuned])
-        self._of_round.clear()
-        self._of_round.update(encode.found)
         return [
             self._result(client, torch.stack([text, *experts[client.task.download.client]]))
             for client, text in zip(tuned, own, strict=True)
@@ -185,7 +183,7 @@ class EvidenceMixture(AveragedPrompt):
 
     def predict_together(self, tasks: Iterable[PredictionTask]) -> Iterator[Prediction]:
         """See `CanPredictTogether`: each prompt is encoded once, clients are side by side."""
-        encode, most = self._encode(self._of_round), encoded_at_once(self.setting)
+        encode, most = self._features.with_last(self.encoder), encoded_at_once(self.setting)
 
         def prompts(task: PredictionTask) -> tuple[Tensor, ...]:
             known = task.download.arrays if task.local is None else task.local
@@ -229,13 +227,9 @@ class EvidenceMixture(AveragedPrompt):
         owners = expert_owners(held) if held else ()
         return Folded("evidence", options, {"text": text, **fitted}, owners)
 
-    def predict_global(self, state: Arrays, features: Arrays) -> Prediction:
-        """Classify with the averaged prompt alone."""
-        return self.classify(state, features)
-
     def release_features(self) -> None:
         """See `KeepsFeatures`."""
-        self._of_round.clear()
+        self._features.release()
 
     def plan_to_predict(
         self, state: Arrays, clients: Sequence[ClientId], round: int, new: frozenset[ClientId]
@@ -271,13 +265,9 @@ class EvidenceMixture(AveragedPrompt):
         experts = held_experts(client.task.download.arrays)
         return client.result(client.params, keeps={**client.params, **experts, **at_home})
 
-    def _encode(self, known: Mapping[bytes, Tensor]) -> EncodedOnce:
-        return EncodedOnce(self.encoder, encoded_at_once(self.setting), self._device, known)
-
     @cached_property
-    def _of_round(self) -> dict[bytes, Tensor]:
-        """Class features that the last training made; the evaluation of its round reads them."""
-        return {}
+    def _features(self) -> FeaturesOfRound:
+        return FeaturesOfRound(self.setting)
 
     def _pool(self, state: Arrays) -> ExpertPool:
         return ExpertPool.from_arrays(state, self.setting.pool)

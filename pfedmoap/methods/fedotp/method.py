@@ -80,12 +80,9 @@ class FedOTP(AveragedPrompt):
     @torch.no_grad()
     def fold(self, download: Download, local: Arrays | None) -> Folded:
         """See `CanFold`: class features of both prompts, and how patches are matched to them."""
-        device = self.setting.backbone.device
-        parts = self.prompt_of(download, local)
-        one = {name: value[None].to(device) for name, value in parts.items()}
-        problem = self.problem(one)
+        problem, text = self.encoded(self.prompt_of(download, local))
         options = {"scale": problem.scale, **asdict(self._transport)}
-        return Folded("transport", options, {"text": problem.encode(one)[0]})
+        return Folded("transport", options, {"text": text})
 
     @property
     def _transport(self) -> Transport:

@@ -27,7 +27,6 @@ from pfedmoap.client.privatizer import Mode
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive
 from pfedmoap.config.recommended import Recommended
 from pfedmoap.contract.tasks import Prediction
-from pfedmoap.errors import ConfigError
 from pfedmoap.methods.averaged_prompt import AveragedPrompt
 from pfedmoap.methods.fedpgp.contrast import ResidualProblem
 from pfedmoap.prompts.tuning import check_templates, classify, template_features
@@ -56,9 +55,7 @@ class FedPGP(AveragedPrompt):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_templates(self.setting, self.template)
-        most = min(self.layout.rows, self.setting.backbone.text_width)
-        if self.rank > most:
-            raise ConfigError(f"method.rank must be at most {most}, got {self.rank}")
+        self.layout.check_rank(self.rank)
 
     def privacy_gap(self, mode: Mode) -> str | None:
         """All parts are in the private step; the contrast is a term of each example's loss."""

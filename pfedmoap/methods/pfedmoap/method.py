@@ -20,12 +20,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal
 
-from torch import Tensor
-
 from pfedmoap.client.privatizer import Mode, Privatizer
 from pfedmoap.client.schedules import Form, Schedule
 from pfedmoap.config.bounds import Bounds, NotNegative, Positive, Whole, check_options
-from pfedmoap.contract.batch_size import encoded_at_once
 from pfedmoap.contract.folding import Folded
 from pfedmoap.contract.predicting import PredictionTask
 from pfedmoap.contract.tasks import ArraySpec, ClientResult, ClientTask, Prediction, Setting
@@ -41,7 +38,7 @@ from pfedmoap.methods.pfedmoap.server_state import ServerState, without_client
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.clip.tokens import ClassPosition
-from pfedmoap.prompts.encoding import EncodedOnce
+from pfedmoap.prompts.encoding import FeaturesOfRound
 from pfedmoap.prompts.layout import PromptLayout
 from pfedmoap.prompts.tuning import classify
 from pfedmoap.server.expert_pool import ExpertPool
@@ -158,9 +155,7 @@ class PFedMoAP:
         Experts are frozen within a round: each is encoded once, however many it serves. Where a
         privatizer decouples the two, the prompt learns from its own logits, then the gate from it.
         """
-        features = encode_experts(tasks, encode := self._encode({}))
-        self._of_round.clear()
-        self._of_round.update(encode.found)
+        features = encode_experts(tasks, self._features.of_round(self.encoder))
         horizon = self.setting.training.horizon
         clients = LocalTraining(
             self.setting,
@@ -197,7 +192,7 @@ class PFedMoAP:
 
     def release_features(self) -> None:
         """See `KeepsFeatures`."""
-        self._of_round.clear()
+        self._features.release()
 
     def plan_to_predict(
         self, state: ServerState, clients: Sequence[ClientId], round: int, new: frozenset[ClientId]
@@ -241,18 +236,14 @@ class PFedMoAP:
     forget = staticmethod(without_client)  # see `CanForget`
     forget_local = staticmethod(without_expert)
 
-    def _encode(self, known: Mapping[bytes, Tensor]) -> EncodedOnce:
-        size, device = encoded_at_once(self.setting), self.setting.backbone.device
-        return EncodedOnce(self.encoder, size, device, known)
-
     @cached_property
-    def _of_round(self) -> dict[bytes, Tensor]:
-        """Class features of the experts served last; the evaluation of their round reads them."""
-        return {}
+    def _features(self) -> FeaturesOfRound:
+        """Class features of the experts served last."""
+        return FeaturesOfRound(self.setting)
 
     @property
     def _clients(self) -> ManyClients:
-        shared, encode = bool(self._shared_gate), self._encode(self._of_round)
+        shared, encode = bool(self._shared_gate), self._features.with_last(self.encoder)
         return ManyClients(self._mixture, self.setting, encode, self.initial_gate, shared)
 
     @cached_property

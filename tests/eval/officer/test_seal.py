@@ -14,8 +14,8 @@ from eval.officer.facts import read_facts
 from eval.officer.seal import hashes_of, sealed_statement, verify
 from eval.officer.wording import statement
 from pfedmoap.errors import RunError
-from pfedmoap.runs.checksums import sha256
 from pfedmoap.storage.atomic_files import json_bytes
+from pfedmoap.storage.digests import sha256
 from pfedmoap.storage.signing import Signer
 
 AUDIT = "--audit_clients 1 --audit_rounds 1 --canaries 2 --gradient_canaries 4 --members 2"

@@ -15,6 +15,7 @@ from pfedmoap.exported import folder as folders
 from pfedmoap.exported.folder import HEAD, RECORD, TOWER, is_exported, read_model, write_model
 from pfedmoap.exported.model import ExportedModel
 from pfedmoap.inference import PersonalizedClassifier
+from pfedmoap.storage.digests import sha256_of_file
 from tests.helpers.exported import exported, parts_of, trained
 
 CPU = torch.device("cpu")
@@ -129,7 +130,7 @@ def test_a_pipe_is_no_model(copy):
 
 def sealed(copy: Path, name: str) -> None:
     """Put a file's present checksum into the record, as whoever wants to harm does."""
-    changed(copy, "sha256", name, to=folders.digest(copy / name))
+    changed(copy, "sha256", name, to=sha256_of_file(copy / name))
 
 
 def test_tensors_that_are_no_safetensors_are_never_unpickled(copy, tmp_path):

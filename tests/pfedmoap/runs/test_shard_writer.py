@@ -1,8 +1,10 @@
 """States by cohort: exact, shared pieces once, little room and memory, the same when reopened."""
 
+import os
 import random
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -104,6 +106,17 @@ def test_rounds_take_little_room_and_lose_nothing(tmp_path):
     distinct = {digest for state in world.truth.values() for digest in to_content(state).pieces}
     assert world.disk < 2.6 * 1024 * len(distinct)
     assert max(sizes[20:]) < 2.2 * 1024 * 8 * 1.5, "a round moves no more than it writes"
+
+
+@pytest.mark.parametrize("clients", [1, 40])
+def test_a_cohort_costs_one_write_and_two_flushes_whatever_its_size(clients, tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        noted = partial(lambda name, real, *given: (calls.append(name), real(*given)), name, real)
+        monkeypatch.setattr(os, name, noted)
+    World(tmp_path, clients).train(clients)
+    assert calls == ["fsync", "replace", "fsync"]
 
 
 def test_a_reopened_writer_counts_and_writes_the_same(tmp_path):

@@ -155,6 +155,14 @@ def test_two_hostile_ones_in_ten_move_the_result_no_further_than_the_honest_spre
     assert attack == "split" or (plain - honest.mean(0)).norm() > spread
 
 
+@pytest.mark.parametrize(("rule", "least"), [("trimmed_mean", 3), ("multi_krum", 5)])
+def test_a_cohort_that_is_too_small_for_a_hostile_client_is_averaged(rule, least):
+    for count in range(1, least + 2):
+        rows = vectors(count)
+        found = robust_mean(rows, equal(count), ServerOptions(aggregation=rule, byzantine=0.4))
+        assert torch.allclose(found, rows.mean(0)) == (count < least)
+
+
 def test_more_declared_clients_than_a_cohort_bears_are_cut_to_what_it_bears():
     assert [declared(0.2, count, (count - 1) // 2) for count in (1, 2, 3, 5, 6, 10, 11)] == [
         *(0, 0, 1, 1, 2, 2, 3)

@@ -5,7 +5,7 @@ import torch
 from flwr.app import Array, ArrayRecord
 
 from pfedmoap.contract.tasks import ArraySpec
-from pfedmoap.engine.flower.arrays import from_record, payload_bytes, to_record
+from pfedmoap.engine.flower.arrays import from_record, to_record
 from pfedmoap.errors import UpdateRejectedError
 
 ARRAYS = {
@@ -29,7 +29,7 @@ def test_what_is_written_is_read_again(name):
 def test_floats_are_halved_on_the_wire_alone():
     record = to_record({"context": ARRAYS["context"] + 0.1}, "float16")
     found = from_record(record)["context"]
-    assert payload_bytes(record) == {"context": 12}
+    assert {name: len(array.data) for name, array in record.items()} == {"context": 12}
     assert torch.equal(found, (ARRAYS["context"] + 0.1).half().float())
 
 

@@ -173,7 +173,7 @@ def test_gradients_go_to_the_prefix_on_the_server_and_to_every_weight_on_clients
     labels, seen = LABELS.expand(2, -1), features(model, 2)
     prefix = {"text": prefixes(model, 2)["text"].requires_grad_()}
     model.losses(prefix, {}, seen, labels).sum().backward()
-    assert prefix["text"].grad.abs().amin() >= 0
+    assert prefix["text"].grad.isfinite().all()
     assert (prefix["text"].grad != 0).any((1, 2, 3, 4)).all()
     assert all(value.grad is None for value in model.backbone.model.parameters())
     weights = {name: value.requires_grad_() for name, value in stacked(model, 2).items()}
