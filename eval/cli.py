@@ -87,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(COMMANDS)}"
         sys.stderr.write(f"error: there is no command {words[0]}; {hint}\n")
         sys.exit(2)
-    if arguments is None:
-        sys.argv = [f"pfedmoap {name}", *words[1:]]  # what a command's own --help calls it
-    import_module(f"eval.commands.{name.replace('-', '_')}").main(words[1:])
+    from pfedmoap.config.exact_options import called  # not needed for --help
+
+    with called(f"pfedmoap {name}"):
+        import_module(f"eval.commands.{name.replace('-', '_')}").main(words[1:])
 
 
 if __name__ == "__main__":

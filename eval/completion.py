@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import shtab
 
 from pfedmoap.config.help_page import tidied
-from pfedmoap.config.introspection import Words, options_known
+from pfedmoap.config.introspection import Command, Words, options_known
 from pfedmoap.config.spelling import takes, words_of
 
 Shell = Literal["bash", "zsh", "tcsh"]
@@ -32,17 +32,26 @@ def completion_script(shell: Shell, commands: Mapping[str, str]) -> str:
     places = parser.add_subparsers()
     for name, about in commands.items():
         sub = places.add_parser(name, help=about, description=about, add_help=False)
-        known = options_known(import_module(f"eval.commands.{name.replace('-', '_')}").main)
-        options = dict(known.more)
-        for action in known.parser._actions:
-            if not action.option_strings:
-                _add_place(sub, action)
-            for option in action.option_strings:
-                if option.startswith("--"):
-                    options.setdefault(option, _words(action))
-        for option, words in options.items():
-            _add(sub, option, words)
+        _fill(sub, import_module(f"eval.commands.{name.replace('-', '_')}").main)
     return str(shtab.complete(parser, shell))
+
+
+def _fill(sub: ArgumentParser, command: Command) -> None:
+    """Add a command's options, places and the commands within it to its parser."""
+    known = options_known(command)
+    options = dict(known.more)
+    for action in known.parser._actions:
+        if not action.option_strings and not known.parts:
+            _add_place(sub, action)
+        for option in action.option_strings:
+            if option.startswith("--"):
+                options.setdefault(option, _words(action))
+    for option, words in options.items():
+        _add(sub, option, words)
+    if known.parts:
+        places = sub.add_subparsers()
+        for name, part in known.parts.items():
+            _fill(places.add_parser(name, help=name, add_help=False), part)
 
 
 def _words(action: Any) -> Words:  # of argparse, or of jsonargparse with a type

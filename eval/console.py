@@ -43,6 +43,12 @@ class PlainConsole(Console):
 console = PlainConsole()
 
 
+def say(text: str | None) -> None:
+    """Print a text, if there is one, as it is: lines are neither wrapped nor coloured."""
+    if text is not None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+
 def percent(value: float | None) -> str:
     """Format an accuracy in per cent with two digits, or a dash where there is none."""
     return "-" if value is None else f"{100 * value:.2f}"

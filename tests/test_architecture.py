@@ -11,7 +11,7 @@ from tests.helpers.places import ROOT
 
 LAYERS = ("pfedmoap", "privacy", "eval", "scripts")
 OWNERS = {
-    "flwr": ("pfedmoap/engine/flower/", "eval/benchmarks/federation.py"),  # which compares with it
+    "flwr": ("pfedmoap/engine/flower/", "eval/benchmarks/echoes.py"),  # which compares with it
     "ray": ("pfedmoap/engine/flower/",),
     "open_clip": ("pfedmoap/models/", "pfedmoap/pretraining/"),
     "faiss": ("pfedmoap/server/neighbours.py", "pfedmoap/server/sketch_index.py"),

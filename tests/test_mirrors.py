@@ -59,9 +59,9 @@ COVERED = {
     "tests/privacy/test_options.py": """
         privacy.checks privacy.statements""",
     "tests/eval/benchmarks/test_all.py": """
-        eval.benchmarks.classes eval.benchmarks.engine eval.benchmarks.evaluation
-        eval.benchmarks.federation eval.benchmarks.images eval.benchmarks.pool
-        eval.benchmarks.privacy eval.benchmarks.round eval.benchmarks.startup
+        eval.benchmarks.classes eval.benchmarks.echoes eval.benchmarks.engine
+        eval.benchmarks.evaluation eval.benchmarks.federation eval.benchmarks.images
+        eval.benchmarks.pool eval.benchmarks.privacy eval.benchmarks.round eval.benchmarks.startup
         eval.benchmarks.step eval.commands.bench""",
     "tests/eval/test_faults.py": "eval.commands.faults",
     "tests/eval/test_interruption.py": "eval.commands.interruption eval.logs eval.refused",

@@ -11,7 +11,7 @@ from eval.attacks.spec import read_plan, usual_share
 from eval.attacks.tables import lost_by_defence, markdown
 from eval.commands.errors import readable_errors
 from eval.configurations import located
-from eval.console import console
+from eval.console import console, say
 from eval.experiment import ExperimentLoader
 from eval.marked import around, fill
 from eval.progress import terminal_progress
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if page is not None:
         fill(page, PLACE, markdown(table))
     _show(table)
-    console.print(f"figures: {out / RECORD}, page: {out / PAGE}", soft_wrap=True)
+    say(f"figures: {out / RECORD}, page: {out / PAGE}")
 
 
 def _show(table: AttackTable) -> None:

@@ -12,7 +12,7 @@ from eval.auditing import AuditOptions, Trial, prepare
 from eval.choices import schema
 from eval.commands.errors import readable_errors
 from eval.configurations import shipped
-from eval.console import console
+from eval.console import console, say
 from eval.experiment import ExperimentLoader
 from eval.report.audit_part import audit_page, judgement, summary_rows
 from eval.report.page import BEGINNING
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_private_folder(run)
     write_json(record_file, record(trial, verdicts, ideal))
     write_bytes(page, audit_page(trial, verdicts, ideal).encode())
-    console.print(f"record: {record_file}, page: {page}", highlight=False, soft_wrap=True)
+    say(f"record: {record_file}, page: {page}")
     if wrong := failures(verdicts):
         console.print(f"the audit failed for: {', '.join(wrong)}")
         sys.exit(2)

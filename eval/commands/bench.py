@@ -1,14 +1,14 @@
 """``bench``: measure this package against the plain way of doing the same."""
 
-import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from eval.commands.errors import readable_errors
+from eval.commands.nested import Part, run_part
 from pfedmoap.config.exact_options import command_parser, parse
-from pfedmoap.config.introspection import is_asked, show_parser
 
 PARTS = {
     "step": "a training step and a round against the plain way",
@@ -28,25 +28,15 @@ PARTS = {
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a benchmark; see ``--help``."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if words and words[0] in PARTS and not is_asked():
-        _run(words[0], words[1:])
-        return
-    listed = "; ".join(f"`{name}`: {about}" for name, about in PARTS.items())
-    parser = command_parser(
-        f"Measure this package against the plain way, in the same run. {listed}. "
-        "`pfedmoap bench step --help` and so on explain each one's options."
-    )
-    parser.add_argument("part", choices=tuple(PARTS), help="what to measure")
-    show_parser(parser)
-    parse(parser, words)
+    parts = {name: Part(about, partial(_run, name)) for name, about in PARTS.items()}
+    about = "Measure this package against the plain way of doing the same, in the same run."
+    run_part(parts, arguments, about, "part")
 
 
-def options_of(part: str, benchmark: ModuleType, words: Sequence[str]) -> dict[str, Any]:
+def options_of(benchmark: ModuleType, words: Sequence[str]) -> dict[str, Any]:
     """Read the options of a benchmark, which are the arguments of its ``main``.
 
     Args:
-        part: Its name.
         benchmark: Its module.
         words: The command line after its name.
 
@@ -58,7 +48,6 @@ def options_of(part: str, benchmark: ModuleType, words: Sequence[str]) -> dict[s
         SystemExit: Help was asked for.
     """
     parser = command_parser(benchmark.__doc__ or "")
-    parser.prog += f" {part}"
     parser.add_function_arguments(benchmark.main, as_group=False)
     given = parse(parser, words).as_dict()
     return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
@@ -66,4 +55,4 @@ def options_of(part: str, benchmark: ModuleType, words: Sequence[str]) -> dict[s
 
 def _run(part: str, words: Sequence[str]) -> None:
     benchmark = import_module(f"eval.benchmarks.{part}")
-    benchmark.main(**options_of(part, benchmark, words))
+    benchmark.main(**options_of(benchmark, words))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.comparison.tables import in_bytes
-from eval.console import console
+from eval.console import console, say
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.config.suggestions import none_such
 from pfedmoap.data.feature_cache import Contents, Entry, contents, prune, to_prune
@@ -102,12 +102,11 @@ def _prune(held: Contents, options: Any) -> None:  # parsed options
         return
     verb = "would remove" if options.dry_run else "removed"
     for entry in gone:
-        console.print(f"{verb} {entry.name}: {_what(entry)}", soft_wrap=True)
+        say(f"{verb} {entry.name}: {_what(entry)}")
     left = held.size_bytes - size
-    console.print(
+    say(
         f"{verb} {len(gone)} of {len(held.entries)} entries, {in_bytes(size)}; "
-        f"{in_bytes(left)} stay in {held.folder}",
-        soft_wrap=True,
+        f"{in_bytes(left)} stay in {held.folder}"
     )
 
 
@@ -126,12 +125,11 @@ def _show(held: Contents, problems: dict[str, str | None] | None) -> None:
     console.print(table)
     for name, problem in (problems or {}).items():
         if problem is not None:
-            console.print(f"{name}: {problem}; remove it: cache prune --damaged", soft_wrap=True)
+            say(f"{name}: {problem}; remove it: cache prune --damaged")
     free = "" if held.free_bytes is None else f"; {in_bytes(held.free_bytes)} free on that disk"
-    console.print(
+    say(
         f"{len(held.entries)} entries, {in_bytes(held.size_bytes)}{free}; "
-        f"{len(held.unfinished)} unfinished, {len(held.foreign)} other files that are not ours",
-        soft_wrap=True,
+        f"{len(held.unfinished)} unfinished, {len(held.foreign)} other files that are not ours"
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.contract.federation import SIZES, SmallFederation, noise_images, small_setting
 from eval.contract.suite import run_checks
 from pfedmoap.config.exact_options import command_parser, parse
@@ -40,16 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     failed = 0
     for name, problem in run_checks(prepare(parsed.which, options, backbone)):
         failed += problem is not None
-        console.print(
-            f"{'ok  ' if problem is None else 'FAIL'} {name}" + (f": {problem}" if problem else ""),
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"{'ok  ' if problem is None else 'FAIL'} {name}" + (f": {problem}" if problem else ""))
     if failed:
-        console.print(f"{parsed.which}: {failed} checks failed", soft_wrap=True)
+        say(f"{parsed.which}: {failed} checks failed")
         sys.exit(1)
-    console.print(f"{parsed.which} keeps the contract", soft_wrap=True)
+    say(f"{parsed.which} keeps the contract")
 
 
 def prepare(name: str, options: dict[str, Any], backbone: FrozenCLIP) -> SmallFederation:

@@ -14,7 +14,7 @@ from eval.commands.errors import readable_errors
 from eval.comparison.paired import BySeed, paired_difference
 from eval.comparison.tables import interval
 from eval.configurations import located, shipped
-from eval.console import console, percent
+from eval.console import console, percent, say
 from eval.experiment import ExperimentLoader
 from eval.running import run_experiment
 from pfedmoap.config.exact_options import command_parser, parse
@@ -76,12 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = _run(text, folder, options.seeds, loader, resume=options.resume)
         console.print_whole(_summary_table(found, task))
     over = "clients, of this one run" if options.seeds == 1 else "seeds"
-    console.print(
+    say(
         f"Intervals are Student's t over {over}. {WHERE_EXPERTS_HELP} {WHERE_NOT}\n"
         f"runs: {options.out} (one folder each: configuration, metrics, per_client.csv, every "
-        "client's model)",
-        soft_wrap=True,
-        highlight=False,
+        "client's model)"
     )
 
 

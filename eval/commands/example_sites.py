@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.deployment.example_data import share_out, write_digits
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import ConfigError
@@ -33,5 +33,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         listed = write_digits(Path(options.out), sites)
     else:
         raise ConfigError("name the sites with --sites a,b,c, or give a tree of images with --data")
-    console.print(f"classes: {listed}", soft_wrap=True)
-    console.print(f"sites: {listed.with_name('sites.txt')}", soft_wrap=True)
+    say(f"classes: {listed}")
+    say(f"sites: {listed.with_name('sites.txt')}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.faults import ENDS, KINDS, Table, inject
 from eval.marked import around, fill
 from eval.progress import progress_bar
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with progress_bar("faults", shown=True) as advance:
         table = inject(options.count, options.seed, lambda done: advance(done, options.count))
     text = markdown(table, options.count, options.seed)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(text)
     if page is not None:
         fill(page, PLACE, text)
     if table.failures:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.deployment.federation_file import FILE, RUN
 from eval.erasure import erase
 from eval.erasure_record import record_of
@@ -38,14 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if deployed
         else f"{done.states_changed} other clients held its expert"
     )
-    console.print(
+    say(
         f"client {client} is erased from {run} after round {done.round}, at {done.at}; {others}. "
-        f"What stays: {done.stays}.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"What stays: {done.stays}."
     )
-    console.print(f"signed record: {record_of(RunDirectory(run).layout, client)}", soft_wrap=True)
+    say(f"signed record: {record_of(RunDirectory(run).layout, client)}")
 
 
 def _leave(federation: Path, client: ClientId) -> Callable[[], None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.deployment.site_options import SiteOptions
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.engine.flower.places import Address, require_extra
@@ -45,14 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = replace(options, server_key=_server_key(keys))
     options.write(folder)
     if given.prepare:
-        console.print(f"{folder} is the folder of site {options.name}", soft_wrap=True)
+        say(f"{folder} is the folder of site {options.name}")
         return
     server, key = _address(given, keys, options.name)
 
     def announce() -> None:
-        console.print(
-            f"site {options.name} takes part at {server.text}; stop with Ctrl-C", soft_wrap=True
-        )
+        say(f"site {options.name} takes part at {server.text}; stop with Ctrl-C")
 
     require_extra()
     from eval.deployment.running import join

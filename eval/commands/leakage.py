@@ -7,7 +7,7 @@ from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.configurations import located
-from eval.console import console
+from eval.console import console, say
 from eval.experiment import ExperimentLoader
 from eval.leakage.figures import HEADINGS, SCHEMA, leaks, markdown, rows, to_json
 from eval.leakage.plan import read_leakage_plan
@@ -54,4 +54,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in rows(found):
         table.add_row(*row)
     console.print_whole(table)
-    console.print(f"record: {out}", soft_wrap=True)
+    say(f"record: {out}")

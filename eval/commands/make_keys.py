@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.deployment.certificates import make_keys
 from eval.deployment.federation_file import names_in
 from pfedmoap.config.exact_options import command_parser, parse
@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
     folder = Path(options.out)
     make_keys(folder, options.hosts.split(","), names_in(options.sites))
-    console.print(
+    say(
         f"each site gets {folder / 'ca.pem'}, {folder / 'server.pub'} and its own key of "
-        f"{folder / 'private'}",
-        soft_wrap=True,
+        f"{folder / 'private'}"
     )

@@ -1,51 +1,37 @@
 """``privacy``: plan a run's privacy, state what a run has spent of it, and verify a statement."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from eval.choices import schema
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.commands.nested import Part, run_part
+from eval.console import console, say
 from eval.deployment.federation_file import FILE, RUN
 from eval.experiment import ExperimentLoader
 from eval.officer.document import BEGINNING
 from eval.officer.plan import Plan, make_plan, shown_rounds
 from eval.officer.seal import sealed_statement, verify
 from pfedmoap.config.exact_options import command_parser, parse
-from pfedmoap.config.introspection import Words, show_parser
 from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import write_bytes
 from pfedmoap.storage.own_files import refuse_foreign_file
 from pfedmoap.storage.signing import Signer
 
 _ABOUT = (
-    "For privacy officers. `plan [CONFIG.yaml]`, with options of `train`: noise, steps and epsilon "
-    "before anything runs. `statement RUN`: what a private run promises and what was spent of it, "
-    "in Markdown, sealed with hashes of the run and signed with the operator's key where there is "
-    "one. `verify FILE.md RUN`: hold a statement against its run; it ends with 2 where it does not "
-    "hold. `pfedmoap privacy plan --help` and so on explain each one's options."
+    "For privacy officers: plan a run's privacy, state what a run has spent of it, and verify a "
+    "statement. Statements are Markdown, sealed with hashes of the run and signed with the "
+    "operator's key where there is one."
 )
-_MORE = {  # of the three together, for the shell's completion
-    "--out": Words("statement: Markdown file; else it is printed"),
-    "--key": Words("statement: operator's signing key"),
-    "--public_key": Words("verify: whose signature it must bear"),
-    "--config": Words("plan: a file of options"),
-}
 
 
 @readable_errors
 def main(arguments: Sequence[str] | None = None) -> None:
     """Plan, state or verify; see ``--help``."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = command_parser(_ABOUT)
-    parser.add_argument("what", choices=tuple(_VERBS), help="what to do")
-    show_parser(parser, _MORE)
-    if not words or words[0] not in _VERBS:
-        words[:1] = [parse(parser, words[:1]).what]
-    _VERBS[words[0]](words[1:])
+    run_part(_PARTS, arguments, _ABOUT, "action")
 
 
 def _plan(arguments: Sequence[str]) -> None:
@@ -58,7 +44,7 @@ def _plan(arguments: Sequence[str]) -> None:
     )
     plan = make_plan(config, ExperimentLoader())
     for line in _lines(plan):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(line)
     table = Table(title="Epsilon over a client's rounds", title_justify="left")
     for heading in ("rounds", plan.noise.unit, "epsilon"):
         table.add_column(heading, justify="right")
@@ -123,7 +109,6 @@ def _statement(arguments: Sequence[str]) -> None:
         "Write a private run's statement: what is protected, what each client and all have spent, "
         "how the noise was made, what is not covered, versions, and the audit's result."
     )
-    parser.prog += " statement"
     parser.add_argument("run", help="folder of the run, or of the federation")
     parser.add_argument("--out", type=str | None, help="Markdown file; else it is printed")
     parser.add_argument(
@@ -138,7 +123,7 @@ def _statement(arguments: Sequence[str]) -> None:
         sys.stdout.write(document)
     else:
         write_bytes(out, document.encode())
-        console.print(f"statement: {out}", highlight=False, soft_wrap=True)
+        say(f"statement: {out}")
 
 
 def _run_of(folder: str) -> Path:
@@ -158,7 +143,6 @@ def _signer(run: Path, key: str | None) -> Signer | None:
 
 def _verify(arguments: Sequence[str]) -> None:
     parser = command_parser("Hold a statement of privacy against the run that it speaks of.")
-    parser.prog += " verify"
     parser.add_argument("statement", help="the Markdown file")
     parser.add_argument("run", help="folder of the run, or of the federation")
     parser.add_argument("--public_key", type=str | None, help="whose signature it must bear")
@@ -169,17 +153,17 @@ def _verify(arguments: Sequence[str]) -> None:
         raise RunError(f"{options.statement} cannot be read: {error.strerror}") from error
     found = verify(content, _run_of(options.run), options.public_key)
     for remark in found.remarks:
-        console.print(f"note: {remark}", highlight=False, soft_wrap=True)
+        say(f"note: {remark}")
     if not found.faults:
-        console.print(f"{options.statement} holds for {options.run}", soft_wrap=True)
+        say(f"{options.statement} holds for {options.run}")
         return
     for fault in found.faults:
-        console.print(f"does not hold: {fault}", highlight=False, soft_wrap=True)
+        say(f"does not hold: {fault}")
     sys.exit(2)
 
 
-_VERBS: Mapping[str, Callable[[Sequence[str]], None]] = {
-    "plan": _plan,
-    "statement": _statement,
-    "verify": _verify,
+_PARTS = {
+    "plan": Part("of a CONFIG.yaml and options of `train`: noise, steps, epsilon", _plan),
+    "statement": Part("of a RUN: what it promises, and what was spent of it", _statement),
+    "verify": Part("FILE.md against a RUN; ends with 2 where it does not hold", _verify),
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.runs.repair import repair
 
@@ -21,19 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
     done = repair(Path(options.run))
     if not done.found:
-        _say(f"{options.run} is whole, after round {done.round}; nothing was changed")
+        say(f"{options.run} is whole, after round {done.round}; nothing was changed")
         return
     for line in (
         *(f"found: {each}" for each in done.found),
         *(f"lost lines of metrics: {each}" for each in done.lost_lines),
         *(f"kept for you: {file}" for file in done.aside),
     ):
-        _say(line)
-    _say(
+        say(line)
+    say(
         f"{options.run} is whole after round {done.round}; continue it with the command that "
         "started it and --resume"
     )
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.experiment import ExperimentLoader
 from eval.report.build import build_report, private_folder
 from eval.report.page import BEGINNING
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = build_report(folders, ExperimentLoader(), options.title, options["data.root"]).encode()
     write_bytes(out, page, private=owner is not None)
     private = "" if owner is None else " (private: its figures are not covered by any guarantee)"
-    console.print(f"report: {out}{private}", soft_wrap=True)
+    say(f"report: {out}{private}")
 
 
 def _place(first: Path, owner: Path | None) -> Path:

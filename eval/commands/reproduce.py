@@ -9,7 +9,7 @@ from eval.comparison.cells import promises_privacy
 from eval.comparison.spec import Comparison
 from eval.comparison.tables import in_bytes
 from eval.configurations import located, shipped
-from eval.console import console
+from eval.console import say
 from eval.published.agreement import Reproduction, hold_against, without_verdict, write_lines
 from eval.published.figures import TABLES, Figure
 from eval.published.plan import plan_encoding, plan_runs
@@ -91,7 +91,7 @@ def print_plan(name: str, plan: Comparison, gflops: float) -> None:
         f"{_duration(train_seconds)} of training",
         "",
     ]
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    say("\n".join(lines))
 
 
 def _columns(label: str, *cells: str) -> str:
@@ -125,7 +125,7 @@ def _print_lines(name: str, found: Reproduction) -> None:
             text.append(_row(line.method, *figures, gap, line.verdict))
     for reason, cells in found.reasons.items():
         text += ["", f"not run: {', '.join(cells)}", reason]
-    console.print("\n".join([*text, ""]), markup=False, highlight=False, soft_wrap=True)
+    say("\n".join([*text, ""]))
 
 
 def _row(label: str, ours: str, seeds: str, published: str, gap: str, verdict: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from eval.choices import schema
 from eval.commands.errors import readable_errors
-from eval.console import console
+from eval.console import say
 from eval.deployment.certificates import certificates_in
 from eval.deployment.federation_file import FILE, RUN, FederationFile, names_in, new_id
 from eval.tracking.choose import HELP as TRACK_HELP
@@ -83,14 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     served = prepare(folder)
 
     def announce(address: str) -> None:
-        _say(f"serving at {address}: sites join with `pfedmoap join --server {address} ...`")
+        say(f"serving at {address}: sites join with `pfedmoap join --server {address} ...`")
 
     def progress(done: int, last: int) -> None:
-        _say(f"round {done} of {last}")
+        say(f"round {done} of {last}")
 
     with tracks.told(served.run, name=folder.resolve().name) as told:
         run_deployed(served, listening, announce, progress, told)
-    _say(f"run directory: {served.run}")
+    say(f"run directory: {served.run}")
 
 
 def _resolved(file: FederationFile) -> FederationFile:
@@ -122,7 +122,3 @@ def _place(folder: Path, options: dict[str, Any]) -> tuple[Address, Certificates
             f"`pfedmoap make-keys --out {folder} --hosts ... --sites ...`"
         )
     return Address(host, int(port), certificates.root), certificates
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.comparison.tables import in_bytes
-from eval.console import console
+from eval.console import console, say
 from eval.deployment.federation_file import RUN, FederationFile
 from eval.deployment.status import SiteStatus, status_of
 from eval.escaping import for_terminal
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if site.news:
             # Why a site sat out is its own text: it may not begin another site's line.
             said = for_terminal(site.news[:80], lines=False)
-            console.print(f"{site.name}: {said}", highlight=False, soft_wrap=True)
+            say(f"{site.name}: {said}")
 
 
 def _row(site: SiteStatus) -> list[str]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from eval.commands.errors import readable_errors
 from eval.configurations import located
-from eval.console import console, percent
+from eval.console import console, percent, say
 from eval.progress import counted_progress
 from eval.sweep.running import CHOSEN, Chosen, run_sweep, warn_of_privacy
 from eval.sweep.search import next_trials, planned_trials, require_search
@@ -49,15 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _print_plan(plan: Sweep, out: Path) -> None:
     trials, seeds = planned_trials(plan), len(plan.seeds)
-    console.print(
+    say(
         f"{trials} trials x {seeds} seeds on {100 * plan.validation:g}% of each client's training "
         f"images, chosen by {plan.metric}; then the chosen one x {seeds} seeds on test images: "
-        f"{(trials + 1) * seeds} runs in {out}",
-        soft_wrap=True,
+        f"{(trials + 1) * seeds} runs in {out}"
     )
     first = next_trials(plan, [], {})
     for trial in first:
-        console.print(f"  {trial.label}", soft_wrap=True)
+        say(f"  {trial.label}")
     if len(first) < trials:
         console.print(f"  and {trials - len(first)} more, drawn from what these find")
     if isinstance(plan.executor, SlurmOptions):
@@ -77,18 +76,16 @@ def _print_choice(plan: Sweep, chosen: Chosen, out: Path) -> None:
         table.add_row(label + mark, percent(chosen.scores.get(int(number))))
     console.print(table)
     for job, why in chosen.failed.items():
-        console.print(f"failed: {job}: {why}", soft_wrap=True)
+        say(f"failed: {job}: {why}")
     tested = chosen.results.of(TEST, chosen.trial.label)
     means = [run.last.summary.mean for run in tested.values()]
     worst = [run.last.summary.worst_decile for run in tested.values()]
-    console.print(
+    say(
         f"chosen: {chosen.trial.label}. On test images, trained on all training images, "
         f"{len(means)} seed(s): mean {percent(sum(means) / len(means))} %, worst decile "
-        f"{percent(sum(worst) / len(worst))} %",
-        soft_wrap=True,
+        f"{percent(sum(worst) / len(worst))} %"
     )
-    console.print(
+    say(
         f"its options: {out / CHOSEN}; tables: {chosen.tables}; `pfedmoap report {out}` makes a "
-        "page of all",
-        soft_wrap=True,
+        "page of all"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from eval.accuracy import summarise
 from eval.choices import training_schema
 from eval.commands.errors import readable_errors
-from eval.console import client_table, console, summary_table
+from eval.console import client_table, console, say, summary_table
 from eval.experiment import ExperimentLoader
 from eval.holdout import validation_note
 from eval.promise import promised, spent, spent_epsilon
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def announce(promise: Record) -> None:
         statement.update(promise)
-        _say(promised(promise, out / "privacy.json"))
+        say(promised(promise, out / "privacy.json"))
 
     loader = ExperimentLoader(progress=not options["quiet"])
     with tracks.told(out, loader) as told:
@@ -52,17 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.final.round}"))
     console.print(summary_table(summarise(outcome.scores), title))
-    _say(validation_note(config.sections))
+    say(validation_note(config.sections))
     run = RunDirectory(out)
-    _say(spent(statement, spent_epsilon(run)))
+    say(spent(statement, spent_epsilon(run)))
     console.print(f"run directory: {out}")
     if run.divided:
-        _say(
+        say(
             f"results and clients' models: {run.layout.private_part} (no noise covers them: share "
             "the run without this folder)"
         )
-
-
-def _say(line: str | None) -> None:
-    if line is not None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)

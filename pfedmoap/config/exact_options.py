@@ -3,7 +3,11 @@
 import re
 import sys
 from argparse import HelpFormatter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -15,17 +19,40 @@ from pfedmoap.config.spelling import spelt_out
 from pfedmoap.config.suggestions import nearest, perhaps
 from pfedmoap.errors import ConfigError
 
+_called: ContextVar[str | None] = ContextVar("called", default=None)
+
+
+@contextmanager
+def called(name: str) -> Iterator[None]:
+    """Let the help of commands say how they were called, e.g. ``pfedmoap train``."""
+    token = _called.set(name)
+    try:
+        yield
+    finally:
+        _called.reset(token)
+
+
+def program() -> str:
+    """How the running command was called; a script by the name of its file."""
+    return _called.get() or Path(sys.argv[0]).name
+
 
 class CommandParser(ArgumentParser):
-    """A parser whose help says what options take, their ranges and defaults."""
+    """A parser whose help says what options take, their ranges and defaults.
+
+    Attributes:
+        parts: What the commands within this one do, by name.
+    """
+
+    parts: Mapping[str, str] = MappingProxyType({})
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Make the text of ``--help``."""
         del formatter
-        return option_list(self)
+        return option_list(self, self.parts)
 
 
-def command_parser(description: str) -> ArgumentParser:
+def command_parser(description: str) -> CommandParser:
     """Make a parser that accepts no abbreviated options; for use with ``parse``.
 
     Args:
@@ -34,7 +61,7 @@ def command_parser(description: str) -> ArgumentParser:
     Returns:
         The parser, without options.
     """
-    return CommandParser(description=description, allow_abbrev=False)
+    return CommandParser(prog=program(), description=description, allow_abbrev=False)
 
 
 def parse(

@@ -4,7 +4,7 @@ import re
 import shutil
 import textwrap
 from argparse import Action
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jsonargparse import SUPPRESS, ArgumentParser
@@ -70,11 +70,12 @@ def option_rows(parser: ArgumentParser, actions: Iterable[Action]) -> list[tuple
     return found
 
 
-def option_list(parser: ArgumentParser) -> str:
+def option_list(parser: ArgumentParser, parts: Mapping[str, str]) -> str:
     """Make the page of a parser: all of its options, in its groups.
 
     Args:
         parser: A command's, with all of its options.
+        parts: What commands within it do, by name.
 
     Returns:
         The page.
@@ -83,6 +84,8 @@ def option_list(parser: ArgumentParser) -> str:
     words = [_place(action) for action in places]
     pages = ["\n".join(paragraph(" ".join(["usage:", str(parser.prog), *words, "[OPTIONS]"])))]
     pages.append("\n".join(paragraph(parser.description or "")))
+    if parts:
+        pages.append("\n".join(rows(parts.items())))
     pages.extend(
         "\n".join([*paragraph(f"{group.title}:"), *rows(shown)])
         for group in parser._action_groups

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from jsonargparse import ArgumentParser
 
+Command = Callable[[Sequence[str]], None]  # takes its command line
+
 _asked: ContextVar[bool] = ContextVar("asked", default=False)
 
 
@@ -30,11 +32,17 @@ class OptionsAsked(Exception):  # noqa: N818  # nothing has failed
     Attributes:
         parser: Its parser.
         more: Options besides, by name with dashes, such as those of choices that were not made.
+        parts: Commands within this one, by name.
     """
 
-    def __init__(self, parser: ArgumentParser, more: Mapping[str, Words] | None = None) -> None:
+    def __init__(
+        self,
+        parser: ArgumentParser,
+        more: Mapping[str, Words] | None = None,
+        parts: Mapping[str, Command] | None = None,
+    ) -> None:
         super().__init__("options were asked for")
-        self.parser, self.more = parser, dict(more or {})
+        self.parser, self.more, self.parts = parser, dict(more or {}), dict(parts or {})
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,15 @@ class Known:
     Attributes:
         parser: Its parser.
         more: Further options; see `OptionsAsked`.
+        parts: Commands within it, by name.
     """
 
     parser: ArgumentParser
     more: Mapping[str, Words] = field(default_factory=dict)
+    parts: Mapping[str, Command] = field(default_factory=dict)
 
 
-def options_known(command: Callable[[Sequence[str]], None]) -> Known:
+def options_known(command: Command) -> Known:
     """Ask a command for its options; it ends where it would parse its command line.
 
     Args:
@@ -63,7 +73,7 @@ def options_known(command: Callable[[Sequence[str]], None]) -> Known:
     try:
         command(["--help"])
     except OptionsAsked as found:
-        return Known(found.parser, found.more)
+        return Known(found.parser, found.more, found.parts)
     finally:
         _asked.reset(token)
     raise RuntimeError(f"{command.__module__} parses no options")
@@ -74,11 +84,15 @@ def is_asked() -> bool:
     return _asked.get()
 
 
-def show_parser(parser: ArgumentParser, more: Mapping[str, Words] | None = None) -> None:
+def show_parser(
+    parser: ArgumentParser,
+    more: Mapping[str, Words] | None = None,
+    parts: Mapping[str, Command] | None = None,
+) -> None:
     """Hand a parser to whom asks for it; does nothing where nobody does.
 
     Raises:
         OptionsAsked: Somebody does.
     """
     if is_asked():
-        raise OptionsAsked(parser, more)
+        raise OptionsAsked(parser, more, parts)

@@ -23,6 +23,10 @@ CASES = [  # what is typed, and some of what the tab key offers
     ("pfedmoap train --resume --backbone.precision b", {"bf16"}),
     ("pfedmoap train --data offi", {"office31", "office_caltech10", "office_home"}),
     ("pfedmoap reproduce --dr", {"--dry-run"}),
+    ("pfedmoap privacy st", {"statement"}),
+    ("pfedmoap privacy plan --privacy ", {"dpsgd", "release", "central"}),
+    ("pfedmoap bench po", {"pool"}),
+    ("pfedmoap bench pool --pre", {"--precision"}),
 ]
 
 
