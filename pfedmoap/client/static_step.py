@@ -12,23 +12,21 @@ parameters stay as they are bit for bit. Noise of privacy is drawn on the host, 
 in as one array a step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pfedmoap.client.batches import Batch, BatchPlan, StackedData
+from pfedmoap.client.capture import Capture
 from pfedmoap.client.device_step import DeviceStep
 from pfedmoap.client.optimisers import Optimiser
 from pfedmoap.client.placement import copy_into, placed
 from pfedmoap.client.problem import Problem
 from pfedmoap.client.problem_rows import client_rows, with_client_rows
 from pfedmoap.wire.messages import Arrays
-
-_WARM_UP_STEPS = 2  # before a capture: what is set up at first use may not be part of the graph
 
 
 @dataclass(frozen=True)
@@ -147,31 +145,22 @@ class StaticStep:
         self._loss = torch.zeros(clients, device=device)
         self._rates = {name: torch.zeros(clients, device=device) for name in start.rates}
         self._found: dict[str, Tensor] = {}
-        self._graph: Any = None  # torch.cuda.CUDAGraph, once it is captured
+        self._step: Callable[[], None] = self._compute  # a captured one's replay, once it is
 
-    def prepare(self, pool: Any | None) -> None:  # torch's handle, an opaque tuple
-        """Take steps that change nothing, then capture one where a pool is given.
+    def prepare(self, capture: Capture | None) -> None:
+        """Take steps that change nothing, then capture one where something can.
 
         Call it before the first `run`. Parameters and state stay as they are, since no client is
         active; whatever cannot be in a captured step raises here, before anything is drawn.
 
         Args:
-            pool: Memory of CUDA graphs that never run at the same time; ``None`` captures nothing.
+            capture: What captures; ``None`` captures nothing.
         """
         self._active.zero_()
-        if pool is None:
+        if capture is None:
             self._compute()
-            return
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_UP_STEPS):
-                self._compute()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
-            self._compute()
-        self._graph = graph
+        else:
+            self._step = capture(self._compute)
 
     def run(self, start: Start) -> Stepped:
         """Take all steps of K clients, at most as many as the buffers have rows.
@@ -202,10 +191,7 @@ class StaticStep:
             drawn = self._stepwise.gradients.draw(start.params, plan.streams)
             for name, value in drawn.items():
                 copy_into(self._drawn[name][:real], value)
-            if self._graph is None:
-                self._compute()
-            else:
-                self._graph.replay()
+            self._step()
             losses.append(self._loss[:real].clone())
             found = {name: value[:real].clone() for name, value in self._found.items()}
             self._stepwise.gradients.note(plan.streams, found)

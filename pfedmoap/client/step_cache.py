@@ -3,10 +3,10 @@
 import logging
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any
 
 import torch
 
+from pfedmoap.client.capture import Capture, capture_for
 from pfedmoap.client.problem_rows import (
     NotStaticError,
     client_rows,
@@ -31,8 +31,7 @@ _MOST = 8  # steps that are kept: a method trains few problems, on few sizes of 
 class StepCache:
     """Steps by shapes, method and options; the least recently used one makes room.
 
-    Graphs share one pool of memory: they run one after the other, and none leaves anything there,
-    so that all of them take as much as the largest. A copy of a cache is empty.
+    A copy of a cache is empty.
 
     Args:
         most: Steps that are kept.
@@ -41,7 +40,7 @@ class StepCache:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._steps: OrderedDict[Hashable, tuple[StaticStep | None, object]] = OrderedDict()
-        self._pools: dict[torch.device, Any] = {}  # opaque handles
+        self._captures: dict[torch.device, Capture | None] = {}
         self._said: set[str] = set()
 
     def __len__(self) -> int:
@@ -82,12 +81,11 @@ class StepCache:
 
     def _make(self, start: Start, stepwise: Stepwise, clients: int) -> StaticStep | None:
         device = start.data.labels.device
-        if device.type == "cuda" and device not in self._pools:
-            self._pools[device] = torch.cuda.graph_pool_handle()
         try:
-            with torch.cuda.device(device if device.type == "cuda" else -1):
-                step = StaticStep(start, stepwise, clients)
-                step.prepare(self._pools.get(device))
+            if device not in self._captures:
+                self._captures[device] = capture_for(device)
+            step = StaticStep(start, stepwise, clients)
+            step.prepare(self._captures[device])
         except PFedMoAPError:
             raise
         except Exception as error:  # whatever a kernel says that cannot be captured

@@ -8,10 +8,12 @@ all of these into gradients of the prompt. One forward pass serves the whole bat
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pfedmoap.client.batches import Batch
 from pfedmoap.client.problem import Problem
@@ -42,7 +44,7 @@ def per_example_gradients(
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
     largest = _Largest()
     hooks = torch.autograd.graph.saved_tensors_hooks(largest.note, _same)
-    with torch.enable_grad(), uncompiled(), hooks:
+    with torch.enable_grad(), uncompiled(), _plain_attention(batch.labels.device), hooks:
         shared = problem.represent(leaves)
     graph = {name: value for name, value in shared.items() if value.requires_grad}
     chunk = max(1, memory_bytes // max(1, _LIVE_ACTIVATIONS * largest.bytes))
@@ -60,8 +62,9 @@ def per_example_gradients(
     )
     through = {name: values[name] for name in graph}
     detached = {name: value.detach() for name, value in leaves.items()}
-    for part in torch.arange(batch.labels.shape[1]).split(chunk):
-        span = slice(int(part[0]), int(part[-1]) + 1)
+    count = batch.labels.shape[1]
+    for start in range(0, count, chunk):
+        span = slice(start, min(start + chunk, count))
         features = {kind: value[:, span] for kind, value in batch.features.items()}
         (direct, towards), (_, losses) = differentiate(
             detached, through, features, batch.labels[:, span]
@@ -69,6 +72,15 @@ def per_example_gradients(
         pulled = _pull_back(graph, leaves, towards)
         found = {name: direct[name] + pulled[name] for name in leaves}
         yield {name: value.transpose(0, 1) for name, value in found.items()}, losses.mT
+
+
+def _plain_attention(device: torch.device) -> AbstractContextManager[None]:
+    """Take attention apart where its fused kernel would be launched once for every example.
+
+    A library's own text tower calls it. Its backward pass has no batching rule; on a CPU one call
+    after the other costs little.
+    """
+    return nullcontext() if device.type == "cpu" else sdpa_kernel(SDPBackend.MATH)
 
 
 def _pull_back(graph: Arrays, leaves: Arrays, towards: Arrays) -> dict[str, Tensor]:

@@ -224,10 +224,10 @@ class ImageForm:
 def text_form(
     tower: TextTower, kept: Reduction, ids: Tensor, ends: Tensor, prefixed: Sequence[int]
 ) -> TextForm:
-    """Read the form of a text tower's reduction."""
-    return TextForm(
-        ids, ends, block_form(tower.blocks[0], causal=True), kept.layers, tuple(prefixed)
-    )
+    """Read the form of a text tower's reduction, with the texts where the tower is."""
+    device = tower.positions.device
+    form = block_form(tower.blocks[0], causal=True)
+    return TextForm(ids.to(device), ends.to(device), form, kept.layers, tuple(prefixed))
 
 
 def image_form(tower: TokenTower, kept: Reduction, prefixed: Sequence[int]) -> ImageForm:

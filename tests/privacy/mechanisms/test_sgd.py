@@ -17,6 +17,7 @@ from pfedmoap.wire.transport import InProcess
 from privacy.mechanisms.mechanism import SampledGaussian
 from privacy.options import DPSGD
 from tests.helpers.models import rounding, tiny_clip
+from tests.helpers.recorded_steps import record_steps
 from tests.helpers.small_federation import make_data
 from tests.helpers.training_steps import JOINT
 
@@ -55,10 +56,12 @@ def assert_equal(found, expected, atol=0.0):
 
 
 @pytest.mark.parametrize("form", sorted(JOINT))
-def test_every_private_method_trains_to_the_same_bits_over_buffers(clip, form, caplog):
+def test_every_private_method_trains_to_the_same_bits_over_buffers(clip, form, caplog, monkeypatch):
+    """Steps are recorded once and replayed, as a GPU does."""
     expected, clipped, _ = trained(clip, form, False, mode="joint")
+    recorded = record_steps(monkeypatch)
     found, again, steps = trained(clip, form, True, mode="joint")
-    assert len(steps) > 0
+    assert len(steps) == len(recorded.made) > 0
     assert not [r for r in caplog.records if "not captured" in r.getMessage()]
     assert_equal(found, expected)
     assert again == clipped
