@@ -5,6 +5,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pfedmoap.models.clip.packed import PackedAttention, PackedBlock
+
 
 def is_plain_block(block: nn.Module) -> bool:
     """Whether a block has open_clip's usual form, the only one supported here."""
@@ -18,11 +20,14 @@ def is_plain_block(block: nn.Module) -> bool:
     )
 
 
-def split_heads(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def split_heads(block: nn.Module | PackedBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Normalise and project (E, N, W) to scaled queries, keys and values (E, H, N, d)."""
-    attention = cast(nn.MultiheadAttention, block.attn)
+    attention = cast(nn.MultiheadAttention | PackedAttention, block.attn)
     normed = cast(nn.Module, block.ln_1)(x)
-    projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
+    if isinstance(attention, PackedAttention):
+        projected = attention.in_proj(normed)
+    else:
+        projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
     heads = attention.num_heads
     query, key, value = (
         part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in projected.chunk(3, dim=-1)

@@ -9,6 +9,7 @@ can be cut there is decided from its structure, not its name.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from pfedmoap.errors import ShapeError
 from pfedmoap.models.clip.blocks import after_attention, is_plain_block, merge_heads, split_heads
 from pfedmoap.models.clip.half_precision import computes_in
+from pfedmoap.models.clip.packed import PackedBlock, packed_blocks
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class TokenTower:
     norm: nn.Module
     projection: Tensor | None
     class_token: Tensor
+
+    @cached_property
+    def run_blocks(self) -> tuple[nn.Module | PackedBlock, ...]:
+        """The blocks as they are run where they stay frozen."""
+        return packed_blocks(self.blocks)
 
     @contextmanager
     def recording(self) -> Iterator[dict[str, Tensor]]:
@@ -155,15 +162,15 @@ class PromptedVision:
         cls, patches = tokens[..., :1, :], tokens[..., 1:, :]
         x = torch.cat([cls, prompts.to(tokens.dtype), patches], dim=-2).to(dtype)
         x = x.reshape(-1, *x.shape[-2:])  # (... B, 1 + k + M, W)
-        for block in self._tower.blocks[:-1]:
+        for block in self._tower.run_blocks[:-1]:
             x = _run(block, x)
-        x = self._tower.norm(_run(self._tower.blocks[-1], x, only_first=True)[:, 0])
+        x = self._tower.norm(_run(self._tower.run_blocks[-1], x, only_first=True)[:, 0])
         if self._tower.projection is not None:
             x = x @ self._tower.projection
         return F.normalize(x.float(), dim=-1).reshape(*leading, -1)
 
 
-def _run(block: nn.Module, x: Tensor, *, only_first: bool = False) -> Tensor:
+def _run(block: nn.Module | PackedBlock, x: Tensor, *, only_first: bool = False) -> Tensor:
     """Run one block on tokens (B, T, W); on request only the first one's output, (B, 1, W).
 
     Attention is written out: torch's fused kernel has no batching rule, which per-example

@@ -8,7 +8,7 @@ times fewer tokens.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from pfedmoap.errors import ShapeError
 from pfedmoap.models.clip.blocks import after_attention, is_plain_block, merge_heads, split_heads
 from pfedmoap.models.clip.half_precision import computes_in
+from pfedmoap.models.clip.packed import PackedBlock, packed_blocks
 from pfedmoap.models.clip.tokens import PromptTokens
 from pfedmoap.models.memory import ActivationBound
 
@@ -41,6 +42,11 @@ class TextTower:
     blocks: tuple[nn.Module, ...]
     final_norm: nn.Module
     projection: Tensor | nn.Linear | None
+
+    @cached_property
+    def run_blocks(self) -> tuple[nn.Module | PackedBlock, ...]:
+        """The blocks as they are run where they stay frozen."""
+        return packed_blocks(self.blocks)
 
 
 def shareable_tower(model: nn.Module) -> TextTower | str:
@@ -206,7 +212,7 @@ class SharedPrefixEncoder(nn.Module):
         start = self._start.expand(len(contexts), -1, -1)
         x = torch.cat([start, contexts.to(start.dtype) + self._context_positions], dim=1)
         cache = []
-        for layer, block in enumerate(tower.blocks):
+        for layer, block in enumerate(tower.run_blocks):
             query, key, value = split_heads(block, x)  # (E, H, P, d)
             cache.append((key, value))
             if layer == len(tower.blocks) - 1:
@@ -239,7 +245,7 @@ class SharedPrefixEncoder(nn.Module):
         classes, length, width = suffix.shape
         future = torch.ones(length, length, dtype=torch.bool, device=suffix.device).triu(1)
         x = suffix.reshape(1, classes * length, width).expand(experts, -1, -1)
-        for layer, block in enumerate(tower.blocks):
+        for layer, block in enumerate(tower.run_blocks):
             last = layer == len(tower.blocks) - 1
             query, key, value = (
                 tensor.unflatten(2, (classes, length)) for tensor in split_heads(block, x)
