@@ -22,6 +22,7 @@ from pfedmoap.contract.unread_options import refuse_unread_options
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.federation import Federation, build_federation
 from pfedmoap.data.splits import ClientSplit
+from pfedmoap.data.suitability import warn_of_few
 from pfedmoap.engine.simulation import FederationState
 from pfedmoap.methods.made import make_method
 from pfedmoap.models.clip.clip import FrozenCLIP
@@ -126,6 +127,8 @@ class ExperimentLoader:
                 check_privacy(config, method, dataset, splits)
 
         def share_out() -> Federation:
+            if to_run:
+                warn_of_few(dataset)
             return build_federation(
                 dataset,
                 config.build("partition"),

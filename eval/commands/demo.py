@@ -38,12 +38,12 @@ MOST_ROWS = 12  # of the table by client
 # Figures of docs/results.md, which a test compares.
 WHERE_EXPERTS_HELP = (
     "Experts help where clients have relatives that they do not know of: on these hidden "
-    "groups, over five seeds, the evidence mixture's bring +2.36 [+1.67, +3.05] points and "
-    "random ones bring +1.13 [+0.30, +1.95] to the gate."
+    "groups, over five seeds, the evidence mixture's bring +2.36 [+1.67, +3.05] points to what it "
+    "is without them, and random ones bring +1.13 [+0.30, +1.95] to the gate."
 )
 WHERE_NOT = (
-    "They do not where clients have classes of their own: +0.23 [-0.48, +0.95] on the "
-    "digits and -1.07 [-1.63, -0.51] on scenes with the gate."
+    "Where clients have classes of their own, pFedMoAP's bring nothing: +0.23 [-0.48, +0.95] on "
+    "the digits and -1.07 [-1.63, -0.51] on scenes."
 )
 
 Found = dict[str, list[tuple[ClientScore, ...]]]

@@ -139,7 +139,7 @@ def reason(error: Exception, parser: ArgumentParser) -> str:
     types = {action.dest: getattr(action, "_typehint", None) for action in parser._actions}
     if key is None or types.get(key[1]) is None:
         return text
-    got = re.search(r"Got value: (.*)", text)
+    got = re.search(r"(?:Got|Given) value: (.*)", text)
     value = text[key.end() :].removeprefix(": ") if got is None else f"got {got[1]}"
     return f"{key[1]} must be {described(types[key[1]])}; {value}"
 

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 REQUIRED = ("image", "label")
 DOMAIN = ("domain", "site")  # two names for the same thing
+DELIMITERS = (",", ";", "\t")
+MOST_SHOWN = 300  # characters of a first row, in messages
 OPTIONAL = ("split", *DOMAIN, "group")
 
 
@@ -30,6 +32,8 @@ class CSVTable:
     and ``group`` (whose image it is, for ``--privacy.unit group``) may be; such a column is filled
     in every row. Other columns are left alone. Without a ``split`` the test images are drawn from
     every class, and domain, alike; with groups, whole groups are drawn.
+
+    Cells are separated by commas, or, where the first row shows it, by semicolons or tabs.
 
     Attributes:
         file: The CSV file, in UTF-8.
@@ -66,10 +70,19 @@ class CSVTable:
 def _rows(file: Path) -> list[ImageFile]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as text:
-            reader = csv.DictReader(text, strict=True)
+            delimiter = _delimiter(text.readline())
+            text.seek(0)
+            reader = csv.DictReader(text, strict=True, delimiter=delimiter)
             columns = _columns(file, reader.fieldnames or ())
             rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(f"{file} cannot be read as a CSV file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file} cannot be read as a CSV file: it is not UTF-8 (byte {error.start}); save it "
+            "anew as text in UTF-8, which spreadsheets call CSV UTF-8"
+        ) from error
+    except csv.Error as error:
         raise DataError(f"{file} cannot be read as a CSV file: {error}") from error
     if not rows:
         raise DataError(f"{file} lists no image: expected a row for each below the column names")
@@ -113,14 +126,25 @@ def _with_divisions(
     ]
 
 
+def _delimiter(first: str) -> str:
+    """What separates the names of columns: a comma, unless only another one gives those needed."""
+    for delimiter in DELIMITERS:
+        names = next(csv.reader([first], delimiter=delimiter), [])
+        if set(REQUIRED) <= {name.strip() for name in names}:
+            return delimiter
+    return DELIMITERS[0]
+
+
 def _columns(file: Path, found: Sequence[str]) -> list[str]:
     """Which of our columns the table has."""
     names = [name.strip() for name in found]
     if missing := [name for name in REQUIRED if name not in names]:
+        shown = ", ".join(names) or "empty"
+        shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]} ..."
         raise DataError(
             f"{file} has no column {' and no column '.join(missing)}: its first row is "
-            f"{', '.join(names) or 'empty'}; expected image, label and perhaps "
-            f"{', '.join(OPTIONAL)}"
+            f"{shown}; expected image, label and perhaps {', '.join(OPTIONAL)}, in lower case, "
+            "separated by commas, semicolons or tabs"
         )
     known = [name for name in (*REQUIRED, *OPTIONAL) if name in names]
     if doubles := sorted({name for name in known if names.count(name) > 1}):
@@ -136,7 +160,12 @@ def _cells(
     file: Path, line: int, row: Mapping[str | None, str | list[str] | None], columns: Sequence[str]
 ) -> dict[str, str]:
     if None in row or None in row.values():
-        raise DataError(f"{file}, line {line} has another number of cells than there are columns")
+        more = len(row.get(None) or ())
+        got = len(row) - (None in row) + more - sum(cell is None for cell in row.values())
+        raise DataError(
+            f"{file}, line {line} has another number of cells ({got}) than there are columns "
+            f"({len(row) - (None in row)}); a cell with a separator in it stands in quotes"
+        )
     cells = {str(name).strip(): str(cell).strip() for name, cell in row.items()}
     if empty := [name for name in columns if not cells[name]]:
         raise DataError(f"{file}, line {line}: {' and '.join(empty)} must not be empty")

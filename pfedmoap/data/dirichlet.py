@@ -142,8 +142,8 @@ class DomainDirichlet:
         """Share each domain's images out over its clients; see `Partition.split`."""
         if dataset.domains is None:
             raise PartitionError(
-                f"data set {dataset.name!r} has no domains: use Dirichlet, or data in a tree "
-                f"root/domain/class"
+                f"data set {dataset.name!r} has no domains: use --partition dirichlet, data in a "
+                "tree root/domain/class, or a table (--data csv) with a column site"
             )
         train, test = divisions(dataset, train_indices)
         inside = Dirichlet(self.clients_per_domain, self.alpha, self.min_train, self.max_draws)

@@ -1,4 +1,4 @@
-"""Tell whoever gives photographs to the embedded model that it is no model of photographs."""
+"""Tell of data that will disappoint: photographs for the embedded model, a class or image alone."""
 
 import logging
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from pfedmoap.models.clip.preprocessing import Preprocessing
 logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"  # the model's name
+NAMED = 5  # classes
 SAMPLED = 8  # images, evenly spaced
 
 
@@ -33,6 +34,35 @@ def warn_of_photographs(dataset: ImageDataset, backbone: FeatureExtractor) -> No
         return
     found = [image for image in images if isinstance(image, Image.Image)]
     warn_of_large_images(found, f"{dataset.name} holds images", name, backbone.preprocessing)
+
+
+def warn_of_few(dataset: ImageDataset) -> None:
+    """Warn of data in which there is nothing to tell apart, or of which a part is never tested.
+
+    Args:
+        dataset: The images.
+    """
+    names = dataset.class_names
+    if len(names) == 1:
+        logger.warning(
+            "%s has one class alone (%s), so that every answer is right; with --data "
+            "folder, name the folder whose folders are the classes",
+            dataset.name,
+            names[0],
+        )
+        return
+    counts = np.bincount(dataset.labels, minlength=len(names))
+    if single := [name for name, count in zip(names, counts, strict=True) if count == 1]:
+        more = ", ..." if len(single) > NAMED else ""
+        logger.warning(
+            "%s has one image alone of %d of its %d classes (%s%s), which cannot be both trained "
+            "on and tested with: give such a class more images, or leave it out",
+            dataset.name,
+            len(single),
+            len(names),
+            ", ".join(single[:NAMED]),
+            more,
+        )
 
 
 def warn_of_large_images(

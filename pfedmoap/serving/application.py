@@ -133,5 +133,9 @@ def _failure(refusal: Refusal) -> Response:
 async def _not_found(_: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = error.headers if isinstance(error, HTTPException) else None
-    message = {404: "there is nothing at this path", 405: "this path takes another method"}
+    takes = (headers or {}).get("Allow", "another method")
+    message = {
+        404: "there is nothing at this path; /openapi.json says what there is",
+        405: f"this path takes {takes}",
+    }
     return JSONResponse({"error": message.get(status, "not answered")}, status, headers)

@@ -38,9 +38,13 @@ def write_bytes(path: Path, content: bytes | Pieces, *, private: bool = False) -
 
 
 def _write_by_temporary(path: Path, pieces: Pieces, private: bool) -> None:
-    handle, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_END
-    )
+    try:
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY_END
+        )
+    except OSError as error:
+        error.filename = str(path)  # whose name says something to people
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.writelines(pieces)

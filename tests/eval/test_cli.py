@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import pfedmoap
 from eval.cli import COMMANDS, main, usage
 from eval.commands.errors import in_words, readable_errors
+from pfedmoap.storage.atomic_files import write_bytes
 from tests.helpers.places import ROOT
 
 SCRIPTS = {file.stem for file in (ROOT / "scripts").glob("*.py")}
@@ -72,15 +74,24 @@ def test_a_command_gets_its_options(capsys: pytest.CaptureFixture[str]):
     assert "does not exist" in capsys.readouterr().err
 
 
-def test_errors_of_the_system_say_what_to_do(tmp_path, capsys: pytest.CaptureFixture[str]):
+def test_errors_of_the_system_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refuse(**where: object) -> None:
+        raise OSError(30, "Read-only file system", "a temporary name")
+
     @readable_errors
     def command() -> None:
-        (tmp_path / "missing" / "x").write_text("")
+        write_bytes(tmp_path / "x.html", b"")
 
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
     with pytest.raises(SystemExit):
         command()
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {tmp_path}/missing/x: no such file or directory; is its name")
+    assert said == (
+        f"error: {tmp_path}/x.html: read-only file system; nothing can be written there: name "
+        "another place\n"
+    )
     assert in_words(OSError("just words")) == "just words"
     assert in_words(OSError(28, "No space left on device", "a")).endswith("more room")
     assert in_words(ConnectionResetError(104, "Connection reset")) == "connection reset"

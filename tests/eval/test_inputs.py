@@ -96,3 +96,18 @@ def test_a_classifier_of_scikit_learn_warns_when_it_is_fitted_to_photographs(cap
         images = np.zeros((4, side, side, 3), dtype=np.uint8)
         model.fit(images, [0, 1, 0, 1]).predict(images)
         assert caplog.text.count("is no model of photographs") == warned
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["missing", "a.png"], "missing does not exist; name a run directory and one of its"),
+        (["missing", "a.png", "--client", "x"], "number of at most 63 bits or null; got x\n"),
+        (["missing"], "required: images; --help explains them\n"),
+    ],
+)
+def test_predict_says_what_it_takes(words, said, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        predict.main(words)
+    assert said in capsys.readouterr().err

@@ -9,7 +9,7 @@ from PIL import Image
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.digits import Digits
 from pfedmoap.data.features import cached_features
-from pfedmoap.data.suitability import warn_of_photographs
+from pfedmoap.data.suitability import warn_of_few, warn_of_photographs
 from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.clip.tiny import tiny_clip
 
@@ -53,3 +53,18 @@ def test_whoever_encodes_is_warned_and_what_cannot_be_read_is_left_to_it(tmp_pat
 
     warn_of_photographs(replace(pictures(100), load=gone), FrozenCLIP.embedded())
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 0, 0, 0], "album has one class alone (cat), so that every answer is right"),
+        ([0, 0, 1, 0], "album has one image alone of 1 of its 2 classes (dog)"),
+        ([0, 1, 1, 0], ""),
+    ],
+)
+def test_a_class_alone_and_a_class_of_one_image_are_told_of(labels, said, caplog):
+    names = ("cat", "dog")[: max(labels) + 1]
+    warn_of_few(replace(pictures(32), class_names=names, labels=np.array(labels)))
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text)

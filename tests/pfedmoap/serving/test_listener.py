@@ -253,7 +253,10 @@ def test_errors_are_json_and_tell_nothing_of_the_server(port, caplog):
         assert headers["content-type"] == "application/json"
         assert "server" not in headers
     assert "a secret of the server" in caplog.text
-    assert error_of(request(port, "GET", "/nothing")[1]) == "there is nothing at this path"
+    assert error_of(request(port, "GET", "/nothing")[1]).endswith(
+        "/openapi.json says what there is"
+    )
+    assert error_of(request(port, "DELETE", "/ask")[1]) == "this path takes POST"
     assert request(port, "GET", "/ask")[0] == 405
     assert request(port, "POST", "/ask/")[0] == 404
 
