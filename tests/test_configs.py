@@ -1,5 +1,8 @@
 """Every configuration in the repository is loaded, resolved and built."""
 
+from functools import cache
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -14,6 +17,13 @@ from pfedmoap.config.schema import Config
 from tests.helpers.places import ROOT
 
 FILES = sorted(ROOT.glob("eval/configs/**/*.yaml"))
+
+
+@cache
+def configs_in(path: Path) -> list[Config]:
+    """Those of a comparison, of each task and method once: its cells differ in seeds besides."""
+    cells = read_comparison(path).cells
+    return [*{(cell.task, cell.method): cell.config for cell in cells}.values()]
 
 
 def build_all_but_the_method(config: Config) -> None:
@@ -39,8 +49,8 @@ def test_configuration_is_valid(path) -> None:
             for cell in found.cells(trial, VALIDATION):
                 build_all_but_the_method(cell.config)
     elif command == "compare":
-        for cell in read_comparison(path).cells:
-            build_all_but_the_method(cell.config)
+        for config in configs_in(path):
+            build_all_but_the_method(config)
     else:
         build_all_but_the_method(schema().resolve(content))
 
@@ -57,8 +67,8 @@ PAPER = [path for path in FILES if path.parent.name == "paper"]
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
 def test_attention_gates_of_the_paper_have_the_released_form(path) -> None:
     """Strided pooling and a scale of 10.0, whatever the defaults are."""
-    for cell in read_comparison(path).cells:
-        method = cell.config.sections["method"]
+    for config in configs_in(path):
+        method = config.sections["method"]
         if method["name"] == "pfedmoap" and method["gate"] == "attention":
             assert (method["pooling"], method["attention_scale"]) == ("strided", 10.0), path.name
             assert (method["score"], method["renormalise"]) == ("dot", False), path.name
@@ -71,7 +81,7 @@ PUBLISHED += ["compare-privacy-digits", "compare-privacy-scenes", "compare-other
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_figures_keep_the_options_that_they_were_made_with(name) -> None:
     """Gates have the default width; all methods trained in epochs."""
-    for cell in read_comparison(ROOT / "eval/configs" / f"{name}.yaml").cells:
-        method, training = (cell.config.sections[part] for part in ("method", "training"))
+    for config in configs_in(ROOT / "eval/configs" / f"{name}.yaml"):
+        method, training = (config.sections[part] for part in ("method", "training"))
         assert method["name"] != "pfedmoap" or method["gate_width"] == "auto"
         assert (training["schedule"], training["local_steps"]) == ("constant", None)

@@ -8,10 +8,11 @@ says which, and only the options of that one are valid. ``--method promptfl`` is
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import yaml
@@ -41,6 +42,9 @@ from pfedmoap.storage.atomic_files import read_sections
 
 Section = dict[str, Any]  # options by name, as JSON
 Choices = Mapping[str, Mapping[str, type]]
+_PARSERS: dict[Hashable, ArgumentParser] = {}  # by their sections' classes
+_MOST_PARSERS = 256
+_PARSING = Lock()  # one parser serves all threads, one at a time
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ class Schema:
         refuse_misplaced(self.choices, names, options_of(tidy))
         self._check_values(tidy, names, read=False)
         tidy = with_recommended(tidy, self.choices, names, options_of(tidy))
-        return self._config(parse_sections(self.parser_for(names), tidy))
+        with _PARSING:
+            return self._config(parse_sections(self._kept_parser(names), tidy))
 
     def merge(self, *layers: Mapping[str, Any]) -> Section:
         """Merge configurations; a new choice drops the options of the old one.
@@ -155,9 +160,7 @@ class Schema:
             own = ["config", *(extra or {}), "print_config"]
             sys.stdout.write(help_page(self, names, parser, own, topic))
             sys.exit(0)
-        rest = [
-            word for word in argv if word != "--print_config"
-        ]  # jsonargparse has one of its own
+        rest = [word for word in argv if word != "--print_config"]  # jsonargparse has its own
         parsed = parse(parser, rest, base, short=[*self.choices, *self.aliases])
         options = {name: parsed.pop(name) for name in (extra or {})}
         parsed.pop("config", None)
@@ -230,6 +233,17 @@ class Schema:
                 help=f"which {section}; `--{section} NAME` for short",
             )
         return parser
+
+    def _kept_parser(self, names: Mapping[str, str]) -> ArgumentParser:
+        """The parser of these choices; it is kept, since making one takes as long as its use."""
+        known = tuple((section, *sorted(options)) for section, options in self.choices.items())
+        chosen = tuple((name, self.choices[at].get(name)) for at, name in sorted(names.items()))
+        key = (known, chosen, *self.fixed.items())
+        if key not in _PARSERS:
+            if len(_PARSERS) == _MOST_PARSERS:
+                _PARSERS.clear()
+            _PARSERS[key] = self.parser_for(names)
+        return _PARSERS[key]
 
     def _config(self, parsed: Namespace) -> "Config":
         sections: dict[str, Section] = parsed.as_dict()

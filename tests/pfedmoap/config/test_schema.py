@@ -1,6 +1,7 @@
 """The configuration: strict keys, real booleans, files under overrides."""
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pytest
@@ -215,3 +216,21 @@ def test_a_choice_that_changes_no_result_is_made_and_not_recorded(capsys):
     with pytest.raises(SystemExit):
         apart.parse(["--place", "elsewhere", "--print_config"], "a test")
     assert "name: elsewhere" in capsys.readouterr().out
+
+
+def test_a_configuration_leaves_nothing_to_the_next_one_of_the_same_choices():
+    """They share a parser: no values, nothing of an error, and no other choice of the name."""
+    plain = SCHEMA.resolve({})
+    assert SCHEMA.resolve({"method": {"width": 5}, "seeds": {"training": 7}}) != plain
+    for wrong in ({"method": {"width": "x"}}, {"method": {"wdth": 5}}):
+        with pytest.raises(ConfigError):
+            SCHEMA.resolve(wrong)
+    assert SCHEMA.resolve({}) == plain
+    with ThreadPoolExecutor(4) as threads:
+        widths = [{"method": {"width": width}} for width in range(40)]
+        found = [
+            config.sections["method"]["width"] for config in threads.map(SCHEMA.resolve, widths)
+        ]
+    assert found == list(range(40))
+    other = replace(SCHEMA, choices={"method": {"alpha": Beta}})
+    assert other.resolve({}).sections["method"] == {"name": "alpha", "depth": None}
