@@ -204,7 +204,8 @@ COVERED = {
         eval.comparison.csv_tables eval.comparison.summary eval.comparison.tables
         eval.experiment eval.running eval.planning eval.results""",
     "tests/eval/officer/test_seal.py": """
-        eval.commands.privacy eval.officer.document eval.officer.facts eval.officer.wording""",
+        eval.commands.privacy eval.officer.document eval.officer.facts eval.officer.page
+        eval.officer.wording""",
     "tests/eval/officer/test_plan.py": "eval.officer.noised",
     "tests/eval/report/test_build.py": """
         eval.commands.report eval.report.budgets eval.report.clients

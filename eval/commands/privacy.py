@@ -13,8 +13,10 @@ from eval.console import console, say
 from eval.deployment.federation_file import FILE, RUN
 from eval.experiment import ExperimentLoader
 from eval.officer.document import BEGINNING
+from eval.officer.page import statement_page
 from eval.officer.plan import Plan, make_plan, shown_rounds
 from eval.officer.seal import sealed_statement, verify
+from eval.report.page import BEGINNING as PAGE_BEGINNING
 from pfedmoap.config.exact_options import command_parser, parse
 from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import write_bytes
@@ -112,18 +114,27 @@ def _statement(arguments: Sequence[str]) -> None:
     parser.add_argument("run", help="folder of the run, or of the federation")
     parser.add_argument("--out", type=str | None, help="Markdown file; else it is printed")
     parser.add_argument(
+        "--html", type=str | None, help="HTML page of the same, to print or to save as PDF"
+    )
+    parser.add_argument(
         "--key", type=str | None, help="operator's signing key, made if missing; else the usual one"
     )
     options = parse(parser, arguments)
     run, out = _run_of(options.run), None if options.out is None else Path(options.out)
+    page = None if options.html is None else Path(options.html)
     if out is not None:
         refuse_foreign_file(out, BEGINNING, "a statement of privacy")
+    if page is not None:
+        refuse_foreign_file(page, PAGE_BEGINNING, "a page of this package")
     document = sealed_statement(run, _signer(run, options.key))
+    if page is not None:
+        write_bytes(page, statement_page(document, run).encode())
     if out is None:
         sys.stdout.write(document)
-    else:
-        write_bytes(out, document.encode())
-        say(f"statement: {out}")
+        return
+    write_bytes(out, document.encode())
+    shown = "" if page is None else f"; to print: {page}"
+    say(f"statement: {out}{shown}")
 
 
 def _run_of(folder: str) -> Path:

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from eval.escaping import for_markdown, for_terminal
-from eval.officer.wording import Chapter
-from eval.report.page import Table
+from eval.report.structure import Chapter, Table
 from pfedmoap.errors import RunError
 from pfedmoap.storage.strict_json import parse_strict
 

@@ -1,27 +1,7 @@
 """A run's statement of privacy in words, for Markdown and for the report's page alike."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from eval.officer.facts import Facts, Record, Spending
-from eval.report.page import Table
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """One chapter of a statement.
-
-    Attributes:
-        title: Its heading.
-        paragraphs: Plain sentences.
-        points: A list below them.
-        table: A table below that; none for none.
-    """
-
-    title: str
-    paragraphs: Sequence[str]
-    points: Sequence[str] = ()
-    table: Table | None = None
+from eval.report.structure import Chapter, Table
 
 
 def statement(facts: Facts) -> list[Chapter]:

@@ -1,7 +1,7 @@
 """Methods that are compared: their figures, their looks, and axes that none of them stretches."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,10 @@ from eval.report.structure import Data
 FEW = 4  # values that are all shown, however far apart
 REACH = 2.0  # interquartile ranges from the quartiles: farther methods are cut off
 LEAST_REACH = 0.05
+
+Limits = tuple[float, float]
+LimitsOf = Callable[[Sequence[float], Sequence[float]], Limits]
+"""Limits of an axis from each method's least and largest value."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def method_data(contenders: Sequence[Contender]) -> Data:
     }
 
 
-def robust_limits(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float]:
+def robust_limits(lows: Sequence[float], highs: Sequence[float]) -> Limits:
     """Limits of an axis that one far-off method does not stretch.
 
     Args:
@@ -105,12 +109,27 @@ def robust_limits(lows: Sequence[float], highs: Sequence[float]) -> tuple[float,
     return -_highest([-value for value in lows]), _highest(highs)
 
 
+def whole_limits(lows: Sequence[float], highs: Sequence[float]) -> Limits:
+    """Limits of an axis that shows everything, from what `robust_limits` takes."""
+    return float(min(lows)), float(max(highs))
+
+
 def cut_note(cut: Sequence[tuple[str, float]]) -> str:
     """Say which methods an axis leaves out below, as (name, lowest value); empty for none."""
     if not cut:
         return ""
     named = "; ".join(f"{name} ({100 * value:.1f}%)" for name, value in cut)
     return f" Cut off below the axis, which they would stretch (lowest value): {named}."
+
+
+def below(name: str, value: float) -> str:
+    """What a method is called at the lower edge of an axis that leaves it out.
+
+    Example:
+        >>> below("FedOTP", 0.123)
+        'FedOTP ↓ 12.3%'
+    """
+    return f"{name} ↓ {100 * value:.1f}%"
 
 
 def _highest(values: Sequence[float]) -> float:

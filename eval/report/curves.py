@@ -64,8 +64,9 @@ def learning_curves(run: Evidence) -> Picture | None:
         named[name] = values
     if run.zero_shot is not None:
         plain = float(np.mean(list(run.zero_shot.values())))
-        axes.axhline(plain, color=PALETTE[6], linewidth=1, linestyle=(0, (4, 3)))
-        ends.append(End(plain, "zero-shot, mean", PALETTE[6], dashes=(0, (4, 3))))
+        line = axes.axhline(plain, color=PALETTE[6], linewidth=1, linestyle=(0, (4, 3)))
+        tell(line, tip := f"zero-shot, mean: {100 * plain:.1f}%")
+        ends.append(End(plain, "zero-shot, mean", PALETTE[6], dashes=(0, (4, 3)), tip=tip))
     axes.set_xlim(rounds[0], rounds[-1])
     bottom, top = axes.get_ylim()
     label_ends(axes, float(rounds[-1]), ends, 0.065 * (top - bottom))

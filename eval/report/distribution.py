@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.escaping import for_terminal
 from eval.report.run_data import Evidence
 from eval.report.structure import Table
 from eval.report.style import (
@@ -18,10 +19,11 @@ from eval.report.style import (
     fading,
     new_figure,
     picture,
+    short,
     styled,
     thin,
 )
-from eval.report.svg import tell_cells
+from eval.report.svg import tell, tell_cells
 
 ANNOTATED = 14  # at most so many clients and classes have their counts written in
 
@@ -69,15 +71,24 @@ def label_distribution(run: Evidence, division: str = "train") -> Picture:
     return picture(
         figure,
         f"Who holds what: {unit} by client and class",
-        f"Columns are clients, ordered so that related ones are neighbours, and the darker a cell, "
-        f"the more {unit} of the class the client holds (at most {counts.max()}, on a square-root "
-        "scale).",
+        f"Columns are clients, ordered so that related ones are neighbours; the stronger a cell's "
+        f"colour, the more {unit} of the class the client holds (at most {counts.max()}, on a "
+        "square-root scale).",
         Table(("client", unit, "of which, by class"), held, keys=keys),
     )
 
 
-def group_strip(run: Evidence, axes: matplotlib.axes.Axes, order: list[int]) -> None:
-    """Mark the domains of the clients along the top edge, where there are domains."""
+def group_strip(
+    run: Evidence, axes: matplotlib.axes.Axes, order: list[int], room: int = 64
+) -> None:
+    """Mark the domains of the clients along the top edge, where there are domains.
+
+    Args:
+        run: The run.
+        axes: Where the clients are columns.
+        order: The clients' rows in the order of the columns.
+        room: How many characters the edge has room for.
+    """
     if not run.task["domains"]:
         return
     groups = [run.groups()[i] for i in order]
@@ -93,16 +104,17 @@ def group_strip(run: Evidence, axes: matplotlib.axes.Axes, order: list[int]) -> 
             solid_capstyle="butt",
             clip_on=False,
         )
-        axes.text(
+        text = axes.text(
             (at[0] + at[-1]) / 2,
             1.06,
-            name,
+            short(for_terminal(name), room * len(at) // len(order) - 1),
             transform=axes.get_xaxis_transform(),
             ha="center",
             va="bottom",
             fontsize=SMALL,
             color=colour,
         )
+        tell(text, name, echo=True)
 
 
 def in_words(names: Sequence[str], counts: NDArray[np.int64]) -> str:

@@ -78,12 +78,14 @@ def served_experts(run: Evidence) -> Picture | None:
     order = run.ordered()
     clients = [str(run.ids[row]) for row in order]
     keys = [f"c{client}" for client in clients]
-    parts = [part.tolist() for part in np.array_split(serving, min(4, len(serving)))]
+    cuts = np.array_split(serving, min(4, len(serving))) if len(serving) > 1 else []
+    parts = [part.tolist() for part in cuts]
     figure = Figure(figsize=(WIDTH, 4.7))
     grid = figure.add_gridspec(2, 4)
     panels = [figure.add_subplot(grid[:, :2])]
     panels += [figure.add_subplot(grid[i // 2, 2 + i % 2]) for i in range(len(parts))]
-    views = [(served_matrix(run), f"All {len(serving)} rounds with experts")]
+    whole = _span(serving) if len(serving) == 1 else f"All {len(serving)} rounds with experts"
+    views = [(served_matrix(run), whole)]
     views += [(served_matrix(run, part), _span(part)) for part in parts]
     for index, (axes, (matrix, title)) in enumerate(zip(panels, views, strict=True)):
         shown = matrix[np.ix_(order, order)]
@@ -101,19 +103,20 @@ def served_experts(run: Evidence) -> Picture | None:
         axes.tick_params(length=0)
         _group_lines(run, axes, order)
     panels[0].set(xlabel="whose prompt", ylabel="served to client")
-    group_strip(run, panels[0], order)
-    whole = served_matrix(run).astype(np.int64)
+    group_strip(run, panels[0], order, room=32)
+    counts = served_matrix(run).astype(np.int64)
     givers = [f"client {giver}:" for giver in run.ids]
     rows = [
-        (client, str(whole[row].sum()), in_words(givers, whole[row]))
+        (client, str(counts[row].sum()), in_words(givers, counts[row]))
         for client, row in zip(clients, order, strict=True)
     ]
     return picture(
         figure,
         "Whose prompts each client was served",
         "A filled cell in row i and column j means that client i was served the prompt of client j "
-        "(the darker, the more often; small panels are parts of the rounds); related clients are "
-        "neighbours, so blocks on the diagonal mean that experts come from one's own kind.",
+        "(the stronger its colour, the more often; small panels are parts of the rounds); related "
+        "clients are neighbours, so blocks on the diagonal mean that experts come from one's own "
+        "kind.",
         Table(
             ("client", "experts served", "whose, and how often"),
             rows,
@@ -255,7 +258,7 @@ def attention_by_rank(run: Evidence) -> Picture | None:
         figure,
         "How each client's attention is divided",
         "Each column is one client with experts, ordered by the attention to its own prompt (blue, "
-        "at the bottom); above it its experts, the nearest first and darkest.",
+        "at the bottom); above it its experts, the nearest first and strongest.",
         Table(
             ("client", "own prompt", "experts, the nearest first"),
             values,

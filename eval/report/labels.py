@@ -78,7 +78,7 @@ def label_ends(axes: Axes, x: float, ends: Sequence[End], gap: float) -> list[fl
         )
         for artist in (note, note.arrow_patch):
             if artist is not None:
-                tell(artist, end.tip or end.name, end.key)
+                tell(artist, end.tip or end.name, end.key, echo=True)
     return [heights[order.index(i)] for i in range(len(ends))]
 
 
@@ -112,8 +112,8 @@ def scatter(axes: Axes, points: Sequence[tuple[float, End]], figure: Figure) -> 
             clip_on=False,
         )
         (line,) = axes.plot([x, right], [y, y], color=end.colour, linewidth=0.6, alpha=0.45)
-        for artist in (point, line):
-            tell(artist, end.tip or end.name, end.key)
+        tell(point, end.tip or end.name, end.key)
+        tell(line, end.tip or end.name, end.key, echo=True)
     axes.set_xlim(right=right)
     axes.set_ylim(bottom, top)
 

@@ -1,13 +1,24 @@
 """Learning curves of several methods: all in one picture, and family by family."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eval.report.contenders import Contender, Look, cut_note, looks_of, robust_limits
+from eval.report.contenders import (
+    Contender,
+    Limits,
+    LimitsOf,
+    Look,
+    below,
+    cut_note,
+    looks_of,
+    robust_limits,
+    whole_limits,
+)
 from eval.report.families import families
 from eval.report.labels import End, label_ends, name_height
 from eval.report.structure import Table
@@ -19,6 +30,7 @@ CROWD = 8  # more methods than this are drawn family by family, too
 COLUMNS = 12  # rounds in the table of values
 
 _STILL = (0, (4, 3))
+_MARGIN = 0.2  # inches, less than what is below the lowest axes
 
 
 @styled
@@ -27,25 +39,31 @@ def curves(contenders: Sequence[Contender]) -> Picture | None:
     moving = _moving(contenders)
     if not moving:
         return None
-    looks, (low, high) = looks_of(contenders), _limits(contenders)
+    bulk, whole = _limits(contenders), _limits(contenders, whole_limits)
+    band = ", with one standard deviation over seeds around it" if len(moving) <= BANDS else ""
+    return picture(
+        _all_lines(contenders, bulk),
+        "Accuracy of every method by round",
+        f"Mean over clients and seeds after each round{band}; a dashed horizontal line is a method "
+        f"without rounds.{_cut(contenders, bulk[0])}",
+        _values(contenders, looks_of(contenders)),
+        None if bulk == whole else _all_lines(contenders, whole),
+    )
+
+
+def _all_lines(contenders: Sequence[Contender], limits: Limits) -> Figure:
+    moving, looks = _moving(contenders), looks_of(contenders)
     figure, (axes,) = new_figure(max(3.2, 0.26 * len(contenders) + 1.2))
-    _frame(axes, moving, low, high)
+    _frame(axes, moving, limits)
     for one in contenders:
         if one in moving and len(moving) <= BANDS:
             _band(axes, one, looks[one.name])
         _line(axes, one, looks[one.name], moving)
     last = axes.get_xlim()[1]
-    ends = [_end(one, looks[one.name], moving) for one in contenders]
+    ends = [_end(one, looks[one.name], moving, limits[0]) for one in contenders]
     label_ends(axes, last, ends, name_height(axes, figure))
     axes.set(xlabel="round", ylabel="personalised accuracy, mean over clients")
-    band = ", with one standard deviation over seeds around it" if len(moving) <= BANDS else ""
-    return picture(
-        figure,
-        "Accuracy of every method by round",
-        f"Mean over clients and seeds after each round{band}; a dashed horizontal line is a method "
-        f"without rounds.{_cut(contenders, low)}",
-        _values(contenders, looks),
-    )
+    return figure
 
 
 @styled
@@ -55,7 +73,21 @@ def curves_by_family(contenders: Sequence[Contender]) -> Picture | None:
     present = [name for name in families() if any(one.family == name for one in contenders)]
     if not moving or len(contenders) <= CROWD or len(present) < 2:
         return None
-    looks, (low, high) = looks_of(contenders), _limits(contenders)
+    bulk, whole = _limits(contenders), _limits(contenders, whole_limits)
+    return picture(
+        _panels(contenders, present, bulk),
+        "Accuracy by round, family by family",
+        "One panel a family of methods, on the same axes; grey lines are the methods of the other "
+        f"families.{_cut(contenders, bulk[0])}",
+        _values(
+            sorted(contenders, key=lambda one: present.index(one.family)), looks_of(contenders)
+        ),
+        None if bulk == whole else _panels(contenders, present, whole),
+    )
+
+
+def _panels(contenders: Sequence[Contender], present: Sequence[str], limits: Limits) -> Figure:
+    moving, looks = _moving(contenders), looks_of(contenders)
     members = {name: [one for one in contenders if one.family == name] for name in present}
     rows = [present[i : i + 2] for i in range(0, len(present), 2)]
     heights = [max(1.9, 0.19 * max(len(members[name]) for name in row) + 0.9) for row in rows]
@@ -63,25 +95,20 @@ def curves_by_family(contenders: Sequence[Contender]) -> Picture | None:
     places = figure.add_gridspec(len(rows), 2, height_ratios=heights)
     for i, family in enumerate(present):
         axes = figure.add_subplot(places[i // 2, i % 2])
-        _frame(axes, moving, low, high)
+        _frame(axes, moving, limits)
         for one in contenders:
             if one.family != family:
-                axes.plot(*_mean(one, moving), color=RULE, linewidth=0.8, zorder=1)
+                at, means = _mean(one, moving)
+                axes.plot(at, _inside(axes, means), color=RULE, linewidth=0.8, zorder=1)
         for one in members[family]:
             _line(axes, one, looks[one.name], moving, marked=True)
-        ends = [_end(one, looks[one.name], moving) for one in members[family]]
+        ends = [_end(one, looks[one.name], moving, limits[0]) for one in members[family]]
         bottom, top = axes.get_ylim()
         gap = 0.175 / (heights[i // 2] - 0.75) * (top - bottom)
         label_ends(axes, axes.get_xlim()[1], ends, gap)
         axes.set_title(family)
         axes.set_xlabel("round")
-    return picture(
-        figure,
-        "Accuracy by round, family by family",
-        "One panel a family of methods, on the same axes; grey lines are the methods of the other "
-        f"families.{_cut(contenders, low)}",
-        _values(sorted(contenders, key=lambda one: present.index(one.family)), looks),
-    )
+    return figure
 
 
 def _moving(contenders: Sequence[Contender]) -> list[Contender]:
@@ -98,10 +125,10 @@ def _mean(one: Contender, moving: Sequence[Contender]) -> tuple[list[float], lis
     return [float(at) for at in rounds], [float(value) for value in values.mean(0)]
 
 
-def _limits(contenders: Sequence[Contender]) -> tuple[float, float]:
+def _limits(contenders: Sequence[Contender], chosen: LimitsOf = robust_limits) -> Limits:
     moving = _moving(contenders)
     means = [_mean(one, moving)[1] for one in contenders]
-    low, high = robust_limits([min(each) for each in means], [max(each) for each in means])
+    low, high = chosen([min(each) for each in means], [max(each) for each in means])
     margin = 0.04 * (high - low) or 0.02
     return low - margin, high + margin
 
@@ -112,10 +139,17 @@ def _cut(contenders: Sequence[Contender], low: float) -> str:
     return cut_note([(name, value) for name, value in lows if value < low])
 
 
-def _frame(axes: Axes, moving: Sequence[Contender], low: float, high: float) -> None:
+def _inside(axes: Axes, values: Sequence[float]) -> list[float]:
+    """Let a line go on just below its axes: beyond the figure it would lose its corners."""
+    low, high = axes.get_ylim()
+    margin = _MARGIN / cast("Figure", axes.figure).get_figheight()
+    return [max(value, low - margin * (high - low)) for value in values]
+
+
+def _frame(axes: Axes, moving: Sequence[Contender], limits: Limits) -> None:
     rounds = [at for one in moving for at, _ in one.curves]
     axes.set_xlim(min(map(min, rounds)), max(map(max, rounds)))
-    axes.set_ylim(low, high)
+    axes.set_ylim(*limits)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     axes.yaxis.set_major_formatter(PERCENT)
     grid(axes)
@@ -138,7 +172,7 @@ def _line(
     still = one not in moving
     (line,) = axes.plot(
         rounds,
-        means,
+        _inside(axes, means),
         color=look.colour,
         linestyle=_STILL if still else look.dashes,
         linewidth=1.1 if still else 1.8,
@@ -152,11 +186,12 @@ def _line(
     tell(line, f"{one.name}: {100 * one.mean:.1f}%" if still else tips, look.key)
 
 
-def _end(one: Contender, look: Look, moving: Sequence[Contender]) -> End:
+def _end(one: Contender, look: Look, moving: Sequence[Contender], low: float) -> End:
     dashes = look.dashes if one in moving else _STILL
     value = _mean(one, moving)[1][-1]
     tip = f"{one.name}: {100 * value:.1f}%"
-    return End(value, one.name, look.colour, look.key, dashes, look.marker, tip)
+    name = below(one.name, value) if value < low else one.name
+    return End(value, name, look.colour, look.key, dashes, look.marker, tip)
 
 
 def _values(contenders: Sequence[Contender], looks: dict[str, Look]) -> Table:

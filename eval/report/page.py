@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from eval.escaping import for_terminal
 from eval.report.colours import declarations
@@ -23,7 +24,15 @@ BEGINNING = b"""<!DOCTYPE html>
 """
 """What every page begins with, so that another one is not overwritten."""
 
-_SCRIPTS = ("marks.js", "tables.js", "explorer.js", "methods.js", "page.js")
+_SCRIPTS = (
+    "base.js",
+    "marks.js",
+    "walk.js",
+    "tables.js",
+    "explorer.js",
+    "methods.js",
+    "page.js",
+)
 
 
 def render(title: str, parts: Sequence[Part], warning: str = "") -> str:
@@ -49,6 +58,7 @@ def render(title: str, parts: Sequence[Part], warning: str = "") -> str:
         lstrip_blocks=True,
     )
     environment.filters["data"] = data_text
+    environment.filters["prose"] = prose
     script = "\n(() => {\n" + "".join(map(_asset, _SCRIPTS)) + "})();\n"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
@@ -74,6 +84,16 @@ def data_text(data: Data) -> Markup:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # has no markup
+
+
+def prose(text: str) -> Markup:
+    """Set what stands between backticks as code.
+
+    Example:
+        >>> print(prose("`report RUN` writes <b>"))
+        <code>report RUN</code> writes &lt;b&gt;
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(for_terminal(text)))))
 
 
 def _shown(value: Any) -> Any:  # of any type that a template shows

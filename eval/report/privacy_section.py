@@ -4,26 +4,19 @@ from eval.officer.facts import read_facts
 from eval.officer.wording import statement
 from eval.report.budgets import spent_budgets
 from eval.report.run_data import Evidence
-from eval.report.structure import Section, Table
+from eval.report.structure import Section
+
+_SEALED = (
+    "What the run promises and what was spent of it. `pfedmoap privacy statement RUN --out FILE.md "
+    "--html FILE.html` writes this as a document that is sealed with hashes of the run, and as a "
+    "page that the browser prints or saves as PDF."
+)
 
 
 def privacy_section(run: Evidence) -> Section | None:
     """Make the section; ``None`` for a run that promises no privacy."""
     if run.config["privacy"]["name"] == "none":
         return None
-    text, tables = [], []
-    for chapter in statement(read_facts(run.folder)):
-        paragraphs = [*chapter.paragraphs]
-        if chapter.points:
-            paragraphs[-1] += f" {'; '.join(chapter.points)}."
-        paragraphs[0] = f"{chapter.title}. {paragraphs[0]}"
-        text += paragraphs
-        if chapter.table is not None:
-            made = chapter.table
-            tables.append(Table(made.headings, made.rows, folded=f"{chapter.title}: the table"))
-    text.append(
-        "`pfedmoap privacy statement RUN --out FILE.md` writes this as a document that is sealed "
-        "with hashes of the run."
-    )
     shown = spent_budgets(run)
-    return Section("Privacy", text, [shown] if shown else [], tables)
+    chapters = statement(read_facts(run.folder))
+    return Section("Privacy", [_SEALED], [shown] if shown else [], chapters=chapters)

@@ -47,12 +47,31 @@ class Picture:
         title: What it shows, in a few words: its name for who does not see it.
         caption: One sentence that says how to read it.
         values: Its values as a table, folded below it.
+        whole: The same with whole axes, where those of ``svg`` leave something out; else empty.
     """
 
     svg: str
     title: str
     caption: str
     values: Table
+    whole: str = ""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A piece of text under a heading of its own.
+
+    Attributes:
+        title: Its heading.
+        paragraphs: Plain sentences.
+        points: A list below them.
+        table: A table below that; none for none.
+    """
+
+    title: str
+    paragraphs: Sequence[str]
+    points: Sequence[str] = ()
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,8 @@ class Section:
         tables: Its tables.
         explorer: What of the part's data the reader can ask for here: one of its ``clients``, or
             some of its ``methods``; empty for nothing.
+        points: A list below its text.
+        chapters: Text with headings of its own, before the pictures.
     """
 
     title: str
@@ -73,6 +94,8 @@ class Section:
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     explorer: str = ""
+    points: Sequence[str] = ()
+    chapters: Sequence[Chapter] = ()
 
 
 @dataclass(frozen=True)

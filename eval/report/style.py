@@ -26,6 +26,8 @@ __all__ = ["INK", "MARKERS", "MUTED", "PALETTE", "PAPER", "RULE", "Picture"]
 WIDTH = 9.2  # inches of a full-width picture; one inch is 72 units of its view box
 SMALL = 8.5
 """Least size of a text; a page shows no picture at less than 1.3 pixels a unit: 11 pixels."""
+LONGEST_NAME = 32
+"""Characters of a name in a picture; its tips and its table have the whole."""
 UNDER_TEXT = 0.7
 """How opaque cells with figures in them may be: ink then stands out by 4.5:1 in both themes."""
 
@@ -56,6 +58,7 @@ RC: Any = {  # matplotlib types the names of all its settings
     "legend.fontsize": SMALL,
     "text.parse_math": False,  # names may hold any character
     "lines.linewidth": 1.8,
+    "path.simplify": False,  # the page's script looks for every corner
     "svg.fonttype": "none",
     "svg.hashsalt": "pfedmoap",
     "savefig.transparent": True,
@@ -85,7 +88,9 @@ def new_figure(height: float, columns: int = 1, **options: Any) -> tuple[Figure,
     return figure, list(axes[0])
 
 
-def picture(figure: Figure, title: str, caption: str, values: Table) -> Picture:
+def picture(
+    figure: Figure, title: str, caption: str, values: Table, whole: Figure | None = None
+) -> Picture:
     """Turn a figure into inline SVG that follows the page's theme and loads nothing.
 
     Args:
@@ -93,30 +98,59 @@ def picture(figure: Figure, title: str, caption: str, values: Table) -> Picture:
         title: What it shows, in a few words.
         caption: How to read it.
         values: Its values.
+        whole: The same with whole axes, where the figure's leave something out.
 
     Returns:
         The picture.
     """
-    _show_as_it_is(figure)
-    buffer = io.StringIO()
     with warnings.catch_warnings():  # the browser has the letters that matplotlib's font lacks
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        shown = _as_svg(figure, title)
         rasterise(figure, caption)
-    return Picture(inline(buffer.getvalue(), title), title, caption, values)
+        more = "" if whole is None else _as_svg(whole, f"{title}, whole axis")
+    return Picture(shown, title, caption, values, more)
+
+
+def _as_svg(figure: Figure, title: str) -> str:
+    _show_as_it_is(figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return inline(buffer.getvalue(), title)
+
+
+def short(name: str, most: int = LONGEST_NAME) -> str:
+    """Shorten a name in its middle where it would take the room of what it names.
+
+    Args:
+        name: Any name.
+        most: How many characters there is room for; never fewer than three are shown.
+
+    Example:
+        >>> short("the hospital on the hill", 12)
+        'the hos…hill'
+    """
+    most = max(3, most)
+    end = most // 3
+    return name if len(name) <= most else f"{name[: most - 1 - end]}…{name[-end:]}"
 
 
 def _show_as_it_is(figure: Figure) -> None:
-    """Write characters of names that act, or that no file holds, as escapes."""
+    """Write characters of names that act, or that no file holds, as escapes; shorten long ones."""
+    headings = {
+        text
+        for axes in figure.axes
+        for text in (axes.get_title("left"), axes.get_xlabel(), axes.get_ylabel())
+    }
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         formatter = axis.get_major_formatter()
         if isinstance(formatter, FuncFormatter):  # names of ticks are made by one
             axis.set_major_formatter(
-                FuncFormatter(lambda value, at, f=formatter: for_terminal(f(value, at)))
+                FuncFormatter(lambda value, at, f=formatter: short(for_terminal(f(value, at))))
             )
     for text in figure.findobj(Text):
         if isinstance(text, Text):
-            text.set_text(for_terminal(text.get_text()))
+            shown = for_terminal(text.get_text())
+            text.set_text(shown if text.get_text() in headings else short(shown))
 
 
 def grid(axes: Axes, axis: str = "y") -> None:

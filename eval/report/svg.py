@@ -23,7 +23,13 @@ _TOLD = "tell:"
 _TAG = re.compile("<[^>]*>")
 
 
-def tell(artist: Artist, tips: str | Sequence[str], keys: str | Sequence[str] = "") -> None:
+def tell(
+    artist: Artist,
+    tips: str | Sequence[str],
+    keys: str | Sequence[str] = "",
+    *,
+    echo: bool = False,
+) -> None:
     """Say what a mark stands for.
 
     Args:
@@ -31,10 +37,13 @@ def tell(artist: Artist, tips: str | Sequence[str], keys: str | Sequence[str] = 
         tips: What the pointer is told over it.
         keys: What a click on it picks in its part, such as ``c3`` for client 3 or ``m1`` for a
             method: one, or one a tip; empty for nothing.
+        echo: Whether it says again what another mark says, as the name beside a line does: arrow
+            keys do not stop at it.
     """
     told = {
         "tip": tips if isinstance(tips, str) else _lines(tips),
         "key": keys if isinstance(keys, str) else _lines(keys),
+        "echo": "1" if echo else "",
     }
     artist.set_gid(_packed(told))
 

@@ -1,10 +1,20 @@
 """What accuracy costs: against traffic, and against privacy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from eval.report.contenders import Contender, cut_note, looks_of, robust_limits
+from eval.report.contenders import (
+    Contender,
+    Limits,
+    Look,
+    below,
+    cut_note,
+    looks_of,
+    robust_limits,
+    whole_limits,
+)
 from eval.report.labels import End, label_ends, name_height, scatter
 from eval.report.structure import Table
 from eval.report.style import PERCENT, Picture, grid, new_figure, picture, styled
@@ -21,34 +31,16 @@ def accuracy_by_traffic(contenders: Sequence[Contender]) -> Picture | None:
     senders = list(latest.values())  # of a method at several budgets, the least private
     if len({round(one.bytes_per_round) for one in senders}) < 2:
         return None
-    figure, (axes,) = new_figure(max(3.2, 0.2 * len(senders) + 1.2))
+    senders.sort(key=lambda one: one.bytes_per_round)
     sizes = [one.bytes_per_round / 1024 for one in senders]
-    if max(sizes) > 8 * min(sizes):
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(min(sizes) / 1.5, 1.5 * max(sizes))
-        axes.xaxis.set_major_formatter(_PLAIN)
-    else:
-        axes.set_xlim(0, 1.25 * max(sizes))
     means = [one.mean for one in senders]
-    low, high = robust_limits(means, means)
-    margin = 0.08 * (high - low) or 0.02
-    axes.set_ylim(low - margin, high + margin)
     looks = looks_of(contenders)
-    points = []
-    for x, one in zip(sizes, senders, strict=True):
-        look, tip = looks[one.name], f"{one.name}: {100 * one.mean:.1f}% at {x:.4g} KiB a round"
-        end = End(one.mean, one.name, look.colour, look.key, "-", look.marker, tip)
-        points.append((x, end))
-    scatter(axes, points, figure)
-    axes.yaxis.set_major_formatter(PERCENT)
-    axes.set_ylabel("personalised accuracy")
-    grid(axes)
-    axes.set_xlabel("KiB a round, down and up, over all clients of the round")
-    beyond = [(one.name, one.mean) for one in senders if one.mean < low]
+    bulk, whole = robust_limits(means, means), whole_limits(means, means)
     return picture(
-        figure,
+        _by_traffic(senders, sizes, looks, bulk),
         "Accuracy against traffic",
-        f"Further left is cheaper and further up is better.{cut_note(beyond)}",
+        "Further left is cheaper and further up is better."
+        + cut_note([(one.name, one.mean) for one in senders if one.mean < bulk[0]]),
         Table(
             ("method", "KiB a round", "accuracy"),
             [
@@ -57,7 +49,38 @@ def accuracy_by_traffic(contenders: Sequence[Contender]) -> Picture | None:
             ],
             keys=[looks[one.name].key for one in senders],
         ),
+        None if bulk == whole else _by_traffic(senders, sizes, looks, whole),
     )
+
+
+def _by_traffic(
+    senders: Sequence[Contender],
+    sizes: Sequence[float],
+    looks: Mapping[str, Look],
+    limits: Limits,
+) -> Figure:
+    figure, (axes,) = new_figure(max(3.2, 0.2 * len(senders) + 1.2))
+    if max(sizes) > 8 * min(sizes):
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(min(sizes) / 1.5, 1.5 * max(sizes))
+        axes.xaxis.set_major_formatter(_PLAIN)
+    else:
+        axes.set_xlim(0, 1.25 * max(sizes))
+    low, high = limits
+    margin = 0.08 * (high - low) or 0.02
+    axes.set_ylim(low - margin, high + margin)
+    points = []
+    for x, one in zip(sizes, senders, strict=True):
+        look, tip = looks[one.name], f"{one.name}: {100 * one.mean:.1f}% at {x:.4g} KiB a round"
+        name = below(one.name, one.mean) if one.mean < low else one.name
+        end = End(one.mean, name, look.colour, look.key, "-", look.marker, tip)
+        points.append((x, end))
+    scatter(axes, points, figure)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set_ylabel("personalised accuracy")
+    grid(axes)
+    axes.set_xlabel("KiB a round, down and up, over all clients of the round")
+    return figure
 
 
 @styled

@@ -71,6 +71,14 @@ function className(data, label) {
   return label < 0 ? "no answer" : data.classes[label];
 }
 
+// A heading of a table; the whole of a long name is its tip.
+function classHeading(data, label, scope) {
+  const name = className(data, label);
+  const heading = make("th", { scope }, name.length > 24 ? `${name.slice(0, 13)}\u2026${name.slice(-10)}` : name);
+  if (name.length > 24) heading.title = name;
+  return heading;
+}
+
 function mistakesOf(data, client) {
   const wrong = client.confusion.filter(([truth, said]) => truth !== said);
   if (!wrong.length) return make("p", {}, "Every answer is right.");
@@ -91,12 +99,12 @@ function confusionOf(data, client) {
   }
   const counts = new Map(client.confusion.map(([truth, said, count]) => [`${truth} ${said}`, count]));
   const corner = make("th", { scope: "col" }, "true, then answer");
-  const head = make("tr", {}, corner, ...classes.map((c) => make("th", { scope: "col" }, className(data, c))));
+  const head = make("tr", {}, corner, ...classes.map((c) => classHeading(data, c, "col")));
   const body = make("tbody");
   for (const truth of classes) {
     const total = classes.reduce((sum, said) => sum + (counts.get(`${truth} ${said}`) || 0), 0);
     if (!total) continue;
-    const row = make("tr", {}, make("th", { scope: "row" }, className(data, truth)));
+    const row = make("tr", {}, classHeading(data, truth, "row"));
     for (const said of classes) {
       const count = counts.get(`${truth} ${said}`) || 0;
       const cell = make("td", {}, count ? `${count}` : "");
@@ -172,6 +180,18 @@ function clientExplorer(part, box) {
     const halves = [curveOf(part.data, client, width), confusionOf(part.data, client), expertsOf(part, client), attentionOf(part, client)];
     shown.replaceChildren(factsOf(client), make("div", { class: "halves" }, ...halves.filter(Boolean)));
   };
+  // Enter on a mark leads here, and Escape back to it.
+  let from = null;
+  part.enter = (plot) => {
+    from = plot;
+    select.focus({ preventScroll: true });
+  };
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !from) return;
+    event.stopPropagation();
+    from.focus();
+    from = null;
+  });
   part.show = (id) => {
     const client = byId.get(id);
     if (!client) return;

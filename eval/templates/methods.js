@@ -12,7 +12,7 @@ function methodChips(part, box) {
       const chip = make("button", { type: "button", "data-key": key, "aria-pressed": "false" }, name);
       chip.addEventListener("click", () => pick(part, key));
       for (const event of ["pointerenter", "focus"]) {
-        chip.addEventListener(event, () => paint(part, [...part.picked, key]));
+        chip.addEventListener(event, () => hint(part, key));
       }
       for (const event of ["pointerleave", "blur"]) {
         chip.addEventListener(event, () => paint(part, part.picked));
@@ -24,6 +24,9 @@ function methodChips(part, box) {
   const none = make("button", { type: "button" }, "Show all alike");
   none.addEventListener("click", () => clear(part));
   box.append(none);
+  box.setAttribute("role", "toolbar");
+  box.setAttribute("aria-label", "Methods that stand out");
+  roving(box, () => [...box.querySelectorAll("button")]);
   box.hidden = false;
 }
 

@@ -74,6 +74,22 @@ contents.addEventListener("click", (event) => {
   if (narrow.matches && event.target.closest("a")) contents.open = false;
 });
 
+// Of a picture whose axis leaves something out, the one with the whole axis takes its place.
+for (const folded of document.querySelectorAll("details.whole")) {
+  const bulk = folded.previousElementSibling;
+  const whole = folded.querySelector(".plot");
+  const button = make("button", { type: "button", "aria-pressed": "false" }, "Whole axis");
+  button.addEventListener("click", () => {
+    bulk.hidden = whole.hidden;
+    whole.hidden = !whole.hidden;
+    button.setAttribute("aria-pressed", bulk.hidden);
+  });
+  whole.hidden = true;
+  bulk.after(whole);
+  bulk.before(make("p", { class: "axis" }, button));
+  folded.remove();
+}
+
 // What is wider than the page says so, and has a shadow on the side where there is more.
 function mark(scroll) {
   const left = scroll.scrollLeft;

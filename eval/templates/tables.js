@@ -1,6 +1,6 @@
 // Tables: sort by a column, filter by any text in a row.
 
-const LONG = 8; // rows from which a table has a filter
+const LONG = 12; // rows from which a table has a filter
 const UNITS = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 
 // The first number of a cell, with its binary unit; NaN for none.
@@ -19,7 +19,7 @@ function compare(a, b, direction) {
   return direction * a.localeCompare(b, undefined, { numeric: true });
 }
 
-function sortBy(table, column, heading) {
+function sortBy(table, column, heading, changed) {
   const up = heading.getAttribute("aria-sort") === "descending";
   for (const other of heading.parentNode.children) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", up ? "ascending" : "descending");
@@ -27,9 +27,21 @@ function sortBy(table, column, heading) {
   const text = (row) => row.cells[column].textContent;
   const rows = [...body.rows].sort((a, b) => compare(text(a), text(b), up ? 1 : -1));
   body.append(...rows);
+  changed();
 }
 
-function filterOf(table) {
+// Rows that pick something do so from the keyboard, too; a table's are one stop of the Tab key.
+function rowButtons(table) {
+  const buttons = () => [...table.tBodies[0].rows].map((row) => row.querySelector("button"));
+  for (const row of table.tBodies[0].rows) {
+    if (!row.dataset.key) return () => {};
+    const name = row.cells[0];
+    name.replaceChildren(make("button", { type: "button" }, name.textContent));
+  }
+  return roving(table.tBodies[0], buttons);
+}
+
+function filterOf(table, changed) {
   const rows = [...table.tBodies[0].rows];
   const status = make("span", { role: "status" });
   const input = make("input", { type: "search", autocomplete: "off" });
@@ -44,18 +56,20 @@ function filterOf(table) {
       shown += !row.hidden;
     }
     status.textContent = words.length ? `${shown} of ${rows.length} rows` : "";
+    changed();
   });
   return make("div", { class: "filter" }, input, status);
 }
 
 for (const table of document.querySelectorAll("article table")) {
   const count = table.tBodies[0].rows.length;
+  const changed = count ? rowButtons(table) : () => {};
   if (count < 2) continue;
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
     const button = make("button", { type: "button" }, heading.textContent);
     button.title = "Sort by this column";
-    button.addEventListener("click", () => sortBy(table, column, heading));
+    button.addEventListener("click", () => sortBy(table, column, heading, changed));
     heading.replaceChildren(button);
   });
-  if (count > LONG) table.parentNode.before(filterOf(table));
+  if (count > LONG) table.parentNode.before(filterOf(table, changed));
 }

@@ -22,6 +22,14 @@ from privacy.auditing.one_run import Guesses
 HOSTILE = '</script><img src=x onerror=alert(1)> "&<!-- $x_{2}$ --> id="tell:{}" \u202e\ud800'
 """A name that would end a script, begin an element, and be read as mathematics or as our marks."""
 
+NAMES = (
+    "w" * 200,
+    "a name of many words " * 12,
+    "\u05e9\u05dc\u05d5\u05dd",  # from right to left
+    "\U0001f469\u200d\U0001f52c",  # several characters for one picture
+)
+"""Names that a page has to make room for."""
+
 
 def with_clients(run: Evidence, count: int) -> Evidence:
     """The same run with so many clients, copied from its own."""

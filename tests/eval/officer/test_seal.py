@@ -1,7 +1,9 @@
 """An officer's statement says what a run spent, with its audit, and a tampered run fails it."""
 
 import json
+import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import json_bytes
 from pfedmoap.storage.digests import sha256
 from pfedmoap.storage.signing import Signer
+from tests.helpers.pages import check_page
 
 AUDIT = "--audit_clients 1 --audit_rounds 1 --canaries 2 --gradient_canaries 4 --members 2"
 
@@ -68,6 +71,27 @@ def test_the_statement_has_what_was_spent_and_the_audit(audited: Path, tmp_path:
         assert words in text
     assert set(seal["files"]) >= {"config.json", "privacy.json", "private/audit.json"}
     assert not any("clients/" in name or "per_client" in name for name in seal["files"])
+
+
+def test_the_page_to_print_says_what_the_document_says(audited: Path, tmp_path: Path):
+    document, page = tmp_path / "statement.md", tmp_path / "statement.html"
+    main(["statement", str(audited), "--out", str(document), "--html", str(page)])
+    html = page.read_text()
+    check_page(html)
+    shown = unescape(re.sub("<[^>]*>", "", html))
+    for chapter in statement(read_facts(audited)):
+        assert f"<h2>{chapter.title}</h2>" in html
+        for words in (*chapter.paragraphs, *chapter.points):
+            assert words.replace("`", "") in shown
+    _, seal = divided(document.read_bytes())
+    for told in (seal["run_sha256"], seal["text_sha256"], *seal["files"].values(), seal["at"]):
+        assert told in html
+    with pytest.raises(RunError, match="no statement"):
+        verify(page.read_bytes(), audited, None)
+    page.write_text("<p>mine")
+    with pytest.raises(SystemExit):
+        main(["statement", str(audited), "--html", str(page)])
+    assert page.read_text() == "<p>mine"
 
 
 def test_what_is_spent_in_all_is_the_largest_and_its_sum_at_several_clients(private_run: Path):

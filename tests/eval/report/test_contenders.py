@@ -22,6 +22,8 @@ def test_what_is_cut_off_is_named_with_its_value():
     pictures = [one for section in part.sections for one in section.pictures]
     assert len(pictures) == 4
     for one in pictures:
+        assert one.whole
+        assert "\u2193" not in one.whole
         assert "method 1 (" in one.caption
         assert "method 1" in one.svg
         assert any("method 1" in row for row in one.values.rows)
