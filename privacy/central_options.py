@@ -30,8 +30,9 @@ from privacy.checks import (
     warn_where_short,
 )
 from privacy.ledgers.ledger import Budget, Ledgers
+from privacy.mechanisms.adaptive_clipping import adaptive_clipping
 from privacy.mechanisms.central import CentralPrivacy, ServerAccount
-from privacy.mechanisms.clipping import Rule, adaptive_clipping
+from privacy.mechanisms.clipping import Rule
 from privacy.options import permitted, shared_folder
 
 

@@ -34,7 +34,8 @@ from privacy.checks import (
     warn_where_short,
 )
 from privacy.ledgers.ledger import Budget, Ledgers
-from privacy.mechanisms.clipping import Rule, adaptive_clipping
+from privacy.mechanisms.adaptive_clipping import adaptive_clipping
+from privacy.mechanisms.clipping import Rule
 from privacy.mechanisms.groups import Unit, groups_of
 from privacy.mechanisms.mechanism import SampledGaussian
 from privacy.mechanisms.sgd import Counts, StepPrivacy

@@ -170,7 +170,8 @@ COVERED = {
         privacy.auditing.noise_rows privacy.auditing.seed_search""",
     "tests/privacy/auditing/test_f_dp.py": "privacy.accounting.pld privacy.auditing.trade_off",
     "tests/privacy/mechanisms/test_central.py": "privacy.central_options",
-    "tests/privacy/mechanisms/test_clipping.py": "privacy.mechanisms.tally",
+    "tests/privacy/mechanisms/test_clipping.py": """
+        privacy.mechanisms.adaptive_clipping privacy.mechanisms.tally""",
     "tests/eval/attacks/test_catalogue.py": "eval.attacks.attack eval.attacks.sybil",
     "tests/eval/attacks/test_cells.py": """
         eval.attacks.compromised eval.attacks.outcome eval.attacks.reported eval.attacks.trigger""",
@@ -179,6 +180,7 @@ COVERED = {
         eval.report.attack_part""",
     "tests/eval/test_escaping.py": "eval.console",
     "tests/eval/sweep/test_running.py": "eval.sweep.record eval.sweep.work",
+    "tests/eval/sweep/test_spec.py": "eval.sweep.options",
     "tests/eval/tracking/test_choose.py": "eval.api.trackers",
     "tests/eval/tracking/test_tracker.py": """
         eval.tracking.pictures eval.tracking.public eval.tracking.to_csv eval.tracking.to_mlflow

@@ -10,9 +10,10 @@ from eval.commands.errors import readable_errors
 from eval.configurations import located
 from eval.console import console, percent, say
 from eval.progress import counted_progress
+from eval.sweep.options import SlurmOptions
 from eval.sweep.running import CHOSEN, Chosen, run_sweep, warn_of_privacy
 from eval.sweep.search import next_trials, planned_trials, require_search
-from eval.sweep.spec import TEST, SlurmOptions, Sweep, read_sweep
+from eval.sweep.spec import TEST, Sweep, read_sweep
 from eval.tracking.choose import HELP, Tracks
 from pfedmoap.config.exact_options import command_parser, parse
 

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from eval.sweep.options import SlurmOptions
 from eval.sweep.record import JOBS
-from eval.sweep.spec import SlurmOptions
 from eval.sweep.work import Job, attempt
 from pfedmoap.errors import ConfigError
 from pfedmoap.storage.atomic_files import make_folder, read_json, write_json

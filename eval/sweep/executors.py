@@ -8,8 +8,8 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import IO, Protocol
 
 from eval.experiment import ExperimentLoader
+from eval.sweep.options import HereOptions, LocalOptions, SlurmOptions
 from eval.sweep.record import JOBS
-from eval.sweep.spec import HereOptions, LocalOptions, SlurmOptions
 from eval.sweep.work import Job, attempt
 from pfedmoap.storage.atomic_files import make_folder
 

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from eval.logs import muted
+from eval.sweep.options import GridSearch, OptunaSearch
 from eval.sweep.space import Point, Range, Space, grid, points_in
-from eval.sweep.spec import GridSearch, OptunaSearch, Sweep, Trial
+from eval.sweep.spec import Sweep, Trial
 from pfedmoap.errors import ConfigError
 from pfedmoap.seeding import numpy_generator
 

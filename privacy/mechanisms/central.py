@@ -12,7 +12,8 @@ from pfedmoap.client.privatizer_at_server import ServerSide
 from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import Arrays, ClientId, Download, Update
 from privacy.ledgers.ledger import Ledgers
-from privacy.mechanisms.clipping import AdaptiveClipping, Clipping, FixedClipping
+from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
+from privacy.mechanisms.clipping import Clipping, FixedClipping
 from privacy.mechanisms.randomness import Randomness
 from privacy.mechanisms.tally import Tally
 

@@ -11,7 +11,8 @@ from pfedmoap.client.batches import Batch, Stream
 from pfedmoap.client.placement import placed
 from pfedmoap.client.problem import Problem
 from pfedmoap.wire.messages import Arrays, ClientId
-from privacy.mechanisms.clipping import AdaptiveClipping, Clipping, FixedClipping
+from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
+from privacy.mechanisms.clipping import Clipping, FixedClipping
 from privacy.mechanisms.cohort_sum import CohortSum
 from privacy.mechanisms.groups import GroupMeans
 from privacy.mechanisms.noisy_sum import draw_noise

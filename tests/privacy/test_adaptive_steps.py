@@ -13,7 +13,7 @@ from pfedmoap.client.privatizer import PlannedTraining
 from pfedmoap.engine.simulation import Rounds, run_federation
 from pfedmoap.methods.registry import method_class
 from pfedmoap.runs.directory import RunDirectory
-from privacy.mechanisms.clipping import AdaptiveClipping
+from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
 from privacy.mechanisms.mechanism import SampledGaussian
 from privacy.mechanisms.per_example import per_example_gradients
 from privacy.mechanisms.randomness import Randomness

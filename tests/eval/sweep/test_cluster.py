@@ -11,9 +11,10 @@ import pytest
 from eval.commands import sweep as command
 from eval.sweep.cluster import Cluster, require_submitit, script
 from eval.sweep.executors import executor_of
+from eval.sweep.options import SlurmOptions
 from eval.sweep.record import SweepRecord
 from eval.sweep.search import next_trials
-from eval.sweep.spec import VALIDATION, SlurmOptions, sweep
+from eval.sweep.spec import VALIDATION, sweep
 from eval.sweep.work import Job
 from pfedmoap.errors import ConfigError
 from tests.helpers.sweeps import tiny

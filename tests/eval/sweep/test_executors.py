@@ -7,9 +7,10 @@ import subprocess
 import pytest
 
 from eval.sweep.executors import Here, Local, executor_of
+from eval.sweep.options import HereOptions, LocalOptions
 from eval.sweep.record import SweepRecord
 from eval.sweep.search import next_trials
-from eval.sweep.spec import VALIDATION, HereOptions, LocalOptions, sweep
+from eval.sweep.spec import VALIDATION, sweep
 from eval.sweep.work import Job, main
 from tests.helpers.sweeps import tiny
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from eval.sweep.options import LocalOptions, SlurmOptions
 from eval.sweep.search import next_trials
-from eval.sweep.spec import TEST, VALIDATION, LocalOptions, SlurmOptions, sweep
+from eval.sweep.spec import TEST, VALIDATION, sweep
 from pfedmoap.errors import ConfigError
 from tests.helpers.sweeps import tiny
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import ClientId
-from privacy.mechanisms.clipping import AdaptiveClipping, FixedClipping, lengths
+from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
+from privacy.mechanisms.clipping import FixedClipping, lengths
 from privacy.mechanisms.randomness import Randomness
 from privacy.mechanisms.tally import Tally
 

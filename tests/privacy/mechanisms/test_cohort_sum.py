@@ -5,7 +5,8 @@ import torch
 from torch.func import vmap
 
 from privacy.mechanisms import cohort_sum
-from privacy.mechanisms.clipping import AdaptiveClipping, FixedClipping
+from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
+from privacy.mechanisms.clipping import FixedClipping
 from privacy.mechanisms.cohort_sum import CohortSum, mapped
 
 CLIENTS, COUNT = 3, 5

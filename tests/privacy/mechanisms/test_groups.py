@@ -14,7 +14,7 @@ from pfedmoap.client.privatizer import PlannedTraining
 from pfedmoap.errors import PrivacyError
 from pfedmoap.methods.registry import method_class
 from pfedmoap.wire.messages import ClientId
-from privacy.mechanisms.clipping import AdaptiveClipping
+from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
 from privacy.mechanisms.groups import Examples, GroupMeans, Groups
 from privacy.mechanisms.mechanism import SampledGaussian, with_penalty
 from privacy.mechanisms.randomness import Randomness

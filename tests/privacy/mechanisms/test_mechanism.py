@@ -10,7 +10,8 @@ from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.methods.registry import method_class
 from pfedmoap.prompts.tuning import PromptProblem
 from pfedmoap.wire.messages import ClientId
-from privacy.mechanisms.clipping import AdaptiveClipping, FixedClipping
+from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
+from privacy.mechanisms.clipping import FixedClipping
 from privacy.mechanisms.mechanism import SampledGaussian, with_penalty
 from privacy.mechanisms.noisy_sum import spacing
 from privacy.mechanisms.per_example import per_example_gradients
