@@ -169,7 +169,6 @@ COVERED = {
     "tests/privacy/test_noise_checks.py": """
         privacy.auditing.noise_rows privacy.auditing.seed_search""",
     "tests/privacy/auditing/test_f_dp.py": "privacy.accounting.pld privacy.auditing.trade_off",
-    "tests/privacy/mechanisms/test_central.py": "privacy.central_options",
     "tests/privacy/mechanisms/test_clipping.py": """
         privacy.mechanisms.adaptive_clipping privacy.mechanisms.tally""",
     "tests/eval/attacks/test_catalogue.py": "eval.attacks.attack eval.attacks.sybil",

@@ -22,6 +22,16 @@ def strata_of(labels: IntArray, domains: IntArray | None) -> IntArray:
     return domains * (int(labels.max()) + 1) + labels
 
 
+def check_test_fraction(test_fraction: float) -> None:
+    """Refuse a fraction that leaves nothing to train or to test on.
+
+    Raises:
+        ConfigError: It is not strictly between 0 and 1.
+    """
+    if not 0.0 < test_fraction < 1.0:
+        raise ConfigError(f"test_fraction is {test_fraction}, expected strictly between 0 and 1")
+
+
 def stratified_test_mask(strata: IntArray, test_fraction: float, seed: int) -> BoolArray:
     """Draw the test division: the same fraction of every stratum.
 
@@ -38,8 +48,7 @@ def stratified_test_mask(strata: IntArray, test_fraction: float, seed: int) -> B
     Raises:
         ConfigError: If the fraction is not strictly between 0 and 1.
     """
-    if not 0.0 < test_fraction < 1.0:
-        raise ConfigError(f"test_fraction is {test_fraction}, expected strictly between 0 and 1")
+    check_test_fraction(test_fraction)
     is_test = np.zeros(len(strata), dtype=np.bool_)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)

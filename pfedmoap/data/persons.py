@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pfedmoap.data.dataset import BoolArray, ImageDataset, IntArray
+from pfedmoap.data.division import check_test_fraction
 from pfedmoap.data.splits import ClientSplit
-from pfedmoap.errors import ConfigError
 from pfedmoap.seeding import numpy_generator
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ def grouped_test_mask(
     Raises:
         ConfigError: If the fraction is not strictly between 0 and 1.
     """
-    if not 0.0 < test_fraction < 1.0:
-        raise ConfigError(f"test_fraction is {test_fraction}, expected strictly between 0 and 1")
+    check_test_fraction(test_fraction)
     is_test = np.zeros(len(strata), dtype=np.bool_)
     names, sizes = np.unique(groups, return_counts=True)
     home = np.array([_commonest(strata[groups == name]) for name in names])

@@ -28,7 +28,7 @@ class Tally:
         self.count((client,), (longer & present).sum()[None], present.sum()[None])
 
     def count(self, clients: Sequence[ClientId], longer: Tensor, every: Tensor) -> None:
-        """Add what was counted of K clients, without a word to the device before it is read.
+        """Add what was counted of K clients; nothing waits for the device before it is read.
 
         Args:
             clients: The clients.

@@ -93,7 +93,9 @@ class UploadPrivacy(PlainTraining):
         one = {name: move[None] for name, move in moves.items()}
         noisy.add(one)
         length = lengths(one)
-        self._tally.note(update.client, length > self.max_update_norm, torch.ones_like(length) > 0)
+        self._tally.note(
+            update.client, length > self.max_update_norm, torch.ones_like(length, dtype=torch.bool)
+        )
         arrays = {
             name: download.arrays[name].to(move.device) + move
             for name, move in noisy.finish().items()

@@ -49,5 +49,13 @@ def test_diagram_of_several_clients_counts_images_not_clients():
 def test_nothing_and_impossible_confidence_are_refused():
     with pytest.raises(DataError, match="at least 1"):
         reliability(np.array([]), np.array([], bool))
-    with pytest.raises(DataError, match="not in"):
-        reliability(np.array([1.5]), np.array([True]))
+    with pytest.raises(DataError, match="expected the same"):
+        reliability(np.array([0.5]), np.array([True, False]))
+    for wrong in (1.5, -0.1, np.nan):
+        with pytest.raises(DataError, match="not in"):
+            reliability(np.array([0.5, wrong]), np.array([True, True]))
+
+
+def test_a_confidence_that_rounding_put_above_1_is_certain():
+    diagram = reliability(np.array([1 + 1e-7, 1.0]), np.array([True, True]), 4)
+    assert diagram.counts.tolist() == [0, 0, 0, 2]

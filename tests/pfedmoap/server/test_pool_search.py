@@ -48,6 +48,16 @@ def test_sketches_are_never_further_apart_than_their_vectors():
     assert (torch.cdist(sketches, sketches) <= apart + 1e-4).all()
 
 
+def test_directions_are_those_of_differences_not_of_where_prompts_lie(monkeypatch):
+    """As many as the differences have: none is spent on the way from zero to the prompts."""
+    monkeypatch.setattr(sketch_index, "DIRECTIONS", 4)
+    vectors = low_rank(500)
+    sketches = Directions.learn(vectors, np.arange(500)).sketch(vectors)
+    assert sketches.shape == (500, 5)
+    rest, along = sketches[:, -1], np.linalg.norm(sketches[:, :-1], axis=1)
+    assert rest.max() < 0.01 * along.mean()
+
+
 def test_a_sketch_does_not_depend_on_its_company():
     vectors = low_rank(200)
     made = Directions.learn(vectors, np.arange(len(vectors)))

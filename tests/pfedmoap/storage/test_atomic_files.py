@@ -13,6 +13,7 @@ from pfedmoap.storage.atomic_files import (
     read_arrays,
     read_json,
     read_sections,
+    target_of_temporary,
     write_arrays,
     write_bytes,
     write_json,
@@ -38,6 +39,17 @@ def order(monkeypatch):
     monkeypatch.setattr(atomic_files.os, "fsync", noted_sync)
     monkeypatch.setattr(atomic_files.os, "replace", noted_replace)
     return seen
+
+
+def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path, monkeypatch):
+    left = []
+    monkeypatch.setattr(atomic_files.os, "replace", lambda source, _: left.append(source))
+    write_bytes(tmp_path / "state.json", b"")
+    (name,) = os.listdir(tmp_path)
+    assert left == [str(tmp_path / name)]
+    assert target_of_temporary(name) == "state.json"
+    for other in ("state.json", ".state.json", name.removesuffix("pfedmoap"), name[1:], name + "x"):
+        assert target_of_temporary(other) is None
 
 
 def permissions(path):

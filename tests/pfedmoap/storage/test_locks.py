@@ -10,7 +10,8 @@ import pytest
 from pfedmoap.errors import RunError, StorageError
 from pfedmoap.runs.folder import held
 from pfedmoap.storage import atomic_files
-from pfedmoap.storage.locks import is_held, locked_folder
+from pfedmoap.storage.locks import is_held, locked, locked_folder
+from pfedmoap.storage.own_files import HOLDER
 
 HOLD = "import sys; from pfedmoap.runs.folder import held; from pathlib import Path\n"
 HOLD += "with held(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read(1)"
@@ -48,6 +49,25 @@ def test_a_second_process_says_who_is_in_the_folder_and_a_killed_one_frees_it(tm
     with held(run):
         pass
     assert not run.exists()
+
+
+def test_a_note_is_never_written_through_a_link(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / HOLDER).symlink_to(tmp_path / "mine")
+    with pytest.raises(RunError, match="is a symbolic link"), locked_folder(tmp_path / "run"):
+        pass
+    (tmp_path / "lock.holder").symlink_to(tmp_path / "mine")
+    with pytest.raises(RunError, match="is a symbolic link"), locked(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_only_a_folder_can_be_known_to_be_free(tmp_path):
+    assert is_held(tmp_path) is False
+    (tmp_path / "file").write_text("")
+    assert is_held(tmp_path / "file") is None
+    assert is_held(tmp_path / "missing") is None
 
 
 def test_a_foreign_folder_is_not_even_locked(tmp_path):

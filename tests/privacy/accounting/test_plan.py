@@ -35,6 +35,13 @@ def test_the_smallest_bound_counts_and_is_named(drawn, cap, count, why):
     assert why in found.why
 
 
+def test_a_cap_that_lets_nobody_in_is_refused():
+    assert client_rounds(plan(), 1).count == 1
+    for cap in (0, -1):
+        with pytest.raises(PrivacyError, match=f"at least 1, got {cap}"):
+            client_rounds(plan(), cap)
+
+
 def test_a_hundred_rounds_at_a_tenth_are_seventeen_and_need_less_than_half_the_noise(setting):
     method = method_class("promptfl")(setting)
     drawn = Rounds(100, participation=0.1).most_of_one_client(HUNDRED, seed=0)

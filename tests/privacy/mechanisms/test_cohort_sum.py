@@ -48,10 +48,16 @@ def test_all_at_once_is_one_after_the_other(clipping, monkeypatch):
 
 
 def test_devices_but_the_cpu_map_all_clients_at_once():
+    calls = 0
+
     def doubled(arrays, more):
+        nonlocal calls
+        calls += 1
         return {name: 2 * value for name, value in arrays.items()}, more
 
-    for device in ("cpu", "meta"):
+    for device, expected in (("cpu", 2), ("meta", 1)):
+        calls = 0
         on = torch.ones(2, 3, device=device)
         found, more = mapped(doubled, torch.device(device))({"a": on}, on[:, 0])
         assert (found["a"].shape, more.shape) == ((2, 3), (2,))
+        assert calls == expected

@@ -44,6 +44,16 @@ def test_a_small_move_passes_and_a_large_one_is_clipped_over_all_arrays_together
     assert float(moves[1].sign().sum()) == -3
 
 
+def test_whether_a_move_was_clipped_is_counted_at_home():
+    sent, privacy = down(context=torch.zeros(4, 8)), privatizer(noise=1.0)
+    assert privacy.clipped() == {}
+    released(privacy, up(context=torch.full((4, 8), 0.01)), sent)
+    assert privacy.clipped() == {ONE: 0.0}
+    released(privacy, up(round=2, context=torch.full((4, 8), 9.0)), sent)
+    assert privacy.clipped() == {ONE: 1.0}
+    assert privacy.clipped() == {}
+
+
 def test_any_two_data_sets_are_at_most_the_diameter_apart():
     sent = down(context=torch.zeros(4, 8))
     for trial in range(20):
