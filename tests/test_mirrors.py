@@ -143,7 +143,7 @@ COVERED = {
     "tests/pfedmoap/runs/test_directory.py": """
         pfedmoap.runs.commit pfedmoap.runs.folder pfedmoap.runs.layout
         pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.state_files
-        pfedmoap.storage.own_files pfedmoap.storage.strict_json""",
+        pfedmoap.storage.strict_json""",
     "tests/pfedmoap/serving/test_listener.py": """
         pfedmoap.serving.application pfedmoap.serving.bodies pfedmoap.serving.connections
         pfedmoap.serving.gate pfedmoap.serving.handshakes pfedmoap.serving.limits

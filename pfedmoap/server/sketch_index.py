@@ -99,7 +99,7 @@ class Directions:
         centre, across = self._whole
         made = np.empty((len(vectors), len(self.basis) + 1), dtype=np.float32)
         for place in blocks(vectors):
-            away = vectors[place].double().sub_(centre)
+            away = vectors[place] - centre  # in float64, as the centre is
             along = away @ across
             made[place, :-1] = along.numpy()
             rest = torch.linalg.vecdot(away, away) - torch.linalg.vecdot(along, along)

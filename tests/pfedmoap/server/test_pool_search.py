@@ -58,6 +58,25 @@ def test_directions_are_those_of_differences_not_of_where_prompts_lie(monkeypatc
     assert rest.max() < 0.01 * along.mean()
 
 
+@pytest.mark.parametrize("away", [1.0, 1e4])
+def test_rounding_hides_no_neighbour_however_far_vectors_are_from_their_centre(away):
+    """In float32, the sketches' own distances are off by far more than the neighbours are apart."""
+    side = away * torch.nn.functional.normalize(torch.ones(1, WIDTH), dim=1)
+    near = 1e-4 * low_rank(60, rank=2)
+    vectors = torch.cat([side + near[:30], near[30:] - side]).double()
+    before = vectors.clone()
+    index = SketchIndex(Directions.learn(vectors, np.arange(60)))
+    index.fill(vectors)
+    assert torch.equal(vectors, before), "sketching leaves what it reads"
+    for row, vector in enumerate(vectors):
+        apart = (vectors - vector).norm(dim=1)
+        rows, bounds = index.candidates(vector[None], Effort(1, 60))
+        assert (bounds[0] <= apart[rows[0]].numpy()).all()
+        for distance in apart.sort().values[1:30:7]:
+            there = (apart <= distance).nonzero().flatten().tolist()
+            assert set(there) <= set(index.within(vector, float(distance)).tolist()), row
+
+
 def test_a_sketch_does_not_depend_on_its_company():
     vectors = low_rank(200)
     made = Directions.learn(vectors, np.arange(len(vectors)))

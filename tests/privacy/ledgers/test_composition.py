@@ -7,7 +7,12 @@ from dp_accounting.rdp import RdpAccountant
 
 from pfedmoap.errors import PrivacyError
 from privacy.accounting.epsilon import gaussian_epsilon, sampled_gaussian_epsilon
-from privacy.ledgers.composition import Steps, composed_accounts, composed_epsilon
+from privacy.ledgers.composition import (
+    Steps,
+    composed_accounts,
+    composed_epsilon,
+    total_epsilon,
+)
 from privacy.ledgers.ledger_file import Account, Charge
 
 MIXTURES = [
@@ -59,6 +64,18 @@ def test_a_tiny_delta_is_accounted_for_by_renyi():
 
 def account(**mechanism):
     return Account("a", 8.0, {"name": "test", **mechanism}, (Charge(1, 2, 1.0), Charge(2, 2, 2.0)))
+
+
+def test_runs_of_one_mechanism_are_priced_by_the_accountant_that_they_chose():
+    for chosen in ("rdp", "pld"):
+        one = account(unit="x", noise_multiplier=1.1, sample_rate=0.2, accountant=chosen)
+        expected = sampled_gaussian_epsilon(chosen, 1.1, 0.2, 8, 1e-5)
+        assert total_epsilon((one, one), 1e-5) == expected
+        plain = account(unit="x", noise_multiplier=1.1, accountant=chosen)
+        assert total_epsilon((one, plain), 1e-5) == composed_accounts((one, plain), 1e-5)
+    strict, loose = (sampled_gaussian_epsilon(name, 1.1, 0.2, 8, 1e-5) for name in ("pld", "rdp"))
+    assert strict < 0.99 * loose
+    assert total_epsilon((), 1e-5) == 0
 
 
 def test_accounts_are_composed_by_what_they_say_of_themselves():

@@ -2,15 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pfedmoap.errors import PrivacyError, RunError
-from pfedmoap.storage.locks import locked
+from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import ClientId
 from privacy.ledgers.authorisation import charge_cohort
 from privacy.ledgers.ledger import LOCK, Budget, Ledgers
@@ -220,65 +216,6 @@ def test_a_kill_while_writing_leaves_the_old_ledger_or_the_new_one(
             Ledgers(BUDGET, tmp_path).charge(ONE, 2)
     assert Ledgers(BUDGET, tmp_path).spent(ONE) in (0.4, 0.8)
     assert Ledgers(BUDGET, tmp_path).charge(ONE, 2) in (0.8, None)
-
-
-LARGE = Budget(1e9, BUDGET.mechanism, lambda units: units / 10, 1)
-
-
-def test_charges_of_many_at_once_are_all_kept(tmp_path):
-    """Each with ledgers of its own, as processes have them."""
-
-    def work(worker):
-        return [Ledgers(LARGE, tmp_path).charge(ONE, round) for round in range(1, 21)]
-
-    with ThreadPoolExecutor(3) as pool:
-        spent = sorted(epsilon for found in pool.map(work, range(3)) for epsilon in found)
-    assert spent == pytest.approx([units / 10 for units in range(1, 61)])
-    assert len(Ledgers(LARGE, tmp_path).charges(ONE)) == 60
-
-
-def test_charges_of_two_processes_are_all_kept(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from privacy.ledgers.ledger import Budget, Ledgers\n"
-        f"budget = Budget(1e9, {BUDGET.mechanism}, lambda units: units / 10, 1)\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "for r in range(1, 31): Ledgers(budget, Path(sys.argv[1])).charge(1, r)"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout.readline() == "ready\n"
-        other.stdin.write("go\n")
-        other.stdin.flush()
-        for round in range(1, 31):
-            Ledgers(LARGE, tmp_path).charge(ONE, round)
-    assert other.returncode == 0
-    assert len(Ledgers(LARGE, tmp_path).charges(ONE)) == 60
-
-
-def test_who_waits_too_long_is_told_who_holds_the_ledgers(tmp_path):
-    def second():
-        with locked(tmp_path / LOCK, wait_seconds=0.05):
-            pass
-
-    with (
-        Ledgers(BUDGET, tmp_path).locked(),
-        ThreadPoolExecutor(1) as pool,
-        pytest.raises(RunError, match=rf"in use by process {os.getpid()} on .+ since \d{{4}}-"),
-    ):
-        pool.submit(second).result()
-    second()
-
-
-def test_a_lock_is_not_taken_through_a_link(tmp_path):
-    (tmp_path / "mine").write_text("mine")
-    (tmp_path / LOCK).symlink_to(tmp_path / "mine")
-    with pytest.raises(RunError, match="symbolic link"):
-        Ledgers(BUDGET, tmp_path).charge(ONE, 1)
-    assert (tmp_path / "mine").read_text() == "mine"
 
 
 def test_temporary_files_of_a_killed_process_are_swept_and_nothing_else(tmp_path):
