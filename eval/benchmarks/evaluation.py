@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import f1_score
@@ -30,12 +31,14 @@ from pfedmoap.data.federation import Client, Federation
 from pfedmoap.data.splits import ClientSplit
 from pfedmoap.engine.simulation import FederationState
 from pfedmoap.methods.registry import method_class
+from pfedmoap.models.clip.clip import FrozenCLIP
 from pfedmoap.models.loading import BackboneOptions
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import ClientId, Update
 
 T = TypeVar("T")
-TOLERANCE = 1e-5
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.1, "fp16": 2e-2}
+"""Of probabilities; half towers round otherwise where they encode many prompts at once."""
 
 
 def main(
@@ -48,6 +51,7 @@ def main(
     repeats: int = 3,
     threads: int = 1,
     device: str = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     json_file: str | None = None,
 ) -> None:
     """Print milliseconds a client, and the ratio.
@@ -62,11 +66,13 @@ def main(
         repeats: Evaluations; the median is printed. The plain way runs once.
         threads: CPU threads.
         device: Where to run.
+        precision: Number format of the towers.
         json_file: Where rows are written, too.
     """
     torch.set_num_threads(threads)
     table = Table(
-        title=f"{method}, {model}, {classes} classes, {images} images a client, {threads} threads",
+        title=f"{method}, {model}, {precision}, {classes} classes, {images} images a client, "
+        f"{threads} threads",
         title_justify="left",
     )
     headings = (
@@ -77,15 +83,18 @@ def main(
         table.add_column(heading, justify="right")
     rows: list[dict[str, str]] = []
     for count in clients:
-        made, now, federation = _trained(method, model, count, classes, images, experts, device)
+        weights = None if model == "embedded" else "random"
+        clip = BackboneOptions(model, weights, precision, device).load()
+        made, now, federation = _trained(method, clip, count, classes, images, experts)
         cold = _as_new(made)
         _, _, first = _timed(cold, lambda: evaluate(cold, now, federation))  # noqa: B023
         runs = [_timed(made, lambda: evaluate(made, now, federation)) for _ in range(repeats)]  # noqa: B023
         wall, cpu = (float(np.median([run[place] for run in runs])) for place in (1, 2))
         expected, plain_wall, plain_cpu = _timed(made, lambda: _plain(made, now, federation))  # noqa: B023
-        gap = _largest_difference(made, now, federation, expected)
+        gap = _largest_difference(made, now, federation, expected, TOLERANCE[precision])
         milliseconds = [1e3 * each / count for each in (wall, cpu, first, plain_wall, plain_cpu)]
-        ratio = f"{plain_cpu / cpu:.1f}x"
+        on_gpu = clip.device.type == "cuda"  # whose work no CPU's clock counts
+        ratio = f"{plain_wall / wall if on_gpu else plain_cpu / cpu:.1f}x"
         row = (f"{count:,}", *(f"{each:.2f}" for each in milliseconds), ratio, f"{gap:.1e}")
         table.add_row(*row)
         rows.append(dict(zip(headings, row, strict=True)))
@@ -95,11 +104,9 @@ def main(
 
 
 def _trained(
-    name: str, model: str, count: int, classes: int, images: int, experts: int, device: str
+    name: str, clip: FrozenCLIP, count: int, classes: int, images: int, experts: int
 ) -> tuple[AnyMethod, FederationState[Any], Federation]:
     """Two rounds of one step each: everybody has taken part, and holds experts where there are."""
-    weights = None if model == "embedded" else "random"
-    clip = BackboneOptions(model, weights, device=device).load()
     names = tuple(f"thing number {i}" if i % 3 else f"object {i}" for i in range(classes))
     training = Training(epochs=1, batch_size=images, learning_rate=0.1)
     options = {"experts": experts} if name == "pfedmoap" else {}
@@ -140,9 +147,14 @@ def _as_new(method: Any) -> AnyMethod:  # a dataclass by convention
 
 @dataclass(frozen=True)
 class _Plain:
-    """One client, evaluated alone: its answers, accuracy and macro-F1."""
+    """One client, evaluated alone: its answers, accuracy and macro-F1.
+
+    Attributes:
+        ahead: How much more probable each answer is than the next one, (n,).
+    """
 
     answers: Answers
+    ahead: NDArray[np.float64]
     accuracy: float
     macro_f1: float
 
@@ -156,12 +168,13 @@ def _plain(
         test = federation.clients[download.client].test
         local = now.local_states.get(download.client)
         logits = method.predict(download, local, test.view()).logits.cpu().double()
-        best = logits.softmax(-1).max(-1)
-        labels, predicted = test.labels.numpy(), best.indices.numpy()
+        most, order = logits.softmax(-1).topk(2)
+        labels, predicted = test.labels.numpy(), order[:, 0].numpy()
         present = np.unique(labels)
         f1 = f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)
-        answers = Answers(predicted, best.values.numpy())
-        found[download.client] = _Plain(answers, float((labels == predicted).mean()), float(f1))
+        answers, ahead = Answers(predicted, most[:, 0].numpy()), (most[:, 0] - most[:, 1]).numpy()
+        accuracy = float((labels == predicted).mean())
+        found[download.client] = _Plain(answers, ahead, accuracy, float(f1))
     return found
 
 
@@ -170,16 +183,22 @@ def _largest_difference(
     now: FederationState[Any],
     federation: Federation,
     expected: Mapping[ClientId, _Plain],
+    tolerance: float,
 ) -> float:
-    """Largest difference of a probability; classes, accuracies and macro-F1 must be the same."""
+    """Largest difference of a probability; classes, accuracies and macro-F1 must be the same.
+
+    Classes may differ where two are as probable as each other, within the tolerance.
+    """
     local_states = states_for_prediction(method, now, federation)
     predicted = predict_clients(method, now, local_states, federation)
     gaps = []
     for one, score in zip(predicted, evaluate(method, now, federation), strict=True):
-        plain = expected[one.client]
-        gaps.append(np.abs(one.personal.confidence - plain.answers.confidence).max())
+        plain, own = expected[one.client], one.personal
+        gaps.append(np.abs(own.confidence - plain.answers.confidence).max())
+        others = own.predicted != plain.answers.predicted
         figures = abs(score.accuracy - plain.accuracy) + abs(score.macro_f1 - plain.macro_f1)
-        if figures > TOLERANCE or gaps[-1] > TOLERANCE:
+        wrong = (plain.ahead[others] > tolerance).any() or (figures > 1e-5 and not others.any())
+        if wrong or not gaps[-1] <= tolerance:
             raise SystemExit(f"the two ways disagree on client {one.client}: {score}, {plain}")
     return float(max(gaps))
 

@@ -95,7 +95,8 @@ class BatchPlan:
         width = max(1, *(index.shape[1] for index, _, _ in plans))
 
         def pad(tensors: Sequence[Tensor]) -> Tensor:
-            return pad_sequence([F.pad(one, (0, width - one.shape[1])) for one in tensors])
+            wide = [F.pad(one, (0, w)) if (w := width - one.shape[1]) else one for one in tensors]
+            return pad_sequence(wide)
 
         index, view, weight = (pad([plan[i] for plan in plans]) for i in range(3))
         owner = None if owners is None else pad(owners)
@@ -237,9 +238,9 @@ def _client_epochs(
     for epoch in range(epochs):
         turn = ((stream.round - 1) * epochs + epoch) % views
         for chosen in torch.randperm(size, generator=order).split(batch_size):
-            pad = (0, width - len(chosen))
+            missing = width - len(chosen)
             weight = torch.full((len(chosen),), 1 / len(chosen))
             for row, tensor in zip(rows, (chosen, view_order[chosen, turn], weight), strict=True):
-                row.append(F.pad(tensor, pad))
+                row.append(F.pad(tensor, (0, missing)) if missing else tensor)
     index, view, weights = (torch.stack(row) for row in rows)
     return index, view, weights

@@ -1,5 +1,6 @@
 """The local training loop of all methods, over a leading client axis."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -224,7 +225,9 @@ def float32_products(tf32: bool, device: torch.device) -> Iterator[None]:
         yield
         return
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    with warnings.catch_warnings():  # some versions of torch advise a newer way, which others lack
+        warnings.filterwarnings("ignore", message=".*TF32")
+        torch.set_float32_matmul_precision("high")
     try:
         yield
     finally:

@@ -15,15 +15,22 @@ from pfedmoap.wire.messages import Arrays
 
 MOST = 1024  # more clients in a batch save nothing
 AT_ONCE_AT_MOST = 64  # prompts that are only encoded, where the memory decides
+_TEXTS_AT_ONCE = 6400  # class names in prompts that a GPU encodes in a call, where it has a choice
 _BESIDE_GRAPH = 2  # temporaries and gradients take about as much again as the graph keeps
 
 Begin = Callable[[list[ClientTask]], tuple[Problem, Arrays]]
 
 
 def encoded_at_once(setting: Setting) -> int:
-    """How many prompts are encoded in one call, without gradients."""
+    """How many prompts are encoded in one call, without gradients.
+
+    On a GPU as many as keep it busy: a call of few costs as much time as one of many.
+    """
     size = setting.training.clients_per_batch
-    return AT_ONCE_AT_MOST if size == "auto" else size
+    chosen = AT_ONCE_AT_MOST if size == "auto" else size
+    if setting.backbone.device.type == "cpu":
+        return chosen
+    return max(chosen, min(MOST, _TEXTS_AT_ONCE // len(setting.class_names)))
 
 
 def fixed_batch_size(setting: Setting[Any]) -> int:

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from pfedmoap.client.batches import Cohort, StackedData, Stream
 from pfedmoap.client.local_training import Trained
-from pfedmoap.client.placement import placed
+from pfedmoap.client.placement import brought_back, placed
 from pfedmoap.contract.tasks import ClientResult, ClientTask
 from pfedmoap.wire.messages import Arrays, Update
+
+_LOSS, _STEPS = "/loss", "/steps"  # beside parameters, none of which has such a name
 
 
 def client_batches(
@@ -124,6 +126,25 @@ class TrainedClient:
 
 def trained_clients(tasks: Sequence[ClientTask], trained: Trained) -> list[TrainedClient]:
     """Unstack a trained cohort, in the order of its tasks."""
-    own = unstack(trained.params, len(tasks))
-    losses, steps = trained.loss.tolist(), trained.steps.tolist()
-    return [TrainedClient(*one) for one in zip(tasks, own, losses, steps, strict=True)]
+    return returning(tasks, trained)()
+
+
+def returning(tasks: Sequence[ClientTask], trained: Trained) -> Callable[[], list[TrainedClient]]:
+    """Begin to bring a trained cohort to the host.
+
+    Args:
+        tasks: Its tasks.
+        trained: The cohort, on its device.
+
+    Returns:
+        Waits for it and unstacks it, in the order of its tasks.
+    """
+    wait = brought_back({_LOSS: trained.loss, _STEPS: trained.steps, **trained.params})
+
+    def unstacked() -> list[TrainedClient]:
+        arrays = wait()
+        losses, steps = arrays.pop(_LOSS).tolist(), arrays.pop(_STEPS).tolist()
+        own = unstack(arrays, len(tasks))
+        return [TrainedClient(*one) for one in zip(tasks, own, losses, steps, strict=True)]
+
+    return unstacked

@@ -1,5 +1,6 @@
 """Prompt tuning (CoOp, arXiv 2109.01134), as all text-prompt methods use it."""
 
+from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from pfedmoap.client.privatizer import Privatizer
 from pfedmoap.client.problem import OF_CLIENTS, Problem
 from pfedmoap.client.schedules import Schedule
 from pfedmoap.contract.batch_size import batch_size_for
-from pfedmoap.contract.stacking import TrainedClient, client_batches, cohort_of, trained_clients
+from pfedmoap.contract.stacking import TrainedClient, client_batches, cohort_of, returning
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.errors import ConfigError
 from pfedmoap.models.clip.clip import PromptEncoder
@@ -169,6 +170,7 @@ def tune(
         The trained clients, in the order of their ids.
     """
     tuned: list[TrainedClient] = []
+    begun: deque[Callable[[], list[TrainedClient]]] = deque()
     size = batch_size_for(tasks, setting, begin, key)
     for batch in client_batches(tasks, size, key):
         problem, params = begin(batch)
@@ -188,5 +190,10 @@ def tune(
                 setting.rounds,
             ),
         )
-        tuned += trained_clients(batch, trained)
+        # A GPU still trains these: the next batch is made ready before anybody waits for them.
+        begun.append(returning(batch, trained))
+        if len(begun) > 1:
+            tuned += begun.popleft()()
+    for finish in begun:
+        tuned += finish()
     return sorted(tuned, key=lambda client: client.task.download.client)

@@ -15,7 +15,7 @@ from privacy.mechanisms.adaptive_clipping import AdaptiveClipping
 from privacy.mechanisms.clipping import Clipping, FixedClipping
 from privacy.mechanisms.cohort_sum import CohortSum
 from privacy.mechanisms.groups import GroupMeans
-from privacy.mechanisms.noisy_sum import draw_noise
+from privacy.mechanisms.noisy_sum import draw_noises
 from privacy.mechanisms.per_example import per_example_gradients
 from privacy.mechanisms.randomness import SecureStream
 from privacy.mechanisms.tally import Tally
@@ -102,8 +102,8 @@ class SampledGaussian:
         """
         drawn = {"norm": self._norms(whose)}
         if self.noise_multiplier:
-            size = self._size(params)
-            drawn["noise"] = torch.stack([draw_noise(self._std, size, each) for each in noise])
+            device = next(iter(params.values())).device
+            drawn["noise"] = draw_noises(self._std, self._size(params), noise, device)
         return drawn
 
     def blank(self, params: Arrays) -> dict[str, Tensor]:

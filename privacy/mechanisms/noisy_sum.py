@@ -1,13 +1,16 @@
 """Clip, sum, add Gaussian noise: used by all mechanisms."""
 
 import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 
+from pfedmoap.data.decoding import cores
 from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import Arrays
-from privacy.mechanisms.randomness import SecureStream
+from privacy.mechanisms.randomness import AT_ONCE, SecureStream
 
 _FINE = 2.0**-32  # spacing, in standard deviations, on which sums and noise are added exactly
 _COARSE = 2.0**-10  # spacing, in standard deviations, of what comes out
@@ -147,8 +150,41 @@ def add_noise(sums: Arrays, std: float, stream: SecureStream) -> dict[str, Tenso
 def draw_noise(std: float, size: int, stream: SecureStream) -> Tensor:
     """Draw noise on the fine grid, float64 (size,) on the CPU; ``std`` is above 0."""
     fine = spacing(std, _FINE)
-    draws = stream.normal(4, size).sum(0) * (std / 2)
-    return (draws / fine).round() * fine
+    parts = stream.normal(4, size).split(AT_ONCE, dim=1)
+    sums = [part.sum(0).mul_(std / 2).div_(fine).round_().mul_(fine) for part in parts]
+    return torch.cat(sums)
+
+
+def draw_noises(
+    std: float, size: int, streams: Sequence[SecureStream], device: torch.device
+) -> Tensor:
+    """Draw the noise of K sums on the CPU, each from its own stream; see `draw_noise`.
+
+    For a GPU, which would wait for it, on as many threads as there are cores, into memory that it
+    copies from by itself. What is drawn is the same.
+
+    Args:
+        std: Standard deviation, above 0.
+        size: Numbers of one sum.
+        streams: Where the noise of each of K sums comes from.
+        device: Where it is added.
+
+    Returns:
+        float64 (K, size), on the CPU.
+    """
+    pinned = device.type == "cuda"
+    found = torch.empty(len(streams), size, dtype=torch.float64, pin_memory=pinned)
+
+    def draw(row: int) -> None:
+        found[row] = draw_noise(std, size, streams[row])
+
+    if device.type == "cpu" or len(streams) < 2:
+        for row in range(len(streams)):
+            draw(row)
+    else:
+        with ThreadPoolExecutor(min(len(streams), cores())) as pool:
+            list(pool.map(draw, range(len(streams))))
+    return found
 
 
 def noised(sums: Arrays, std: float, noise: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from pfedmoap.client.placement import placed
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.client.schedules import CONSTANT, Schedule
 from pfedmoap.contract.stacking import TrainedClient
@@ -55,7 +56,7 @@ def with_gates(
     def begin(batch: list[ClientTask]) -> tuple[GateProblem, Arrays]:
         own = torch.stack([prompts[task.download.client] for task in batch])
         with torch.no_grad():
-            text = encoder(own.to(setting.backbone.device))  # (K, C, D)
+            text = encoder(placed(own, setting.backbone.device))  # (K, C, D)
         experts = stack_experts(batch, features, setting)  # (K, k, C, D)
         return GateProblem(mixture, torch.cat([text[:, None], experts], dim=1)), start(batch)
 

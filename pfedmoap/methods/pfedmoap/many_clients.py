@@ -102,7 +102,10 @@ class ManyClients:
     ) -> tuple[Tensor, Tensor | None]:
         """Classify images (K, B, D) with models of one form; see `ManyModels`."""
         prompts = [_prompts(task) for task in batch]
-        texts = self.encode([prompt for own in prompts for prompt in own])
+        texts = self.encode(
+            [prompt for own in prompts for prompt in own],
+            [owner for task, own in zip(batch, prompts, strict=True) for owner in _of(task, own)],
+        )
         text = torch.stack(texts).unflatten(0, (len(batch), -1))  # (K, E, C, D)
         image = features["image"]
         if _form(batch[0]) == "vote":
@@ -124,6 +127,12 @@ def _prompts(task: PredictionTask) -> tuple[Tensor, ...]:
         sent = task.download.arrays
         return (sent["context"], *sent.get(GUESTS, ()))
     return (task.local["context"], *task.local.get(EXPERTS, ()))
+
+
+def _of(task: PredictionTask, prompts: Sequence[Tensor]) -> Iterable[ClientId | None]:
+    """Whose each of a client's prompts is, where that is known: its experts'."""
+    owners = (None, *_owners(task))
+    return owners if len(owners) == len(prompts) else [None] * len(prompts)
 
 
 def _model(task: PredictionTask) -> object:

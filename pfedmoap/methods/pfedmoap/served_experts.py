@@ -68,6 +68,10 @@ def expert_owners(arrays: Arrays) -> tuple[ClientId, ...]:
     return tuple(ClientId(owner) for owner in arrays[OWNERS].tolist())
 
 
+def _owners(arrays: Arrays) -> list[int]:
+    return arrays[OWNERS].tolist() if EXPERTS in arrays else []
+
+
 def expert_count(task: ClientTask) -> int | None:
     """How many experts a client was served; ``None`` for one without an entry in the pool."""
     experts = task.download.arrays.get(EXPERTS)
@@ -84,8 +88,10 @@ def encode_experts(tasks: Sequence[ClientTask], encode: EncodedOnce) -> ClassFea
     Returns:
         Class features by client.
     """
-    served = [(task.download.client, task.download.arrays.get(EXPERTS, ())) for task in tasks]
-    encoded = iter(encode([expert for _, experts in served for expert in experts]))
+    sent = [(task.download.client, task.download.arrays) for task in tasks]
+    served = [(client, arrays.get(EXPERTS, ())) for client, arrays in sent]
+    owners = [owner for _, arrays in sent for owner in _owners(arrays)]
+    encoded = iter(encode([expert for _, experts in served for expert in experts], owners))
     return {client: [next(encoded) for _ in experts] for client, experts in served}
 
 

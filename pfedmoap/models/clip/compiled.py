@@ -1,6 +1,7 @@
 """A prompt encoder compiled by torch, which fuses small operations; plain where it cannot be."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,7 +52,9 @@ class CompiledEncoder(nn.Module):
         if self._compiled is None:
             self._compiled = torch.compile(self.plain, dynamic=False)
         try:
-            return self._compiled(contexts)
+            with warnings.catch_warnings():  # `training.tf32` says it, and is false
+                warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+                return self._compiled(contexts)
         except PFedMoAPError:
             raise
         except Exception as error:  # what compilers raise, and the tools that they start

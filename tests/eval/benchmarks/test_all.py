@@ -54,14 +54,19 @@ def test_rows_become_a_table(folder):
     assert "`pfedmoap bench one.py --a 1`\n\n| classes |" in section(plain, ("--a 1",), "cpu")
 
 
-def test_a_benchmark_that_disagrees_ends_the_run_and_writes_nothing(folder, monkeypatch):
-    failing = script(folder, "print('the two ways disagree'); sys.exit(1)")
-    monkeypatch.setattr(collector, "BENCHMARKS", (failing,))
+def test_a_benchmark_that_disagrees_writes_nothing_and_others_are_written(folder, monkeypatch):
+    body = f"print('the two ways disagree'); sys.exit(1) if '--a' in sys.argv else {ROWS}"
+    failing = script(folder, body)
+    good = replace(failing, title="Other", cpu=("--b 2",))
+    monkeypatch.setattr(collector, "BENCHMARKS", (failing, good))
     page = folder / "page.md"
     page.write_text(TEXT)
     with pytest.raises(SystemExit, match="the two ways disagree"):
         collector.main(page=str(page))
-    assert page.read_text() == TEXT
+    text = page.read_text()
+    assert "### Other\n" in text
+    assert "### One thing" not in text
+    collector.main(page=str(page), only=("nothing",))
 
 
 def test_a_run_replaces_what_it_measured_and_leaves_the_rest(folder, monkeypatch):

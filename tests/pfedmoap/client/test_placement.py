@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pfedmoap.client.local_training import Training
-from pfedmoap.client.placement import copy_into, placed
+from pfedmoap.client.placement import brought_back, copy_into, placed
 from pfedmoap.contract.stacking import cohort_of, stack
 from pfedmoap.contract.tasks import ClientTask, Setting
 from pfedmoap.methods.registry import method_class
@@ -57,3 +57,19 @@ def test_a_buffer_takes_values_of_its_shape(device):
     copy_into(buffer[:2], torch.ones(2, 2))
     assert buffer.tolist() == [[1, 1], [1, 1], [0, 0]]
     assert placed(torch.ones(1), device).device.type == device.type
+
+
+def test_what_is_brought_back_may_be_overwritten_once_it_is_on_its_way(device):
+    values = {"a": torch.arange(4.0, device=device), "b": torch.arange(3, device=device)}
+    if device.type == "cuda":
+        wait = brought_back(values)
+        for value in values.values():
+            value.zero_()
+        found = wait()
+    else:
+        found = brought_back(values)()
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "a": [0.0, 1.0, 2.0, 3.0],
+        "b": [0, 1, 2],
+    }
+    assert all(value.device.type == "cpu" for value in found.values())

@@ -47,6 +47,19 @@ def test_a_number_is_taken_as_it_is(setting):
     assert fixed_batch_size(setting) == Training().clients_per_batch
 
 
+def test_a_gpu_encodes_as_many_prompts_as_keep_it_busy(setting, monkeypatch):
+    asked = {"clients_per_batch": 7}
+    for device, names, most in (
+        ("cpu", 10, 7),
+        ("meta", 10, 640),
+        ("meta", 2000, 7),
+        ("meta", 2, MOST),
+    ):
+        monkeypatch.setattr(type(setting.backbone), "device", torch.device(device))
+        fixed = replace(setting, training=Training(**asked), class_names=("a",) * names)
+        assert encoded_at_once(fixed) == most
+
+
 def test_as_many_clients_as_the_memory_holds(setting, monkeypatch):
     few, more = (sized(setting, CLASS_NAMES, free, monkeypatch) for free in (20e6, 60e6))
     assert 1 < few < more < MOST

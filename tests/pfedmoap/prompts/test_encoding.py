@@ -58,3 +58,19 @@ def test_content_tells_shape_dtype_and_numbers_apart():
     others = [torch.zeros(4, 2), torch.zeros(2, 4, dtype=torch.half), torch.full((2, 4), -0.5)]
     assert content(prompt) == content(torch.zeros(4, 4)[::2])
     assert len({content(each) for each in (prompt, *others)}) == 4
+
+
+def test_prompts_of_one_owner_are_compared_and_others_digested(monkeypatch):
+    """What is named after an owner need not be its prompt: only equal numbers share features."""
+    digested = []
+    monkeypatch.setattr(
+        "pfedmoap.prompts.encoding.content", lambda each: digested.append(each) or content(each)
+    )
+    one, two = torch.randn(2, 3, 4)
+    contexts = [one, one.clone(), two, one.clone(), two.clone()]
+    owners = [7, 7, 7, None, 7]
+    encode = EncodedOnce(lambda rows: rows.clone(), 8, CPU)
+    found = encode(contexts, owners)
+    assert all(map(torch.equal, found, contexts))
+    assert len(encode.found) == 2
+    assert len(digested) == 3  # the first of 7, another one of 7, and the one that is nobody's

@@ -11,7 +11,7 @@ from scipy import stats
 from pfedmoap.errors import PrivacyError
 from pfedmoap.wire.messages import ClientId, Download, Update
 from privacy.ledgers.ledger import Budget, Ledgers
-from privacy.mechanisms.noisy_sum import NoisySum, add_noise, spacing
+from privacy.mechanisms.noisy_sum import NoisySum, add_noise, draw_noise, draw_noises, spacing
 from privacy.mechanisms.randomness import KEY_BYTES, Randomness, SecureStream, normal_from
 from privacy.mechanisms.upload import UploadPrivacy
 
@@ -202,3 +202,18 @@ def test_trying_torchs_states_finds_torchs_noise_and_not_ours():
     assert len(recovered(uploaded, noises)) == 0
     secret = secrets.randbits(32) << 32 | secrets.randbelow(SPACE // 8)
     assert len(recovered(torch_noise(secret) + move.flatten(), noises)) == 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**14 - 1, 2**14 + 3])
+def test_noise_for_a_gpu_is_that_of_one_client_after_the_other(size):
+    """On threads, and part by part."""
+
+    def streams():
+        return [SecureStream(bytes([client]) * KEY_BYTES) for client in range(3)]
+
+    aside = draw_noises(0.3, size, streams(), torch.device("meta"))
+    assert torch.equal(aside, draw_noises(0.3, size, streams(), torch.device("cpu")))
+    assert torch.equal(aside, torch.stack([draw_noise(0.3, size, each) for each in streams()]))
+    drawn = normal_from(streams()[1].words(3, 2 * size))[: 4 * size].view(4, size)
+    fine = spacing(0.3, 2.0**-32)
+    assert torch.equal(aside[1], (drawn.sum(0) * 0.15 / fine).round() * fine)
