@@ -122,6 +122,7 @@ def test_attention_is_read_at_the_true_class():
     assert first.gate is not None
     assert first.gate.experts == (7,)
     assert first.gate.weights[:, 0] == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert first.gate.weights.dtype == np.float64
 
 
 def test_large_and_many_small_test_sets_are_answered_in_order():

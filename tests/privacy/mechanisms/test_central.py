@@ -20,6 +20,7 @@ from pfedmoap.wire.messages import ClientId, Download, Update
 from pfedmoap.wire.transport import InProcess
 from privacy.accounting.epsilon import sampled_gaussian_epsilon
 from privacy.central_options import Central
+from privacy.mechanisms.central import ForTrustedServer
 from tests.helpers.central_privacy import (
     CLIENTS,
     EVERYBODY,
@@ -119,6 +120,8 @@ def test_counts_never_weight_the_mean(setting, data):
 
     one_round(method, data, silent(method), wire=Listening())
     assert heard == [None] * len(data)
+    site, sent = ForTrustedServer(), Download(1, ClientId(1), {})  # in a federation of machines
+    assert site.release(Update(1, ClientId(1), {}, 12), sent).num_examples is None
 
 
 def test_clients_are_drawn_independently_in_secret(setting):

@@ -97,6 +97,40 @@ def test_a_static_step_without_a_charge_is_refused(clip):
         privatizer.device_step.draw(params, [Stream(0, ClientId(0), 1)])
 
 
+def charged_steps(clip, **options):
+    """A privatizer for two rounds of two steps."""
+    method = method_class("promptfl")(Setting(clip, ("cat", "dog"), Training(batch_size=4)))
+    planned = PlannedTraining(rounds=2, epochs=1, batch_size=4)
+    return DPSGD(sample_rate=0.5, **options).privatizer(method, planned, None)
+
+
+def test_a_client_takes_the_steps_that_were_charged_and_one_that_sits_out_none(clip):
+    one, two = ClientId(0), ClientId(1)
+    privatizer = charged_steps(clip, max_rounds_per_client=1)
+    assert privatizer.authorise([one], 1, {}).allowed == (one,)
+    for _ in range(2):
+        privatizer.take_step([Stream(0, one, 1)])
+    with pytest.raises(PrivacyError, match="not charged"):
+        privatizer.take_step([Stream(0, one, 1)])
+    assert privatizer.authorise([one, two], 2, {}).allowed == (two,)
+    privatizer.take_step([Stream(0, two, 2)])
+    for client, round in ((one, 2), (two, 1), (two, 3)):
+        with pytest.raises(PrivacyError, match="not charged"):
+            privatizer.take_step([Stream(0, client, round)])
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_no_two_steps_share_noise_whether_there_is_a_seed_or_not(clip, seed):
+    privatizer, who = charged_steps(clip, insecure_seed=seed), (ClientId(0), ClientId(1))
+    drawn = []
+    for round in (1, 2):
+        privatizer.authorise(who, round, {})
+        for _ in range(2):
+            streams = privatizer.take_step([Stream(0, client, round) for client in who])
+            drawn += [tuple(stream.words(4).tolist()) for stream in streams]
+    assert len(set(drawn)) == len(drawn) == 8
+
+
 def test_a_mechanism_that_is_replaced_has_no_static_step(clip):
     """Audits put broken mechanisms in the place of the real one; these run plainly."""
 
