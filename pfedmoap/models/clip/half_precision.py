@@ -5,13 +5,21 @@ layer at a time and leaves the rest in float32. Four kinds are missed, and a mat
 meets two dtypes: a pooler's learned queries and a text tower's class token (both CoCa's), the
 scales of residual branches, and a text tower of transformers beside an image tower that is not
 timm's.
+
+And it adds up the residual stream of a ViT in half precision, which is where most of its error
+comes from: with ViT-B/16 in bfloat16 an image feature is off by .0095 of its length with it, by
+.0047 with a stream in float32, and by .0023 from rounded weights alone.
 """
 
-from typing import Any
+from types import MethodType
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from pfedmoap.models.clip.blocks import is_plain_block
+
+_PLAIN = "ResidualAttentionBlock"  # open_clip's other kinds add up in other places
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,6 +43,25 @@ def complete(model: nn.Module, precision: str) -> None:
         for value in learned:
             if isinstance(value, nn.Parameter):
                 value.data = value.data.to(dtype)
+    tower: Any = getattr(getattr(model, "visual", None), "transformer", None)
+    blocks = getattr(tower, "resblocks", ())
+    if all(is_plain_block(block) and type(block).__name__ == _PLAIN for block in blocks):
+        for block in blocks:
+            block.forward = MethodType(_finely, block)
+        if len(blocks):
+            blocks[-1].register_forward_hook(_round)
+
+
+def _finely(block: Any, q_x: Tensor, attn_mask: Tensor | None = None, **_: None) -> Tensor:
+    """A pre-norm block of open_clip whose residual stream is float32, (B, T, W)."""
+    x, dtype = q_x.float(), block.attn.in_proj_weight.dtype
+    x = x + block.ls_1(block.attention(q_x=block.ln_1(x).to(dtype), attn_mask=attn_mask))
+    return cast(Tensor, x + block.ls_2(block.mlp(block.ln_2(x).to(dtype))))
+
+
+def _round(block: Any, _: object, output: Tensor) -> Tensor:
+    """What follows the last block computes in half precision as ever."""
+    return output.to(block.attn.in_proj_weight.dtype)
 
 
 def computes_in(module: nn.Module) -> torch.dtype:

@@ -2,13 +2,19 @@
 
 import json
 import logging
+from copy import deepcopy
+from types import MethodType
 
 import pytest
 import torch
+from open_clip import CLIPVisionCfg
+from open_clip.model import _build_vision_tower, convert_weights_to_lp
+from open_clip.transformer import LayerNorm, LayerNormFp32
+from torch.nn import functional as F
 
 from eval.contract.federation import CLASSES, SIZES, SmallFederation, noise_images, small_setting
 from pfedmoap.methods.registry import Methods, method_class
-from pfedmoap.models.clip.half_precision import computes_in
+from pfedmoap.models.clip.half_precision import complete, computes_in
 from pfedmoap.models.loading import BackboneOptions
 from pfedmoap.seeding import generator
 from pfedmoap.wire.messages import ClientId
@@ -124,6 +130,33 @@ def test_images_texts_and_prompts_are_those_of_float32(name, precision, architec
         slack = 3 if kind.startswith("gradient") else 1
         assert value.dtype == torch.float32, kind
         assert off.max() < slack * TOLERANCE[precision], kind
+
+
+@pytest.mark.parametrize("pool", ["tok", "avg"])
+def test_deep_towers_keep_their_features_within_one_in_a_hundred(pool, device):
+    """Sums of twelve layers in half precision do not; see `complete`."""
+    shape = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 12, "head_width": 32}
+    vision = CLIPVisionCfg(**shape, pool_type=pool)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        exact = _build_vision_tower(64, vision).eval().to(device)
+    images = torch.randn(8, 3, 32, 32, generator=generator(0, "images")).to(device)
+    off = {}
+    for kept in (False, True):
+        half = torch.nn.Module()
+        half.visual = deepcopy(exact)
+        convert_weights_to_lp(half.visual, torch.bfloat16)
+        for module in half.modules():
+            if isinstance(module, LayerNorm):
+                module.forward = MethodType(LayerNormFp32.forward, module)
+        if kept:
+            complete(half, "bf16")
+        with torch.no_grad():
+            pair = [tower(images.to(computes_in(tower))) for tower in (exact, half.visual)]
+        one, other = (F.normalize(features.float()) for features in pair)
+        off[kept] = float((one - other).norm(dim=1).max())
+    assert off[True] < 1e-2
+    assert off[True] < 0.9 * off[False]
 
 
 def test_all_methods_train_and_predict_on_half_towers(architectures):
