@@ -44,7 +44,7 @@ def complete(model: nn.Module, precision: str) -> None:
             if isinstance(value, nn.Parameter):
                 value.data = value.data.to(dtype)
     tower: Any = getattr(getattr(model, "visual", None), "transformer", None)
-    blocks = getattr(tower, "resblocks", ())
+    blocks: Any = getattr(tower, "resblocks", [])
     if all(is_plain_block(block) and type(block).__name__ == _PLAIN for block in blocks):
         for block in blocks:
             block.forward = MethodType(_finely, block)
