@@ -1,7 +1,7 @@
 """A small federation that every method can train on, round by round, in a second or so."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,11 +19,16 @@ SIZES = {ClientId(0): 5, ClientId(1): 3, ClientId(4): 8, ClientId(7): 1}
 """Clients of unequal size whose ids have gaps; the last one has a single example."""
 
 Locals = dict[ClientId, Arrays]
+Outcome = tuple[Any, Locals, list[ClientResult]]
+"""After a round: the server's state, clients' local states, and the cohort's results."""
 
 
 @dataclass(frozen=True)
 class SmallFederation:
     """Runs rounds of one method step by step, so that checks can inspect what is exchanged.
+
+    The first rounds with all clients are run once and kept for all checks. A check that needs them
+    to be run before its eyes asks `again` for a federation of its own.
 
     Attributes:
         method: The method.
@@ -32,6 +37,7 @@ class SmallFederation:
 
     method: AnyMethod
     data: Mapping[ClientId, ClientData]
+    _known: list[Outcome] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def clients(self) -> list[ClientId]:
@@ -62,25 +68,24 @@ class SmallFederation:
         local_states: Mapping[ClientId, Arrays],
         cohort: Sequence[ClientId],
         round: int,
-    ) -> tuple[Any, Locals, list[ClientResult]]:
+    ) -> Outcome:
         """Run one round; returns the new state, all local states, and the cohort's results."""
         results = self.method.train(self.tasks(state, cohort, round, local_states), NoPrivacy())
         new = {result.update.client: result.local for result in results}
         updates: list[Update] = [result.update for result in results]
         return self.method.aggregate(state, updates), {**local_states, **new}, results
 
-    def rounds(
-        self, count: int, cohort: Sequence[ClientId] | None = None
-    ) -> tuple[Any, Locals, list[ClientResult]]:
-        """Run the first rounds with one cohort."""
-        state: Any = self.method.init()
-        local_states: Locals = {}
-        results: list[ClientResult] = []
-        for round in range(1, count + 1):
+    def rounds(self, count: int, cohort: Sequence[ClientId] | None = None) -> Outcome:
+        """Run the first rounds with one cohort, or with all clients."""
+        known = self._known if cohort is None else []
+        state, local_states, results = known[-1] if known else (self.method.init(), {}, [])
+        for round in range(len(known) + 1, count + 1):
             state, local_states, results = self.round(
                 state, local_states, cohort or self.clients, round
             )
-        return state, local_states, results
+            known.append((state, local_states, results))
+        state, local_states, results = known[count - 1]
+        return state, dict(local_states), list(results)
 
     def predict(
         self, state: Any, local_states: Mapping[ClientId, Arrays]

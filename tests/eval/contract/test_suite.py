@@ -119,8 +119,22 @@ WRONG = {
 def test_finds_what_is_wrong(kind, clip):
     world = prepare("promptfl", {}, clip)
     world = replace(world, method=kind(world.method.setting))
+    world.rounds(3)  # as other checks have run before this one
     with pytest.raises((MethodError, UpdateRejectedError, AssertionError)):
         CHECKS[WRONG[kind]](world)
+
+
+def test_first_rounds_are_run_once_for_all_checks_and_anew_for_another_federation(clip):
+    world = prepare("promptfl", {}, clip)
+    _, local_states, (first, *_) = world.rounds(2)
+    local_states.clear()
+    _, kept, (again, *_) = world.rounds(2)
+    assert again is first
+    assert kept, "a check changes what the others see"
+    assert world.rounds(1)[2][0].update.round == 1
+    for other in (world.again(), replace(world, data=dict(world.data))):
+        assert other.rounds(2)[2][0] is not first
+    assert len(world.rounds(1, world.clients[:2])[2]) == 2
 
 
 def test_says_what_fails_and_goes_on(clip):
