@@ -61,7 +61,7 @@ TRIES = (
     Try("report run", "run/report.html"),
     Try("export run --client 3 --out model", "model/README.md"),
     Try("predict model image.png --csv"),
-    Try("compare compare-smoke.yaml --out smoke --quiet", "smoke/tables/results.md"),
+    Try("compare compare-smoke.yaml --out smoke --quiet", "smoke/table.md"),
     Try("sweep sweep-smoke.yaml --dry-run"),
     Try("privacy plan demo.yaml --privacy dpsgd --rounds.rounds 2"),
     Try("bench startup --repeats 1"),
