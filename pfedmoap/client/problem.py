@@ -58,3 +58,13 @@ class BatchWide(Protocol):
     def settle(self, params: Arrays, shared: Arrays, batch: Batch) -> Arrays:
         """Compute further shared values from a whole batch, by name, each (K, ...)."""
         ...
+
+
+@runtime_checkable
+class WaitsForDevice(Protocol):
+    """A problem whose losses read numbers on the host, so that a GPU cannot capture its steps."""
+
+    @property
+    def waits(self) -> str | None:
+        """What for; ``None`` if it does not after all."""
+        ...

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 import torch
 
 from pfedmoap.client.capture import Capture, capture_for
+from pfedmoap.client.problem import WaitsForDevice
 from pfedmoap.client.problem_rows import (
     NotStaticError,
     client_rows,
@@ -64,6 +65,11 @@ class StepCache:
             The step; ``None`` where this problem cannot be in one, which a log line says once.
         """
         clients = padded_clients(len(start.plan.streams), most)
+        problem, device = start.problem, start.data.labels.device
+        waits = problem.waits if isinstance(problem, WaitsForDevice) else None
+        if waits is not None and device.type != "cpu":
+            self._say(start, waits)
+            return None
         try:
             key = (_key(start, stepwise, clients), options)
         except NotStaticError as error:

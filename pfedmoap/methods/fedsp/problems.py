@@ -29,6 +29,11 @@ class AuxiliaryProblem(Problem):
     model: AuxiliaryModel
     frozen: Arrays = field(default_factory=dict, metadata=OF_CLIENTS)
 
+    @property
+    def waits(self) -> str | None:
+        """See `WaitsForDevice`: sequences are cut by what they hold."""
+        return _waits(self.model)
+
     def represent(self, params: Arrays) -> Arrays:
         """Compute what examples share."""
         everything = {**self.frozen, **params}
@@ -51,6 +56,11 @@ class ServerProblem(Problem):
 
     model: ProtectedModel
 
+    @property
+    def waits(self) -> str | None:
+        """See `WaitsForDevice`: sequences are cut by what they hold."""
+        return _waits(self.model.auxiliary)
+
     def represent(self, params: Arrays) -> Mapping[str, Tensor]:
         """Compute what examples share."""
         return self.model.represent(part_of(PREFIX, params))
@@ -58,3 +68,8 @@ class ServerProblem(Problem):
     def losses(self, params: Arrays, shared: Arrays, features: Arrays, labels: Tensor) -> Tensor:
         """One loss an example, (1, B)."""
         return self.model.losses(part_of(PREFIX, params), shared, features, labels)
+
+
+def _waits(model: AuxiliaryModel) -> str | None:
+    """What hinders per-example gradients hinders captured steps: sequences cut to the longest."""
+    return "its sequences are cut to the longest of a batch" if model.step_gap is not None else None

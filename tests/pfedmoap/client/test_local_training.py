@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pfedmoap.client.batches import Stream, shuffled_epochs
-from pfedmoap.client.local_training import Stepping, Training, train_locally
+from pfedmoap.client.local_training import Stepping, Training, float32_products, train_locally
 from pfedmoap.client.privatizer import NoPrivacy
 from pfedmoap.contract.stacking import client_batches, cohort_of
 from pfedmoap.contract.tasks import ClientTask
@@ -135,3 +135,14 @@ def test_streams_differ_by_client_and_round_but_not_by_company():
     assert order(0, 1) != order(0, 2)
     both = shuffled_epochs([9, 9], 1, [Stream(0, ClientId(c), 1) for c in (0, 1)], 1, 9)
     assert both.index[0, 1].tolist() == order(1, 1)
+
+
+def test_tf32_is_in_force_while_it_is_asked_for():
+    device = torch.device("cuda")
+    """The setting is torch's own, and can be read without a GPU."""
+    before = torch.get_float32_matmul_precision()
+    with float32_products(True, device):
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
+    with float32_products(False, device):
+        assert torch.get_float32_matmul_precision() == before

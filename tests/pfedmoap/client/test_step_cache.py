@@ -3,7 +3,7 @@
 import copy
 import logging
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -145,3 +145,21 @@ def test_a_failed_capture_falls_back_with_one_line(problem, caplog):
     assert torch.equal(found[0], found[1])
     (record,) = caplog.records
     assert "not permitted when stream is capturing" in record.getMessage()
+
+
+def test_a_problem_that_waits_for_the_device_is_captured_on_no_gpu(problem, caplog):
+    """A capture that fails costs a graph's memory; on a CPU nothing waits."""
+
+    @dataclass(frozen=True)
+    class Waits(PromptProblem):
+        waits: str | None = "its sequences are cut"
+
+    waiting = Waits(problem.encoder, problem.scale)
+    steps = StepCache()
+    assert steps.find(start_of(waiting), stepwise(), most=4) is not None
+    start = start_of(waiting)
+    labels = start.data.labels.to("meta")
+    there = replace(start, data=replace(start.data, labels=labels))
+    with caplog.at_level(logging.WARNING):
+        assert steps.find(there, stepwise(), most=4) is None
+    assert "its sequences are cut" in caplog.text

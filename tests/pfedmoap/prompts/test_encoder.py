@@ -67,6 +67,7 @@ def test_without_a_compiler_it_runs_as_it_is_and_says_so_once(clip, monkeypatch,
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore")  # of the compiler; one that is an error would end it
 def test_a_compiled_encoder_agrees_with_the_plain_one():
     clip = tiny_clip(device="cuda")
     leaf = torch.randn(2, 4, 32, device="cuda", requires_grad=True)
