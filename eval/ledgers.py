@@ -1,5 +1,6 @@
 """Read what clients have spent of their privacy budgets, by run and in total."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -99,7 +100,10 @@ def charged_epsilon(run: Path) -> dict[ClientId, float]:
 
 
 def read_statements(
-    folder: Path, epsilon: float | None = None, delta: float | None = None
+    folder: Path,
+    epsilon: float | None = None,
+    delta: float | None = None,
+    first: Mapping[ClientId, int] | None = None,
 ) -> tuple[Statement, ...]:
     """Read every client's ledger in a folder and compute totals.
 
@@ -107,11 +111,15 @@ def read_statements(
         folder: The folder.
         epsilon: Budget to hold the totals against; ``None`` takes that of each client's last run.
         delta: Delta of the totals; ``None`` takes that of each client's last run.
+        first: How many of its first runs count, for clients of which not all do.
 
     Raises:
         PrivacyError: A ledger is damaged, or the runs of the folder have no common total.
     """
-    ledgers = read_folder(folder)
+    ledgers = {
+        client: accounts[: (first or {}).get(client)]
+        for client, accounts in read_folder(folder).items()
+    }
     refuse_different_units(chain.from_iterable(ledgers.values()))
     return tuple(
         _statement(client, accounts, epsilon, delta)

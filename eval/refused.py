@@ -1,4 +1,4 @@
-"""A run that trained nothing: the server refused every update of every round."""
+"""A run that trained nothing: all updates were refused, or all clients sat out."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,14 +8,22 @@ from pfedmoap.runs.log import Record
 
 
 def refuse_if_all_refused(records: Sequence[Record]) -> None:
-    """Raise an error if every update of a run was refused.
+    """Raise an error if every update of a run was refused, or nobody trained in any round.
 
     Args:
         records: The run's rounds.
 
     Raises:
-        RunError: Every update of every round was refused; the message says why.
+        RunError: Nothing was trained; the message says why.
     """
+    absent = [why for record in records for why in record.get("sat_out", {}).values()]
+    if absent and not any(record.get("cohort") for record in records):
+        why, times = Counter(absent).most_common(1)[0]
+        raise RunError(
+            f"nobody trained in {len(records)} rounds, so that there are no results: clients sat "
+            f"out {len(absent)} times, {times} of them since: {why}. Where a budget is spent, "
+            "`pfedmoap ledger` shows on what; a larger --privacy.epsilon would spend more"
+        )
     sent = sum(len(record.get("cohort", [])) for record in records)
     reasons = [why for record in records for why in record.get("rejected", {}).values()]
     if not sent or len(reasons) < sent:

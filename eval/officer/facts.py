@@ -79,11 +79,12 @@ class Facts:
         return max(self.spent, key=lambda one: one.together)
 
 
-def read_facts(folder: Path) -> Facts:
+def read_facts(folder: Path, first: Mapping[ClientId, int] | None = None) -> Facts:
     """Read a run.
 
     Args:
         folder: Its directory.
+        first: How many of the first runs in a client's ledger count; all, if it says nothing.
 
     Raises:
         RunError: It is no private run, has no complete round, or a file of it is damaged.
@@ -101,7 +102,7 @@ def read_facts(folder: Path) -> Facts:
         raise RunError(f"{folder} has no complete round yet: there is nothing to state")
     records = run.metrics()
     guarantee = read_json(stated)
-    spent, reported = _spent(folder, guarantee, records)
+    spent, reported = _spent(folder, guarantee, records, first)
     audit = audit_of(folder)
     return Facts(
         name=folder.resolve().name,
@@ -131,11 +132,14 @@ def ledgers_of(folder: Path) -> Place | None:
 
 
 def _spent(
-    folder: Path, guarantee: Record, records: list[dict[str, Any]]
+    folder: Path,
+    guarantee: Record,
+    records: list[dict[str, Any]],
+    first: Mapping[ClientId, int] | None,
 ) -> tuple[tuple[Spending, ...], bool]:
     place = ledgers_of(folder)
     if place is not None:
-        found = (_of_ledger(one, place) for one in read_statements(place.folder))
+        found = (_of_ledger(one, place) for one in read_statements(place.folder, first=first))
         return tuple(one for one in found if one is not None), False
     delta, budget = float(guarantee["mechanism"]["delta"]), float(guarantee["epsilon_budget"])
     logged = logged_epsilon(records)

@@ -17,7 +17,8 @@ from pfedmoap.storage.digests import sha256, sha256_of_file
 from pfedmoap.storage.own_files import refuse_link
 from pfedmoap.storage.signing import Signer, is_signed
 from pfedmoap.storage.strict_json import fields, integer, text
-from privacy.ledgers.ledger_file import read_folder
+from pfedmoap.wire.messages import ClientId
+from privacy.ledgers.ledger_file import file_of, ledger_bytes, read_folder
 
 SCHEMA, SCHEMA_VERSION = "pfedmoap.privacy-statement", 1
 _PUBLIC = ("config.json", "task.json", "metrics.jsonl", "privacy.json")
@@ -84,7 +85,7 @@ def hashes_of(folder: Path) -> dict[str, str]:
     place = ledgers_of(folder)
     if place is not None:
         files |= {
-            f"ledgers/{client:04d}.json": place.folder / f"{client:04d}.json"
+            _name(client): file_of(place.folder, client)
             for client, accounts in read_folder(place.folder).items()
             if any(account.run == place.run for account in accounts)
         }
@@ -112,7 +113,8 @@ def verify(content: bytes, folder: Path, key: str | None) -> Verdict:
 
     Its text has to be what its seal says, and the run's files, too; its signature has to be good;
     and the text has to follow from the run, or bear the signature of a key that is known, so that
-    nobody can write another text and seal that anew.
+    nobody can write another text and seal that anew. A ledger that runs share may have been charged
+    by later ones since, behind all that it held: that is no fault of this statement.
 
     Args:
         content: The document.
@@ -145,13 +147,19 @@ def verify(content: bytes, folder: Path, key: str | None) -> Verdict:
     if partly:
         remarks.append(f"{private} was not checked: this is the public part of the run")
         files = {file: found for file, found in files.items() if file != private}
-    faults += _changed(files, folder)
+    later = _charged_since(files, folder)
+    if later:
+        remarks.append(
+            f"other runs have charged {len(later)} of its ledgers since: what all runs together "
+            "have spent is more now than it says, and a new statement says how much"
+        )
+    faults += _changed(files, folder, later)
     if faults:
         return Verdict(tuple(faults), tuple(remarks))
     unlike = (
         "it cannot be written anew from a part of the run"
         if partly
-        else _unlike(body, folder, name, at, author)
+        else _unlike(body, folder, name, at, author, later)
     )
     if unlike is not None and key is None:
         faults.append(f"{unlike}; to trust its signature instead, give --public_key")
@@ -174,9 +182,25 @@ def _signature(seal: Mapping[str, Any], key: str | None) -> tuple[list[str], lis
     return [], [who if key else f"{who}; give --public_key to hold that against one that you know"]
 
 
-def _changed(files: Mapping[str, str], folder: Path) -> list[str]:
+def _charged_since(files: Mapping[str, str], folder: Path) -> dict[ClientId, int]:
+    """How many runs were in a ledger when it was sealed, where only others came behind them."""
+    found: dict[ClientId, int] = {}
     try:
-        now = hashes_of(folder)
+        place = ledgers_of(folder)
+        ledgers = {} if place is None else read_folder(place.folder)
+    except PFedMoAPError:  # which is told of as a change
+        return found
+    for client, accounts in ledgers.items():
+        sealed = files.get(_name(client))
+        for count in range(1, len(accounts)):
+            if sha256(ledger_bytes(client, accounts[:count])) == sealed:
+                found[client] = count
+    return found
+
+
+def _changed(files: Mapping[str, str], folder: Path, later: Mapping[ClientId, int]) -> list[str]:
+    try:
+        now = hashes_of(folder) | {_name(client): files[_name(client)] for client in later}
     except PFedMoAPError as error:
         return [f"the run cannot be read: {error}"]
     return [
@@ -190,10 +214,12 @@ def _changed(files: Mapping[str, str], folder: Path) -> list[str]:
     ]
 
 
-def _unlike(body: str, folder: Path, name: str, at: str, author: str) -> str | None:
+def _unlike(
+    body: str, folder: Path, name: str, at: str, author: str, later: Mapping[ClientId, int]
+) -> str | None:
     """Why the text is not the one that this version makes of the run; ``None`` if it is."""
     try:
-        again = text_of(statement(read_facts(folder)), name, at)
+        again = text_of(statement(read_facts(folder, later)), name, at)
     except PFedMoAPError as error:
         return f"the run cannot be read: {error}"
     if again == body:
@@ -201,6 +227,11 @@ def _unlike(body: str, folder: Path, name: str, at: str, author: str) -> str | N
     if author == __version__:
         return "its text does not follow from the run"
     return f"version {author} wrote it, and {__version__} has other words for the run"
+
+
+def _name(client: ClientId) -> str:
+    """A ledger's name in a seal."""
+    return f"ledgers/{client:04d}.json"
 
 
 def _hash(file: Path) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pfedmoap.errors import PrivacyError
-from pfedmoap.storage.atomic_files import write_json
+from pfedmoap.storage.atomic_files import json_bytes, write_json
 from pfedmoap.storage.own_files import refuse_link
 from pfedmoap.storage.strict_json import fields, integer, items, number, read_strict, text
 from pfedmoap.wire.messages import ClientId
@@ -115,6 +115,15 @@ def file_of(folder: Path, client: ClientId) -> Path:
 
 def write_accounts(file: Path, client: ClientId, accounts: tuple[Account, ...]) -> None:
     """Write a ledger; it is on the disk when this returns."""
+    write_json(file, _content(client, accounts))
+
+
+def ledger_bytes(client: ClientId, accounts: tuple[Account, ...]) -> bytes:
+    """What `write_accounts` writes."""
+    return json_bytes(_content(client, accounts))
+
+
+def _content(client: ClientId, accounts: tuple[Account, ...]) -> dict[str, Any]:  # JSON
     runs = [
         {
             "run": account.run,
@@ -127,7 +136,7 @@ def write_accounts(file: Path, client: ClientId, accounts: tuple[Account, ...]) 
         }
         for account in accounts
     ]
-    write_json(file, {"format": _FORMAT, "client": client, "runs": runs})
+    return {"format": _FORMAT, "client": client, "runs": runs}
 
 
 def unit_of(mechanism: Mapping[str, Any]) -> str:

@@ -90,6 +90,10 @@ def test_a_run_whose_every_update_was_refused_has_no_results():
         refuse_if_all_refused([round_of(2), round_of(2)])
     refuse_if_all_refused([round_of(2), round_of(1)])
     refuse_if_all_refused([{"round": 1, "cohort": [], "rejected": {}}])  # nothing to train
+    absent = {"round": 1, "cohort": [], "sat_out": {"0": "privacy budget: 8 is spent"}}
+    with pytest.raises(RunError, match=r"nobody trained in 2 rounds, .*2 of them since: privacy"):
+        refuse_if_all_refused([absent, absent])
+    refuse_if_all_refused([absent, absent | {"cohort": [1]}])
 
 
 def test_train_ends_with_an_error_where_every_update_was_refused(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pfedmoap.errors import RunError
 from pfedmoap.storage.atomic_files import json_bytes
 from pfedmoap.storage.digests import sha256
 from pfedmoap.storage.signing import Signer
+from privacy.ledgers.ledger_file import file_of, read_folder, write_accounts
 from tests.helpers.pages import check_page
 
 AUDIT = "--audit_clients 1 --audit_rounds 1 --canaries 2 --gradient_canaries 4 --members 2"
@@ -139,6 +141,22 @@ def test_a_ledger_that_is_gone_or_new_fails(run: Path):
     ledgers[0].write_bytes(content)
     (run / "ledgers/0007.json").write_bytes(content.replace(b'"client": 0', b'"client": 7'))
     assert verify(document, run, None).faults
+
+
+def test_runs_that_charged_the_ledgers_later_are_told_of_and_are_no_fault(run: Path):
+    document = sealed_statement(run, None).encode()
+    ledgers = read_folder(run / "ledgers")
+    for client, accounts in ledgers.items():
+        later = replace(accounts[0], run="b" * 32)
+        write_accounts(file_of(run / "ledgers", client), client, (*accounts, later))
+    verdict = verify(document, run, None)
+    assert not verdict.faults
+    assert any(f"charged {len(ledgers)} of its ledgers since" in one for one in verdict.remarks)
+    assert read_facts(run).largest.together > read_facts(run).largest.epsilon
+    charged = replace(accounts[0], charges=accounts[0].charges[:-1])
+    write_accounts(file_of(run / "ledgers", client), client, (charged, later))
+    [fault] = verify(document, run, None).faults
+    assert fault == f"ledgers/{client:04d}.json has changed since"
 
 
 def test_another_text_fails_also_where_it_is_sealed_anew(run: Path):
