@@ -9,11 +9,12 @@ FEW = 4096
 
 _ROUNDING = 1e-6  # of a float32 vector's length
 _ROUNDED_SQUARE = 1e-5  # of its square, in products of matrices
-_NEIGHBOURS = (2, 16)  # looked at of each vector before it is compared with all
 _CROWD = 16  # where one in so many is near in the tree, a product with all is faster
+_CROWD_OF_MANY = 128  # and so many for many vectors at once
 _MOST = float(np.finfo(np.float32).max)
 _SOME, _OTHERS = 256, 2**14  # rows of a product
-_MIXER = np.random.default_rng(0).integers(2**63, 2**64, _IN_TREE, dtype=np.uint64)
+_PAIRS = 2**17  # that are compared at once
+_MIXER = 0x9E3779B97F4A7C15
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -37,9 +38,8 @@ class NearTree:
         if len(vectors) > FEW:
             from scipy.spatial import cKDTree  # SciPy takes long to load
 
-            heads = np.ascontiguousarray(vectors[:, :_IN_TREE], dtype=np.float64)
-            self._point_of, first = _points(heads)
-            self._tree = cKDTree(heads[first])
+            self._point_of, first = _points(vectors)
+            self._tree = cKDTree(vectors[first, :_IN_TREE].astype(np.float64))
             self._rows = np.argsort(self._point_of, kind="stable")
             self._ends = np.cumsum(np.bincount(self._point_of, minlength=len(first)))
 
@@ -61,43 +61,68 @@ class NearTree:
         rows = np.arange(len(self._vectors))
         if self._tree is None:
             return meeting(self._vectors, rows, rows, distance)[0]
-        found = np.bincount(self._point_of)[self._point_of] > 1
+        found: NDArray[np.bool_] = np.bincount(self._point_of)[self._point_of] > 1
         unknown = np.flatnonzero(~found)
-        for count in _NEIGHBOURS:
-            longest_first = unknown[np.argsort(-self._squares[unknown], kind="stable")]
-            parts = np.array_split(longest_first, 1 + len(unknown) // FEW)
-            left = [self._look_at(some, count, distance, found) for some in parts]
-            unknown = np.concatenate(left)
-        found[unknown] |= meeting(self._vectors, unknown, rows, distance)[0]
+        longest_first = unknown[np.argsort(-self._squares[unknown], kind="stable")]
+        parts = np.array_split(longest_first, 1 + len(unknown) // FEW)
+        for some in parts:
+            self._look_at_nearest(some, distance, found)
+        left = np.concatenate([self._look_around(some, distance, found) for some in parts])
+        found[left] |= meeting(self._vectors, left, rows, distance)[0]
         return found
 
-    def _look_at(
-        self, some: Numbers, count: int, distance: float, found: NDArray[np.bool_]
-    ) -> Numbers:
-        """Mark those that have company among a few neighbours; return those that may have it yet.
+    def _look_at_nearest(self, some: Numbers, distance: float, found: NDArray[np.bool_]) -> None:
+        """Mark those of some rows that are near their nearest neighbour in the tree.
 
         Args:
             some: Rows, each a point of its own.
-            count: Neighbours to look at, with itself.
             distance: The distance.
             found: What is marked, (m,).
         """
         if not len(some) or self._tree is None:
+            return
+        radius = float(self._radii(some, distance).max())
+        heads = self._vectors[some, :_IN_TREE].astype(np.float64)
+        most = np.nextafter(radius, np.inf)
+        apart, points = self._tree.query(heads, k=2, distance_upper_bound=most)
+        for place in range(2):
+            there = np.isfinite(apart[:, place])
+            own, others = some[there], self._rows[self._ends[points[there, place]] - 1]
+            self._mark(own, others, distance, found)
+
+    def _look_around(self, some: Numbers, distance: float, found: NDArray[np.bool_]) -> Numbers:
+        """Mark those that have company in the tree; return those around which it is too crowded."""
+        some = some[~found[some]]
+        if not len(some) or self._tree is None:
             return some
-        longest = float(self._squares[some].max()) ** 0.5
-        radius = distance + _ROUNDING * (2 * longest + distance)
-        own = self._vectors[some].astype(np.float64)
-        apart, points = self._tree.query(
-            own[:, :_IN_TREE], k=count, distance_upper_bound=np.nextafter(radius, np.inf)
-        )
-        there = np.isfinite(apart)
-        rows = self._rows[self._ends[np.where(there, points, 0)] - 1]
-        other = there & (rows != some[:, None])
-        gaps = np.square(self._vectors[rows] - own[:, None]).sum(axis=2)
-        near = (other & (gaps <= radius**2)).any(axis=1)
-        found[some[near]] = True
-        left: Numbers = some[~near & there[:, -1]]
+        radii, heads = self._radii(some, distance), self._vectors[some, :_IN_TREE]
+        around = self._tree.query_ball_point(heads, radii, return_length=True)
+        crowded = _CROWD_OF_MANY * around > len(self._ends)
+        alone = around <= 1
+        looked = np.flatnonzero(~crowded & ~alone)
+        for part in np.split(
+            looked, np.flatnonzero(np.diff(np.cumsum(around[looked]) // _PAIRS)) + 1
+        ):
+            lists = self._tree.query_ball_point(heads[part], radii[part])
+            points = np.concatenate([np.zeros(0, dtype=np.int64), *lists]).astype(np.int64)
+            others = self._rows[self._ends[points] - 1]
+            self._mark(np.repeat(some[part], around[part]), others, distance, found)
+        left: Numbers = some[crowded]
         return left
+
+    def _mark(
+        self, own: Numbers, others: Numbers, distance: float, found: NDArray[np.bool_]
+    ) -> None:
+        """Mark rows that are near another one, pair by pair."""
+        gaps = self._vectors[own].astype(np.float64) - self._vectors[others]
+        near = np.square(gaps).sum(axis=1) <= np.square(self._radii(own, distance))
+        found[own[near & (own != others)]] = True
+
+    def _radii(self, rows: Numbers, distance: float) -> NDArray[np.float64]:
+        """How far from each row what is near may seem to be."""
+        lengths = np.sqrt(self._squares[rows].astype(np.float64))
+        radii: NDArray[np.float64] = distance + _ROUNDING * (2 * lengths + distance)
+        return radii
 
     def _in_tree(self, vector: Floats, radius: float) -> Numbers | None:
         """Rows whose first coordinates are near, ascending; ``None`` where these are too many."""
@@ -147,13 +172,23 @@ def meeting(
     return one, two
 
 
-def _points(heads: NDArray[np.float64]) -> tuple[Numbers, Numbers]:
+def _points(vectors: Floats) -> tuple[Numbers, Numbers]:
     """Number distinct vectors (m, s), and give the first row of each number.
 
     Equal ones have equal hashes; one whose hash is that of another one has a number of its own.
     """
-    hashes = (heads + 0.0).view(np.uint64) @ _MIXER  # 0.0 and -0.0 are equal
+    hashes = np.zeros(len(vectors), dtype=np.uint64)
+    for column in vectors.T:
+        bits = (column + np.float32(0)).view(np.uint32)  # 0.0 and -0.0 are equal
+        hashes = (hashes ^ bits) * np.uint64(_MIXER)
+        hashes ^= hashes >> np.uint64(29)
     _, first, point_of = np.unique(hashes, return_index=True, return_inverse=True)
-    alone = np.flatnonzero((heads != heads[first[point_of]]).any(axis=1))
-    point_of[alone] = len(first) + np.arange(len(alone))
-    return point_of, np.concatenate([first, alone])
+    same = first[point_of]
+    alone = [
+        begin + np.flatnonzero((some != vectors[same[begin : begin + len(some)]]).any(axis=1))
+        for begin in range(0, len(vectors), _OTHERS)
+        if len(some := vectors[begin : begin + _OTHERS])
+    ]
+    others = np.concatenate([np.zeros(0, dtype=np.int64), *alone])
+    point_of[others] = len(first) + np.arange(len(others))
+    return point_of, np.concatenate([first, others])

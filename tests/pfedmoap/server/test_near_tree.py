@@ -15,13 +15,15 @@ def made(kind, count):
         rows[count // 2 :] = rows[: count - count // 2] + np.float32(1e-3)
     if kind == "equal":
         rows[10:] = rows[0]
+    if kind == "heads":
+        rows[::2, :8] = rows[0, :8]
     if kind == "far":
         rows[::7] *= np.float32(1e6)
     return rows
 
 
 @pytest.mark.parametrize("count", [50, FEW + 900])
-@pytest.mark.parametrize("kind", ["noise", "flat", "pairs", "equal", "far"])
+@pytest.mark.parametrize("kind", ["noise", "flat", "pairs", "equal", "heads", "far"])
 def test_all_that_is_near_is_found(kind, count):
     rows = made(kind, count)
     tree = NearTree(rows)
