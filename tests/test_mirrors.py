@@ -141,7 +141,7 @@ COVERED = {
     "tests/pfedmoap/runs/test_shard_writer.py": """
         pfedmoap.runs.client_states pfedmoap.runs.shard pfedmoap.runs.state_content""",
     "tests/pfedmoap/runs/test_directory.py": """
-        pfedmoap.runs.commit pfedmoap.runs.folder pfedmoap.runs.layout
+        pfedmoap.runs.folder pfedmoap.runs.layout
         pfedmoap.runs.log pfedmoap.runs.manifest pfedmoap.runs.state_files
         pfedmoap.storage.strict_json""",
     "tests/pfedmoap/serving/test_listener.py": """

@@ -153,6 +153,28 @@ def test_a_preparing_step_changes_nothing(clip):
     fresh, prepared = (StaticStep(start, STEPWISE, clients=2) for _ in range(2))
     prepared.prepare(None)
     assert_same(fresh.run(start), prepared.run(start))
+    after = {name: value.clone() for name, value in prepared.buffers.items()}
+    prepared.prepare(None)  # now that there are examples with weights, and a state
+    for name, value in prepared.buffers.items():
+        assert torch.equal(value, after[name]), name
+
+
+@pytest.mark.parametrize("sizes", [[8, 8], [5, 0, 3]])
+def test_losses_are_those_of_each_step_of_the_plain_loop(clip, sizes):
+    data, contexts = random_data(sizes), torch.randn(len(sizes), 4, 32)
+    start = start_of(clip, data, contexts)
+
+    def trained(graphs):
+        training = Training(epochs=2, batch_size=4, learning_rate=0.02, graphs=graphs)
+        stepping = Stepping(training, {"context": 0.02}, NoPrivacy(), steps=StepCache())
+        chosen = cohort(clip, data, contexts[0])
+        return train_locally(start.problem, {"context": contexts}, chosen, stepping)
+
+    torch.testing.assert_close(trained(True).loss, trained(False).loss, rtol=1e-5, atol=1e-6)
+    losses = StaticStep(start, STEPWISE, clients=len(sizes) + 1).run(start).losses
+    assert len(losses) == len(start.plan.index)
+    apart = torch.stack(losses)[:, 0]  # a client that takes every step
+    assert len(apart.unique()) == len(losses)
 
 
 def assert_same(one, two):

@@ -19,6 +19,7 @@ from privacy.accounting.epsilon import (
     sampled_gaussian_epsilon,
     sampled_gaussian_noise,
 )
+from privacy.accounting.pld import pld_deltas, pld_epsilon
 
 GRID = [
     (noise, rate, steps, delta)
@@ -167,6 +168,23 @@ def test_a_delta_that_doubles_cannot_resolve_is_refused():
     with pytest.raises(PrivacyError, match="resolves a delta of"):
         sampled_gaussian_epsilon("pld", 1.0, 0.25, 10_000, 1e-12)
     assert gaussian_epsilon(1.0, 100, 1e-12) > gaussian_epsilon(1.0, 100, 1e-11)
+
+
+def test_beyond_a_million_steps_sampling_costs_no_more_than_none():
+    """Renyi's bound is looser than the exact account without sampling where nearly all are in."""
+    sampled = sampled_gaussian_epsilon("pld", 4000.0, 0.999, 2_000_000, 1e-5)
+    assert sampled == gaussian_epsilon(4000.0, 2_000_000, 1e-5)
+    assert sampled_gaussian_epsilon("rdp", 4000.0, 0.999, 2_000_000, 1e-5) > 1.01 * sampled
+    seldom = sampled_gaussian_epsilon("pld", 40.0, 0.01, 2_000_000, 1e-5)
+    assert seldom < gaussian_epsilon(40.0, 2_000_000, 1e-5)
+
+
+def test_what_the_fourier_transform_may_lose_is_paid_for():
+    """At the least delta that doubles resolve in a thousand steps it is a hundredth of delta."""
+    delta, steps = 1.0001e-11, 1000
+    epsilon = pld_epsilon(4.0, 0.1, steps, delta, at_most=50.0)
+    (found,) = pld_deltas(4.0, 0.1, steps, [epsilon])
+    assert 0.999 * delta < found <= delta * (1 + 1e-6)
 
 
 def test_nothing_spent_costs_nothing():

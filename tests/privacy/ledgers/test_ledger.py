@@ -1,7 +1,9 @@
 """The ledger: charged before, never refunded, never another one's, never overspent."""
 
 import json
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,14 @@ def test_charges_add_up_until_the_budget_is_spent(ledgers):
     assert ledgers.spent(ONE) == 0.8
     assert ledgers.spent(TWO) == 0
     assert [(charge.round, charge.units) for charge in ledgers.charges(ONE)] == [(1, 4), (2, 4)]
+
+
+@pytest.mark.parametrize("epsilon", [math.nextafter(1.0, 2.0), math.inf, math.nan])
+def test_not_a_bit_more_than_the_budget_is_spent(epsilon, tmp_path):
+    exact, more = (replace(BUDGET, spent=lambda _, e=each: e) for each in (1.0, epsilon))
+    assert Ledgers(more, tmp_path).charge(ONE, 1) is None
+    assert Ledgers(more, tmp_path).charges(ONE) == ()
+    assert Ledgers(exact, tmp_path).charge(ONE, 1) == 1.0
 
 
 def test_a_round_that_is_run_again_is_charged_again(ledgers):
