@@ -46,12 +46,7 @@ def test_named_scripts_and_configurations_exist(page):
         r"(?<!/)\b((?:scripts|eval)/(?!test_)[\w/-]+\.(?:py|yaml))", page.read_text()
     )
     named += re.findall(r"\btests/[a-z_/]+\.py", page.read_text())
-    assert not [name for name in named if not (ROOT / name).exists() and not measured_before(name)]
-
-
-def measured_before(name: str) -> bool:
-    """Whether a page names a benchmark as it was called when its table was measured."""
-    return name.startswith("scripts/bench_")
+    assert not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_named_files_of_this_repository_exist(page):
@@ -59,7 +54,7 @@ def test_named_files_of_this_repository_exist(page):
         r"`((?:pfedmoap|privacy|eval|scripts|tests|tools|docs|\.ci|\.github)/[\w./-]*)`",
         page.read_text(),
     )
-    existing = [name for name in named if "NAME" not in name and not measured_before(name)]
+    existing = [name for name in named if "NAME" not in name]
     missing = [name for name in existing if not (ROOT / name).exists()]
     assert not set(missing) - WRITTEN_BY_COMMANDS
 

@@ -23,6 +23,9 @@ from typing import Literal
 
 import torch
 
+from pfedmoap.config.suggestions import none_such
+from pfedmoap.errors import ConfigError
+
 Device = Literal["cpu", "cuda"]
 LARGE = ": large sizes"
 """Ends the heading of what is only measured where it is asked for: other runs leave it."""
@@ -167,6 +170,10 @@ def main(
         page: Markdown page that the tables are written to, made where there is none.
     """
     failed = []
+    known = [benchmark.name for benchmark in BENCHMARKS]
+    for name in only:
+        if name not in known:
+            raise ConfigError(none_such("benchmark", name, known))
     for benchmark in BENCHMARKS:
         if only and benchmark.name not in only:
             continue

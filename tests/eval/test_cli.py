@@ -28,9 +28,9 @@ def test_help_names_every_command_and_loads_none(capsys: pytest.CaptureFixture[s
 
 
 def test_every_script_is_a_command_and_every_command_a_script():
-    """But for `scripts/privacy.py`, which would hide the package of its name, and for `bench`."""
+    """But for `scripts/privacy.py`, which would hide the package of its name."""
     commands = {name.replace("-", "_") for name in COMMANDS}
-    assert commands == MODULES == SCRIPTS | {"privacy", "bench"}
+    assert commands == MODULES == SCRIPTS | {"privacy"}
     for name in SCRIPTS:
         assert f"from eval.commands.{name} import main" in (ROOT / f"scripts/{name}.py").read_text()
 

@@ -22,6 +22,7 @@ from eval.benchmarks import (
 )
 from eval.benchmarks.all import BENCHMARKS, LARGE, PARTS, Benchmark, markdown, section, write_part
 from eval.commands import bench
+from pfedmoap.errors import ConfigError
 from tests.helpers.places import ROOT
 
 TEXT = "# Performance\n\nAbout.\n\n## On a CPU\n\nold\n\n## On a GPU\n\nkept\n"
@@ -66,7 +67,6 @@ def test_a_benchmark_that_disagrees_writes_nothing_and_others_are_written(folder
     text = page.read_text()
     assert "### Other\n" in text
     assert "### One thing" not in text
-    collector.main(page=str(page), only=("nothing",))
 
 
 def test_a_run_replaces_what_it_measured_and_leaves_the_rest(folder, monkeypatch):
@@ -119,6 +119,12 @@ def test_large_sizes_are_measured_where_they_are_asked_for(folder, monkeypatch):
     assert {one.name for one in BENCHMARKS if one.large} >= {"pool", "engine"}
 
 
+def test_a_benchmark_that_is_none_is_refused_before_anything_runs(folder, monkeypatch):
+    monkeypatch.setattr(collector, "BENCHMARKS", (script(folder, "1 / 0"),))
+    with pytest.raises(ConfigError, match=r"no benchmark 'one\.pi'; nearest: one\.py"):
+        collector.main(only=("one.py", "one.pi"))
+
+
 def test_tables():
     rows = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
     assert markdown(rows) == ["| a | b |", "| --- | --: |", "| 1 | x |", "| 2 | y |"]
@@ -159,7 +165,5 @@ def test_the_page_has_a_machine_and_the_command_above_each_table():
         for measured in part.split("\n### ")[1:]:
             title, _, body = measured.partition("\n")
             assert title in titles
-            assert re.match(
-                r"\nMachine: .+; \d{4}-\d\d-\d\d\.\n\n`(scripts/bench_|pfedmoap bench )\w+", body
-            )
+            assert re.match(r"\nMachine: .+; \d{4}-\d\d-\d\d\.\n\n`pfedmoap bench \w+", body)
             assert re.search(r"`\n\n(\||```)", body)
