@@ -33,8 +33,8 @@ def modules(package: str) -> list[str]:
 
 
 def reference(package: str) -> str:
-    """Markdown of a package's page in the reference."""
-    return f"# `{package}`\n\n" + "\n".join(
+    """Markdown of a package's page in the reference; the search finds guides before it."""
+    return f"---\nsearch:\n  boost: 0.3\n---\n# `{package}`\n\n" + "\n".join(
         f"::: {name}\n    options:\n      heading_level: 2\n" for name in modules(package)
     )
 

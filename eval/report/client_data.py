@@ -54,7 +54,7 @@ def client_data(run: Evidence) -> Data:
             {
                 "id": int(one.client),
                 "facts": _facts(run, one),
-                "curve": [None if value is None else round(100 * value, 2) for value in curve],
+                "curve": [_known(value) for value in curve],
                 **known,
                 **({} if given is None or row is None else _attention(given, own[row])),
             }
@@ -62,7 +62,7 @@ def client_data(run: Evidence) -> Data:
     return {
         "classes": run.class_names,
         "rounds": [record["round"] for record in records],
-        "mean": [round(100 * record["evaluation"]["mean"], 2) for record in records],
+        "mean": [_known(record["evaluation"]["mean"]) for record in records],
         "clients": clients,
     }
 
@@ -165,6 +165,11 @@ def _attention(one: ClientPredictions, own: "np.ndarray[Any, np.dtype[np.float64
             [i, round(100 * float(own[i]), 2)] for i in np.flatnonzero(~np.isnan(own)).tolist()
         ],
     }
+
+
+def _known(share: float | None) -> float | None:
+    """A share in per cent; ``None`` where it is not known, or not a number."""
+    return None if share is None or np.isnan(share) else round(100 * share, 2)
 
 
 def _counted(counts: "np.ndarray[Any, np.dtype[np.int64]]") -> list[list[int]]:

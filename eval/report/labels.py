@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import cast
 
 from matplotlib.axes import Axes
@@ -44,15 +45,16 @@ def label_ends(axes: Axes, x: float, ends: Sequence[End], gap: float) -> list[fl
     Args:
         axes: Where the lines are; names stay between their bottom and top.
         x: Right end of the lines in data coordinates.
-        ends: The lines' ends; one outside the axes is named at their edge.
+        ends: The lines' ends; one outside the axes is named at their edge, and one that is not a
+            number (of a run that diverged) at the bottom.
         gap: Least distance of two names in data coordinates.
 
     Returns:
         Where each name stands, in the order of ``ends``.
     """
     bottom, top = sorted(axes.get_ylim())
-    order = sorted(range(len(ends)), key=lambda i: (ends[i].y, ends[i].name))
-    at = [min(max(ends[i].y, bottom), top) for i in order]
+    order = sorted(range(len(ends)), key=lambda i: (not isnan(ends[i].y), ends[i].y, ends[i].name))
+    at = [bottom if isnan(ends[i].y) else min(max(ends[i].y, bottom), top) for i in order]
     heights = spread_out(at, gap, bottom, top)
     whole = cast("Figure", axes.figure)  # `get_figure(root=True)` is younger than our lower bound
     beside = offset_copy(axes.transData, whole, x=_LEADER + 5, units="points")

@@ -18,10 +18,11 @@ function factsOf(client) {
 
 // The client's own curve over the mean of all, at the width of the page: texts keep their size.
 function curveOf(data, client, width) {
-  const known = data.rounds.map((_, i) => i).filter((i) => client.curve[i] !== null);
+  const [known, averaged] = [client.curve, data.mean].map((curve) =>
+    data.rounds.map((_, i) => i).filter((i) => curve[i] !== null));
   if (known.length < 2) return null;
   const [height, left, right, top, bottom] = [210, 44, 92, 12, 34];
-  const values = [...known.map((i) => client.curve[i]), ...data.mean];
+  const values = [...known.map((i) => client.curve[i]), ...averaged.map((i) => data.mean[i])];
   const low = Math.max(0, Math.floor(Math.min(...values) / 10) * 10);
   const high = Math.min(100, Math.max(low + 10, Math.ceil(Math.max(...values) / 10) * 10));
   const [first, last] = [data.rounds[0], data.rounds[data.rounds.length - 1]];
@@ -40,11 +41,11 @@ function curveOf(data, client, width) {
   }
   svg.append(draw("text", { x: (left + width - right) / 2, y: height - 2, "text-anchor": "middle" }, "round"));
   const lines = [
-    { name: "mean", at: data.rounds.map((_, i) => i), of: data.mean, colour: 6, dash: "5 3" },
+    { name: "mean", at: averaged, of: data.mean, colour: 6, dash: "5 3" },
     { name: `client ${client.id}`, at: known, of: client.curve, colour: 0, dash: "none" },
-  ];
+  ].filter((line) => line.at.length);
   const ends = lines.map((line) => y(line.of[line.at[line.at.length - 1]]));
-  if (Math.abs(ends[0] - ends[1]) < 15) {
+  if (ends.length > 1 && Math.abs(ends[0] - ends[1]) < 15) {
     const middle = (ends[0] + ends[1]) / 2;
     const up = ends[0] <= ends[1] ? 0 : 1;
     ends[up] = middle - 7.5;

@@ -11,7 +11,10 @@ from eval.predictions import NO_CLASS, Answers
 from eval.report import client_data as module
 from eval.report.client_data import client_data, clients_by_round, clients_in_words, confusion
 from eval.report.expert_plots import served_matrix
+from eval.report.page import render
 from eval.report.run_data import Evidence, read_evidence
+from eval.report.run_section import run_part
+from tests.helpers.pages import check_page
 from tests.helpers.reports import with_clients
 
 
@@ -54,6 +57,35 @@ def test_what_a_run_does_not_have_is_left_out(run: Evidence):
     assert client["curve"] == [None]
     assert {"zero-shot", "global model"}.isdisjoint(dict(client["facts"]))
     assert clients_in_words(bare).rows[0][3] == "-"
+
+
+def test_a_run_that_diverged_has_its_page(run: Evidence):
+    nan = float("nan")
+    lost = [
+        record
+        | {"accuracy": record["accuracy"] | {"0": nan}}
+        | {"evaluation": record["evaluation"] | {"mean": nan, "worst_decile": nan}}
+        for record in run.records
+    ]
+    scores = (replace(run.scores[0], accuracy=nan, macro_f1=nan, ece=nan), *run.scores[1:])
+    diverged = replace(run, records=lost, scores=scores)
+    data = client_data(diverged)
+    assert data["mean"] == data["clients"][0]["curve"] == [None, None]
+    assert data["clients"][1]["curve"] != [None, None]
+    check_page(render("x", [run_part(diverged)]))
+
+
+def test_a_federation_of_one_client_one_class_and_one_round_has_its_page(run: Evidence):
+    [own] = with_clients(run, 1).predictions
+    mute = replace(own.personal, predicted=np.zeros_like(own.personal.predicted))
+    task = dict(run.task) | {"class_names": ["only"], "domains": []}
+    sole = replace(
+        with_clients(run, 1),
+        records=run.records[-1:],
+        task=task | {"clients": [{"client": 0, "domain": None, "train": [3], "test": [2]}]},
+        predictions=(replace(own, labels=np.zeros_like(own.labels), personal=mute, shared=mute),),
+    )
+    check_page(render("x", [run_part(sole)]))
 
 
 def test_without_a_script_a_table_has_every_clients_curve(run: Evidence):
