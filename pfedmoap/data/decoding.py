@@ -50,7 +50,7 @@ def decoded_batches(
 
     def fill(rows: Tensor, positions: range) -> None:
         for row, position in zip(rows, positions, strict=True):
-            row.copy_(decode(position))
+            row.numpy()[...] = decode(position).numpy()  # torch would copy on all cores at once
 
     with ThreadPoolExecutor(workers, thread_name_prefix="decoder") as pool:
 

@@ -52,14 +52,18 @@ class Preprocessing:
         Returns:
             A float32 tensor (3, size, size).
         """
-        tensor: Tensor = self._transform(image.convert("RGB"))
+        resize, rest = self._transform
+        found = resize(image.convert("RGB"))
+        tensor: Tensor = self._normalised(found) if rest is None else rest(found)
         return tensor
 
     @cached_property
-    def _transform(self) -> Any:  # a composition of torchvision's transforms, which are untyped
+    def _transform(self) -> tuple[Any, Any]:  # torchvision's transforms are untyped
+        """Resizing and cropping, and what comes after it; ``None`` for `_normalised`."""
         import open_clip  # takes seconds, with torchvision, timm and transformers
+        from torchvision.transforms import Compose, Normalize, ToTensor
 
-        return open_clip.image_transform(
+        whole = open_clip.image_transform(
             self.size,
             is_train=False,
             mean=self.mean,
@@ -68,6 +72,24 @@ class Preprocessing:
             interpolation=self.interpolation,
             fill_color=self.fill,
         )
+        *before, to_tensor, normalise = whole.transforms
+        usual = isinstance(to_tensor, ToTensor) and type(normalise) is Normalize
+        return Compose(before), None if usual else Compose([to_tensor, normalise])
+
+    def _normalised(self, image: Image.Image) -> Tensor:
+        """What torchvision's ToTensor and Normalize give, bit for bit, in NumPy.
+
+        Each of torch's operations would take all cores, beside other threads that decode as well.
+        """
+        pixels = np.asarray(image)  # (H, W, 3) uint8
+        found = np.empty((3, *pixels.shape[:2]), dtype=np.float32)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            plane = found[channel]
+            plane[...] = pixels[:, :, channel]
+            plane /= np.float32(255)
+            plane -= np.float32(mean)
+            plane /= np.float32(std)
+        return torch.from_numpy(found)
 
     def augmented(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
         """Random resized crop (area 8% to 100%, aspect 3/4 to 4/3) and horizontal flip.
@@ -100,6 +122,4 @@ class Preprocessing:
         resized = image.convert("RGB").resize(
             (self.size, self.size), filters[self.interpolation], box=box
         )
-        pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32) / 255.0)
-        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-        return ((pixels - mean) / std).permute(2, 0, 1).contiguous()
+        return self._normalised(resized)

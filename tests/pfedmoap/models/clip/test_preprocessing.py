@@ -1,6 +1,7 @@
 """Features of kind ``pixels``: the preprocessed images themselves, for models out of reach."""
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -8,6 +9,7 @@ from PIL import Image
 from pfedmoap.data.dataset import ImageDataset
 from pfedmoap.data.features import cached_features
 from pfedmoap.errors import BackboneError
+from pfedmoap.models.clip.preprocessing import Preprocessing
 
 
 def test_pixels_are_the_images_and_cost_no_pass(clip):
@@ -53,3 +55,17 @@ def test_pixels_are_cached_like_other_features(clip, tmp_path):
         centre = np.stack([clip.preprocessing.centre(dataset.load(i)).numpy() for i in range(4)])
         assert np.array_equal(table.centre("pixels"), centre)
         assert table.train_views("pixels").shape == (4, 2, 3, 32, 32)
+
+
+@pytest.mark.parametrize("resize", ["shortest", "longest", "squash"])
+def test_the_centre_view_is_open_clips_own_to_the_bit(resize):
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    preprocessing = Preprocessing(24, mean, std, "bicubic", resize, fill=7)
+    expected = open_clip.image_transform(
+        24, is_train=False, mean=mean, std=std, resize_mode=resize, fill_color=7
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (31, 50, 3), np.uint8)
+    for image in (Image.fromarray(pixels), Image.fromarray(pixels[..., 0])):
+        found = preprocessing.centre(image)
+        assert torch.equal(found, expected(image.convert("RGB")))
+        assert found.is_contiguous()
