@@ -7,8 +7,8 @@ from types import MethodType
 
 import pytest
 import torch
-from open_clip import CLIPVisionCfg
-from open_clip.model import _build_vision_tower, convert_weights_to_lp
+from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.model import convert_weights_to_lp
 from open_clip.transformer import LayerNorm, LayerNormFp32
 from torch.nn import functional as F
 
@@ -144,7 +144,8 @@ def test_deep_towers_keep_their_features_within_one_in_a_hundred(pool, device):
     vision = CLIPVisionCfg(**shape, pool_type=pool)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        exact = _build_vision_tower(64, vision).eval().to(device)
+        texts = CLIPTextCfg(context_length=8, vocab_size=16, width=32, heads=2, layers=1)
+        exact = CLIP(64, vision, texts).visual.eval().to(device)
     images = torch.randn(8, 3, 32, 32, generator=generator(0, "images")).to(device)
     off = {}
     for kept in (False, True):
