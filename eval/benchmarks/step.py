@@ -136,6 +136,7 @@ def _measure(
             times.append(seconds)
         return [result.update.arrays["context"] for result in results], statistics.median(times)
 
+    here(1)  # what is done once a process, such as packing weights, is no part of a round
     contexts, round_here = here(1)
     further = 10 if on_gpu else 2  # steps, of which one takes too little time to be seen
     step_here = (here(1 + further)[1] - round_here) / (further * count)
