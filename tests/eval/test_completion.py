@@ -70,13 +70,21 @@ def test_every_command_and_its_options_are_in_the_script(script):
     assert "  SHELL " in options_known(completion.main).parser.format_help()
 
 
-def test_other_shells_have_scripts_and_an_unknown_one_is_refused(capsys, monkeypatch):
-    monkeypatch.setattr(completion, "COMMANDS", {"status": COMMANDS["status"]})
-    for shell, start in (("zsh", "#compdef pfedmoap"), ("tcsh", "# AUTOMATICALLY GENERATED")):
+def test_other_shells_have_scripts_and_an_unknown_one_is_refused(capsys, monkeypatch, tmp_path):
+    """A shell that is installed reads its script, without running it."""
+    few = {name: COMMANDS[name] for name in ("status", "privacy")}
+    monkeypatch.setattr(completion, "COMMANDS", few)
+    for shell, start, options in (
+        ("zsh", "#compdef pfedmoap", ["_shtab_pfedmoap_privacy_verify_options", "--public_key"]),
+        ("tcsh", "# AUTOMATICALLY GENERATED", ["verify", "public_key"]),
+    ):
         completion.main([shell])
         shown = capsys.readouterr().out
         assert shown.startswith(start)
-        assert "status" in shown
+        assert all(words in shown for words in ["status", *options])
+        (tmp_path / shell).write_text(shown)
+        if program := shutil.which(shell):
+            subprocess.run([program, "-n", str(tmp_path / shell)], check=True)
     with pytest.raises(SystemExit):
         completion.main(["bahs"])
     assert "nearest: bash" in capsys.readouterr().err

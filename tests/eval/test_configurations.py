@@ -1,6 +1,7 @@
 """Configurations of the package are found by name from any folder, listed and copied."""
 
-from pathlib import Path
+import tomllib
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -36,6 +37,15 @@ def test_a_file_that_is_there_comes_first_and_a_folder_of_the_name_is_none(empty
 @pytest.mark.parametrize("given", ["../configurations.py", "paper/../demo.yaml", "/demo.yaml"])
 def test_only_names_of_configurations_lead_into_the_package(given):
     assert located(given) == Path(given)
+
+
+def test_the_wheel_holds_every_configuration():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["eval"]
+    for name in shipped():
+        place = PurePath("configs", name)
+        same_depth = [p for p in patterns if len(PurePath(p).parts) == len(place.parts)]
+        assert any(place.match(pattern) for pattern in same_depth), name
 
 
 def test_a_wrong_name_is_told_the_nearest():
