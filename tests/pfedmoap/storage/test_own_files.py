@@ -26,12 +26,13 @@ def ours(name):
 
 
 @pytest.fixture
-def tree(tmp_path):
-    """A run's folder with own files and others, and a link to somebody else's folder."""
+def tree(tmp_path, monkeypatch):
+    """A run's folder with own files and others, and a link to somebody else's, where we are."""
     for folder in ("run/deep", "run/empty", "mine"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "own").write_text("x")
     (tmp_path / "run/empty/own").unlink()
+    monkeypatch.chdir(tmp_path / "mine")  # a folder that is absent must not become this one
     (tmp_path / "run/deep/other").write_text("x")
     (tmp_path / "run/deep/own-folder").mkdir()
     (tmp_path / "run/deep/own-link").symlink_to(tmp_path / "mine/own")
