@@ -8,6 +8,7 @@ import pytest
 
 import pfedmoap
 from eval.cli import COMMANDS, main, usage
+from eval.commands.bench import PARTS
 from eval.commands.errors import in_words, readable_errors
 from pfedmoap.storage.atomic_files import write_bytes
 from tests.helpers.places import ROOT
@@ -28,11 +29,19 @@ def test_help_names_every_command_and_loads_none(capsys: pytest.CaptureFixture[s
 
 
 def test_every_script_is_a_command_and_every_command_a_script():
-    """But for `scripts/privacy.py`, which would hide the package of its name."""
+    """But for `scripts/privacy.py`, which would hide the package of its name.
+
+    Each part of `bench` has a script of its own besides.
+    """
     commands = {name.replace("-", "_") for name in COMMANDS}
-    assert commands == MODULES == SCRIPTS | {"privacy"}
-    for name in SCRIPTS:
+    benchmarks = {f"bench_{part}" for part in PARTS} - {"bench_all"}
+    assert commands == MODULES == SCRIPTS - benchmarks | {"privacy"}
+    assert benchmarks <= SCRIPTS
+    for name in SCRIPTS - benchmarks:
         assert f"from eval.commands.{name} import main" in (ROOT / f"scripts/{name}.py").read_text()
+    for name in benchmarks:
+        part = name.removeprefix("bench_")
+        assert f'main(["{part}", *sys.argv[1:]])' in (ROOT / f"scripts/{name}.py").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
