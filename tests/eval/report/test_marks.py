@@ -44,12 +44,12 @@ def test_arrow_keys_walk_over_points_and_enter_shows_the_client(open_page, hosti
     assert not page.locator("#tip").is_visible()
 
 
-@pytest.mark.parametrize("kind", ["run", "comparison"])
+@pytest.mark.parametrize("kind", ["run", "audit"])
 def test_every_mark_is_reached_and_no_picture_has_more_than_one_stop(open_page, kind):
     """Walking on from the last mark leads to the first one; a heat map's cells are marks, too."""
     page = open_page(kind)
     plots = page.locator("main .plot:visible").all()
-    assert len(plots) >= 4
+    assert plots
     for plot in plots:
         stops = plot.evaluate(
             """plot => {
