@@ -169,10 +169,12 @@ def test_what_is_absent_adds_nothing():
 def test_options_without_a_meaning_are_refused():
     with pytest.raises(PrivacyError, match=r"count_noise_std must be .* more than 0.4"):
         adaptive(noise=0.8, count_noise_std=0.39)
-    with pytest.raises(PrivacyError, match="target_quantile"):
-        adaptive(target=1.0)
-    with pytest.raises(PrivacyError, match="clip_learning_rate"):
-        replace(adaptive(), learning_rate=0.0)
+    for target in (0.0, 1.0, math.nan):
+        with pytest.raises(PrivacyError, match="target_quantile"):
+            adaptive(target=target)
+    for rate in (0.0, math.inf, math.nan):
+        with pytest.raises(PrivacyError, match="clip_learning_rate"):
+            replace(adaptive(), learning_rate=rate)
 
 
 def test_the_chosen_count_noise_costs_the_sum_at_most_4_percent():
