@@ -1,5 +1,6 @@
 """Real processes on loopback, with TLS and keys, give what the engine in this process gives."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,9 +15,11 @@ import pytest
 from eval.deployment.certificates import make_keys
 from eval.deployment.running import join
 from eval.deployment.site_options import SiteOptions
+from eval.ledgers import read_statements
 from eval.results import read_result
 from pfedmoap.engine.flower.links import free_port
 from pfedmoap.engine.flower.places import Address
+from pfedmoap.runs.directory import RunDirectory
 from tests.helpers.deployed import CLASSES, OPTIONS, command, digits_of, left_over, wait_for
 from tests.helpers.federations import Machines, assert_same_as_in_one_process
 from tests.helpers.places import ROOT
@@ -57,6 +60,39 @@ def test_four_sites_train_five_rounds_as_in_one_process(machines, options):
         server.wait(500)
         assert server.returncode == 0, (machines.root / "serve.log").read_text()
     assert_same_as_in_one_process(machines.folder, machines.sites(*names))
+
+
+@pytest.mark.deployment
+def test_a_trusted_server_adds_the_noise_and_tells_nobody_who_counted(machines):
+    """Sites that trust no server sit out; the others' plain updates meet noise at the server."""
+    machines.options = (
+        *("--method", "promptfl", "--privacy", "central", "--privacy.noise_multiplier", "20"),
+        *("--track", "csv"),
+    )
+    with ExitStack() as stack:
+        server = stack.enter_context(
+            machines.serve(2, "--min_clients", "2", "--wait_seconds", "900")
+        )
+        wait_for(machines.root / "serve.log", "serving at", [server])
+        stack.enter_context(machines.join("site-c", None, "--max_epsilon", "1"))
+        for name in ("site-a", "site-b"):
+            stack.enter_context(machines.join(name))
+        wait_for(machines.root / "site-c.log", "does not take part", [server])
+        server.wait(500)
+        assert server.returncode == 0, (machines.root / "serve.log").read_text()
+    run = RunDirectory(machines.folder / "run")
+    assert [record["cohort"] for record in run.metrics()] == [[0, 1], [0, 1]]
+    for line in (run.path / "metrics.jsonl").read_text().splitlines():
+        told = json.loads(line)
+        told = told.get("record", told)
+        assert told["cohort"] == told["traffic"] == []
+        assert "accuracy" not in told
+    rows = (run.path / "tracking/csv/rounds.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["round", "1", "2"]
+    assert read_statements(run.path / "ledgers")
+    # Clipped uploads move the mean by less than 1 a round; the noise is not so modest.
+    assert float(run.load().server["context"].norm()) > 10
+    assert not (machines.root / "site-a" / "ledgers").exists()
 
 
 @pytest.mark.deployment
