@@ -1,6 +1,7 @@
 """Runs, comparisons and audits of any size for the pages' tests, without training them."""
 
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,6 +66,7 @@ def contender(name: str, mean: float = 0.2, **given: object) -> Contender:
     return Contender(name, **(figures | given))
 
 
+@cache
 def comparison_part(count: int, first: str = "method 0") -> Part:
     """One task of a comparison of so many methods in all families, one of them far below."""
     rng = np.random.default_rng(0)
