@@ -7,6 +7,7 @@ from eval.experiment import ExperimentLoader
 from eval.report.raster import rasterised
 from eval.report.run_data import read_evidence
 from eval.report.run_section import run_part
+from pfedmoap.runs.manifest import read_manifest
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,11 @@ class Drawn:
     png: bytes
 
 
+_last: tuple[object, list[Drawn]] = (None, [])  # what was drawn, of which state of which run
+
+
 def pictures_of(run: Path, loader: ExperimentLoader) -> list[Drawn]:
-    """Draw the pictures of a run's report.
+    """Draw the pictures of a run's report; several trackers in a row are given the same ones.
 
     Args:
         run: A finished run.
@@ -37,6 +41,16 @@ def pictures_of(run: Path, loader: ExperimentLoader) -> list[Drawn]:
     Raises:
         PFedMoAPError: The run, its data or its backbone cannot be read.
     """
+    global _last
+    state = (run.resolve(), read_manifest(run))  # with the checksums of all that is drawn
+    known, drawn = _last
+    if known != state or state[1] is None:
+        drawn = _drawn(run, loader)
+        _last = (state, drawn)
+    return [*drawn]
+
+
+def _drawn(run: Path, loader: ExperimentLoader) -> list[Drawn]:
     with rasterised() as images:
         part = run_part(read_evidence(run, loader))
     drawn: list[Drawn] = []

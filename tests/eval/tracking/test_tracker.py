@@ -13,6 +13,8 @@ from PIL import Image
 
 import pfedmoap
 from eval.api.callbacks import RoundReport
+from eval.experiment import ExperimentLoader
+from eval.tracking import pictures
 from eval.tracking.choose import KINDS
 from eval.tracking.to_csv import CSVTracker
 from eval.tracking.to_mlflow import MLflowTracker
@@ -121,6 +123,20 @@ def test_csv_has_each_round_once_the_tables_and_the_pictures(tracked):
     pictures = sorted(place.glob("*.png"))
     assert len(pictures) >= 5
     assert all(Image.open(io.BytesIO(file.read_bytes())).width > 500 for file in pictures)
+
+
+def test_pictures_are_drawn_once_for_all_trackers_and_anew_for_another_round(tracked, monkeypatch):
+    known = pictures.pictures_of(tracked.path, ExperimentLoader())
+    assert len(known) >= 5
+
+    def drawn(evidence):
+        raise NotImplementedError
+
+    monkeypatch.setattr(pictures, "run_part", drawn)
+    assert pictures.pictures_of(tracked.path, ExperimentLoader()) == known
+    monkeypatch.setattr(pictures, "read_manifest", lambda run: "that of another round")
+    with pytest.raises(NotImplementedError):
+        pictures.pictures_of(tracked.path, ExperimentLoader())
 
 
 def test_tensorboard_reads_each_step_once(tracked):
