@@ -32,7 +32,8 @@ def room_for(path: Path, size: int) -> Iterator[None]:
             f"no space to write {path}: it needs {size:,} bytes ({os.strerror(error.errno)}"
             f"{_free(path)}). Delete what you no longer need: finished runs, or the cache of image "
             "features (--features.cache, by default ~/.cache/pfedmoap), which is computed anew "
-            "when it is missing. What was complete before is kept; continue it with --resume"
+            "when it is missing. What was complete before is kept; commands that have --resume go "
+            "on from it"
         ) from error
 
 
