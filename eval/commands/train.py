@@ -10,6 +10,7 @@ from eval.console import client_table, console, say, summary_table
 from eval.experiment import ExperimentLoader
 from eval.holdout import validation_note
 from eval.promise import promised, spent, spent_epsilon
+from eval.refused import NothingTrainedError
 from eval.running import train_into
 from eval.tracking.choose import HELP as TRACK_HELP
 from eval.tracking.choose import Tracks
@@ -45,9 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             announce(promise)
             told.begin(promise)
 
-        experiment, outcome = train_into(
-            out, config, loader, resume=options["resume"], announce=begin, listen=told.round
-        )
+        try:
+            experiment, outcome = train_into(
+                out, config, loader, resume=options["resume"], announce=begin, listen=told.round
+            )
+        except NothingTrainedError:
+            say(spent(statement, spent_epsilon(RunDirectory(out))))
+            raise
         told.end()
     title = f"{config.name('method')} on {experiment.federation.dataset.name}"
     console.print(client_table(outcome.scores, f"{title}, after round {outcome.final.round}"))

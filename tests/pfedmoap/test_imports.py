@@ -29,8 +29,14 @@ def loaded(code: str) -> set[str]:
     [
         ("import pfedmoap", {"pfedmoap"}),
         ("from pfedmoap import PFedMoAPError", {"pfedmoap", "pfedmoap.errors"}),
-        ("from eval.cli import main; main(['--help'])", {"eval", "eval.cli", "pfedmoap"}),
-        ("from eval.cli import main; main(['--version'])", {"eval", "eval.cli", "pfedmoap"}),
+        (
+            "from eval.cli import main; main(['--help'])",
+            {"eval", "eval.cli", "eval.output", "pfedmoap"},
+        ),
+        (
+            "from eval.cli import main; main(['--version'])",
+            {"eval", "eval.cli", "eval.output", "pfedmoap"},
+        ),
         (
             "import pfedmoap.serving.listener",
             {

@@ -57,7 +57,7 @@ def test_a_wrong_file_is_refused(change, message):
 
 
 def test_the_committed_table_has_every_attack_at_three_shares():
-    plan = read_plan(ROOT / "scripts" / "configs" / "attack.yaml")
+    plan = read_plan(ROOT / "eval" / "configs" / "attack.yaml")
     assert set(plan.attacks) == set(ATTACKS)
     assert plan.shares == (0.1, 0.2, 0.4)
     assert {"pFedMoAP", "PromptFL"} <= set(plan.methods)

@@ -112,7 +112,7 @@ def test_the_documentation_has_the_committed_figures():
     table, page = committed(), ROOT / "docs" / "attacks.md"
     begin, end = marks(attack.PLACE)
     assert page.read_text().partition(begin)[2].partition(end)[0] == f"\n{markdown(table)}"
-    plan = yaml.safe_load((ROOT / "scripts" / "configs" / "attack.yaml").read_text())
+    plan = yaml.safe_load((ROOT / "eval" / "configs" / "attack.yaml").read_text())
     assert plan == dict(table.plan)
 
 

@@ -84,5 +84,5 @@ def test_the_documentation_has_the_committed_figures():
     begin, end = marks(leakage.PLACE)
     shown = (ROOT / "docs" / "privacy.md").read_text().partition(begin)[2].partition(end)[0]
     assert shown == f"\n{markdown(from_json(record))}"
-    plan = yaml.safe_load((ROOT / "scripts" / "configs" / "leakage.yaml").read_text())
+    plan = yaml.safe_load((ROOT / "eval" / "configs" / "leakage.yaml").read_text())
     assert plan == record["plan"]

@@ -84,5 +84,5 @@ def test_files_that_are_no_comparison(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["compare.yaml", "compare-clusters.yaml", "compare-smoke.yaml"])
 def test_committed_comparisons_resolve(name: str):
-    folder = ROOT / "scripts" / "configs"
+    folder = ROOT / "eval" / "configs"
     assert read_comparison(folder / name).cells

@@ -57,5 +57,13 @@ def test_the_page_names_every_step_of_the_base():
     named = set(re.findall(r"`(\w+)`", PAGE))
     base = method_class("promptfl").__mro__[1]
     steps = {name for name, value in vars(base).items() if callable(value) and name[0] != "_"}
-    inner = {"privacy_gap", "to_arrays", "from_arrays", "classify", "parts", "gap_of_server"}
+    inner = {
+        "privacy_gap",
+        "to_arrays",
+        "from_arrays",
+        "classify",
+        "parts",
+        "gap_of_server",
+        "encoded",
+    }
     assert steps - inner <= named
