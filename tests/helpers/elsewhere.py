@@ -123,7 +123,8 @@ class Elsewhere(TorchDispatchMode):
                 if inside:
                     raise FaultError(f"{name} copies {way} within a step: {tuple(source.shape)}")
             return
-        if there and here:
+        given = name.startswith(INDEXING) and isinstance(args[0], There)
+        if there and here and not (given and not inside):  # a GPU copies a host's indices
             raise FaultError(f"{name} mixes tensors of both places")
         waits = func in WAITS or (
             name.startswith(INDEXING)
