@@ -124,6 +124,7 @@ BENCHMARKS = (
         large=(
             "--sizes [100000,1000000] --precision float16",
             "--sizes [1000000] --kinds [trained] --length 16 --precision float16 --rows mapped",
+            "--sizes [1000000] --kinds [trained] --length 16 --precision float16 --rows memory",
         ),
         takes_device=False,
     ),
@@ -164,8 +165,8 @@ def main(
     Args:
         device: ``cpu`` or ``cuda``.
         quick: Small sizes; without ``page`` nothing is written.
-        large: On a CPU, also ten thousand clients and a million prompts: an hour or more, 16 GiB
-            of disk.
+        large: On a CPU, also ten thousand clients and a million prompts: an hour or more, 18 GiB
+            of memory, 16 GiB of disk.
         only: Benchmarks to run, e.g. ``[step]``; none runs all.
         page: Markdown page that the tables are written to, made where there is none.
     """
