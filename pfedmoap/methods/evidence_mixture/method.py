@@ -56,6 +56,7 @@ from pfedmoap.methods.pfedmoap.served_experts import (
     encode_experts,
     expert_owners,
     held_experts,
+    owners_held,
     pack_experts,
 )
 from pfedmoap.methods.pfedmoap.serving import Selection, Serving
@@ -212,7 +213,7 @@ class EvidenceMixture(AveragedPrompt):
                 len(prompts(task)),
             ),
             at_most=lambda _: most,
-            experts=_owners,
+            experts=owners_held,
         ).predict(tasks)
 
     @torch.no_grad()
@@ -224,8 +225,7 @@ class EvidenceMixture(AveragedPrompt):
         text = self.encoder(torch.cat([own, held.get(EXPERTS, own[:0])]).to(self._device))
         fitted = {name: local[name] for name in (WEIGHTS, PRIOR, HEAD)}
         options = {"scale": self.setting.backbone.logit_scale, "gate": bool(held)}
-        owners = expert_owners(held) if held else ()
-        return Folded("evidence", options, {"text": text, **fitted}, owners)
+        return Folded("evidence", options, {"text": text, **fitted}, expert_owners(held))
 
     def release_features(self) -> None:
         """See `KeepsFeatures`."""
@@ -279,11 +279,6 @@ class EvidenceMixture(AveragedPrompt):
     @property
     def _device(self) -> torch.device:
         return self.setting.backbone.device
-
-
-def _owners(task: PredictionTask) -> tuple[ClientId, ...]:
-    held = held_experts(task.local or {})
-    return expert_owners(held) if held else ()
 
 
 METHOD = EvidenceMixture

@@ -17,9 +17,8 @@ from pfedmoap.methods.pfedmoap.mixture import GATE, Mixture
 from pfedmoap.methods.pfedmoap.served_experts import (
     EXPERTS,
     GUESTS,
-    OWNERS,
-    expert_owners,
     newcomers_vote,
+    owners_held,
 )
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.models.logits import cosine_logits
@@ -60,7 +59,7 @@ class ManyClients:
             model=_model,
             form=lambda task: (_form(task), len(_prompts(task))),
             at_most=self._at_most,
-            experts=_owners,
+            experts=owners_held,
         ).predict(tasks)
 
     @torch.no_grad()
@@ -74,7 +73,7 @@ class ManyClients:
         text = encoder(torch.cat([task.local["context"][None], task.local[EXPERTS]]).to(device))
         gate = {name: value.to(device) for name, value in self._gate(task).items()}
         logits, attention = self.mixture.logits(gate, image.to(device), text)
-        return Prediction(logits, attention, _owners(task))
+        return Prediction(logits, attention, owners_held(task))
 
     @torch.no_grad()
     def fold(self, download: Download, local: Arrays | None) -> Folded:
@@ -86,7 +85,7 @@ class ManyClients:
             return Folded("cosine", options, {"text": text.mean(0)})
         options |= {"own_weight": self.mixture.own_weight, **gate_options(self.mixture.gate)}
         gate = {GATE + name: value for name, value in self._gate(task).items()}
-        return Folded("mixture", options, {"text": text, **gate}, _owners(task))
+        return Folded("mixture", options, {"text": text, **gate}, owners_held(task))
 
     def _gate(self, task: PredictionTask) -> Arrays:
         """A client's gate by the names that the mixture has for it."""
@@ -131,15 +130,10 @@ def _prompts(task: PredictionTask) -> tuple[Tensor, ...]:
 
 def _of(task: PredictionTask, prompts: Sequence[Tensor]) -> Iterable[ClientId | None]:
     """Whose each of a client's prompts is, where that is known: its experts'."""
-    owners = (None, *_owners(task))
+    owners = (None, *owners_held(task))
     return owners if len(owners) == len(prompts) else [None] * len(prompts)
 
 
 def _model(task: PredictionTask) -> object:
     """All newcomers that are sent the same have the same model."""
     return same_arrays(task.download.arrays) if task.local is None else task.download.client
-
-
-def _owners(task: PredictionTask) -> tuple[ClientId, ...]:
-    local = task.local or {}
-    return expert_owners(local) if OWNERS in local and EXPERTS in local else ()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from pfedmoap.contract.predicting import PredictionTask
 from pfedmoap.contract.tasks import ClientTask, Prediction, Setting
 from pfedmoap.models.clip.clip import PromptEncoder
 from pfedmoap.prompts.encoding import EncodedOnce
@@ -64,12 +65,15 @@ def without_expert(local: Arrays, client: ClientId) -> Arrays:
 
 
 def expert_owners(arrays: Arrays) -> tuple[ClientId, ...]:
-    """Whose prompts the packed experts are, in their order."""
+    """Whose prompts the packed experts are, in their order; nobody's where there are none."""
+    if EXPERTS not in arrays or OWNERS not in arrays:
+        return ()
     return tuple(ClientId(owner) for owner in arrays[OWNERS].tolist())
 
 
-def _owners(arrays: Arrays) -> list[int]:
-    return arrays[OWNERS].tolist() if EXPERTS in arrays else []
+def owners_held(task: PredictionTask) -> tuple[ClientId, ...]:
+    """Whose prompts a client that is to predict holds as experts."""
+    return expert_owners(task.local or {})
 
 
 def expert_count(task: ClientTask) -> int | None:
@@ -90,7 +94,7 @@ def encode_experts(tasks: Sequence[ClientTask], encode: EncodedOnce) -> ClassFea
     """
     sent = [(task.download.client, task.download.arrays) for task in tasks]
     served = [(client, arrays.get(EXPERTS, ())) for client, arrays in sent]
-    owners = [owner for _, arrays in sent for owner in _owners(arrays)]
+    owners = [owner for _, arrays in sent for owner in expert_owners(arrays)]
     encoded = iter(encode([expert for _, experts in served for expert in experts], owners))
     return {client: [next(encoded) for _ in experts] for client, experts in served}
 
